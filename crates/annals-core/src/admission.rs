@@ -1,16 +1,16 @@
-//! The judgement on an append, once for every store: write it, answer it as a duplicate, or refuse it.
+//! The decision on an append, one for all stores: write it, return the outcome of a duplicate, or refuse it.
 //!
-//! The order of the questions is part of the contract:
+//! The order of the checks is part of the contract:
 //!
-//! 1. Is its idempotency key known? Then it is a duplicate, whatever else it says; whether it is the same append
-//!    is compared when it is answered ([`Appended::checked`](crate::Appended::checked)).
-//! 2. Do its events stand in the log already, by id, one after the other, where it wants to put them? Then it
-//!    is a duplicate as well.
+//! 1. Is its idempotency key in the log? Then it is a duplicate, whatever its events are; whether it is the same append is
+//!    compared when its outcome is returned ([`Appended::checked`](crate::Appended::checked)).
+//! 2. Are its events in the log already, by id, at consecutive positions, at the versions that it expects? Then it is a
+//!    duplicate too.
 //! 3. Is one of its event ids used in that stream already? Then it is invalid.
-//! 4. Does every condition hold? If not, it is refused with all that do not.
+//! 4. Does every condition hold? If not, it is refused with all violated conditions.
 //!
-//! A store implements [`LogView`] over its committed state and everything that will be committed before the
-//! append, and asks while no other append can come in between.
+//! A store implements [`LogView`] over its committed state and everything that will be committed before the append, and
+//! calls [`admit`] while no other append can be committed in between.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -20,9 +20,9 @@ use crate::{
     Query, RecordedEvent, Result, StoreId, StreamId, StreamRead, Version, Violated, Violation, Witness,
 };
 
-/// What must be known of a log to judge an append.
+/// The view of a log that [`admit`] needs.
 pub trait LogView {
-    /// Why the log could not be looked at.
+    /// Why the log could not be read.
     type Error;
 
     /// The identity of the log.
@@ -37,32 +37,32 @@ pub trait LogView {
     /// Position of the event with this id in this stream.
     fn event_with_id(&self, stream: &StreamId, id: EventId) -> Result<Option<Position>, Self::Error>;
 
-    /// The event at this position: its stream, its version there and its id. Nothing beyond the end.
+    /// The event at this position: its stream, its version there and its id. `None` beyond the end.
     fn event_at(&self, position: Position) -> Result<Option<(StreamId, Version, EventId)>, Self::Error>;
 
-    /// Position of the first event after this position that the query means.
+    /// Position of the first event after this position that matches the query.
     fn first_match(&self, query: &Query, after: Position) -> Result<Option<Position>, Self::Error>;
 }
 
-/// The judgement on an append.
+/// The decision on an append.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Admission {
     /// Write it.
     Write,
     /// The append with its key was committed before, and begins at this position.
     Keyed(Position),
-    /// Its events stand there already: as many as it has, from this position on.
+    /// Its events are in the log already: as many as it has, from this position on.
     Repeated(Position),
-    /// It is invalid: an event id is used already.
+    /// It is invalid: an event id is already used.
     Invalid(Invalid),
     /// These conditions, by index, do not hold.
     Refuse(Vec<(usize, Violated)>),
 }
 
-/// Judges an append. It must have passed [`Append::validate`].
+/// Decides on an append. It must have passed [`Append::validate`].
 ///
 /// # Errors
-/// As the view's.
+/// Those of the view.
 pub fn admit<V: LogView>(view: &V, append: &Append) -> Result<Admission, V::Error> {
     if let Some(key) = &append.key
         && let Some(first) = view.append_with_key(key)?
@@ -84,7 +84,8 @@ pub fn admit<V: LogView>(view: &V, append: &Append) -> Result<Admission, V::Erro
     Ok(if violations.is_empty() { Admission::Write } else { Admission::Refuse(violations) })
 }
 
-/// Where the events of the append stand already, if they do, in its order and where it wants to put them.
+/// Position of the first event, if the log has the events of the append already, in its order and at the versions that it
+/// expects.
 fn repeated<V: LogView>(view: &V, append: &Append) -> Result<Option<Position>, V::Error> {
     let Some(head) = append.writes.first() else { return Ok(None) };
     let Some(first) = view.event_with_id(&head.stream, head.event.id)? else { return Ok(None) };
@@ -101,7 +102,7 @@ fn repeated<V: LogView>(view: &V, append: &Append) -> Result<Option<Position>, V
     Ok(Some(first))
 }
 
-/// Whether the append wants its first event of this stream at this version.
+/// Whether the conditions of the append allow its first event of this stream at this version.
 fn wanted_there(append: &Append, wanted: &StreamId, at: Version) -> bool {
     append.conditions.iter().all(|condition| match condition {
         Condition::Version { stream, expected } if stream == wanted => match expected {
@@ -115,7 +116,7 @@ fn wanted_there(append: &Append, wanted: &StreamId, at: Version) -> bool {
 
 fn reused_id<V: LogView>(view: &V, append: &Append) -> Result<Option<Invalid>, V::Error> {
     let mut seen = HashSet::new();
-    // Ids that rise are no two the same: ours do, for they carry the time at which they were made.
+    // Ascending ids are distinct. Generated ids ascend, because they begin with the time.
     let rising = append.writes.windows(2).all(|pair| pair[0].event.id < pair[1].event.id);
     for (index, write) in append.writes.iter().enumerate() {
         let field = || format!("events[{index}].id");
@@ -133,7 +134,7 @@ fn reused_id<V: LogView>(view: &V, append: &Append) -> Result<Option<Invalid>, V
     Ok(None)
 }
 
-/// The events that were looked at, by position: one may be large, and many conditions may name it.
+/// Events that were read, by position: an event may be large, and many conditions may name it.
 type Places = HashMap<Position, Option<(StreamId, Version, EventId)>>;
 
 fn event_at<'p, V: LogView>(
@@ -181,7 +182,7 @@ fn holds<V: LogView>(view: &V, places: &mut Places, seen: Witness) -> Result<boo
     Ok(event_at(view, places, seen.position)?.is_some_and(|(_, _, id)| *id == seen.id))
 }
 
-/// How it is not so that the newest event of the stream is this one.
+/// How the condition that this is the newest event of the stream is violated; `None` if it holds.
 fn newest<V: LogView>(
     view: &V,
     places: &mut Places,
@@ -204,23 +205,20 @@ fn newest<V: LogView>(
     })
 }
 
-/// Most unseen events that a conflict carries, over all of its violations.
+/// Most unseen events in a conflict, over all of its violations.
 const UNSEEN_EVENTS_MAX: usize = 256;
-/// Most bytes of unseen events that a conflict carries, over all of its violations; one event is carried whatever
-/// its size.
+/// Most bytes of unseen events in a conflict, over all of its violations; one event is included whatever its size.
 const UNSEEN_BYTES_MAX: usize = 4 << 20;
 
 impl Conflict {
-    /// The full answer to a refused append: reads the events that the caller has not seen, by the store's
-    /// ordinary reads, so outside of whatever lock the judgement was made under. For those who implement a
-    /// store.
+    /// The full error for a refused append: reads the events that the caller has not seen, with the store's ordinary reads
+    /// and therefore outside the lock under which the append was decided on. For store implementers.
     ///
-    /// A conflict carries at most 256 events or 4 MiB in all, however many conditions do not hold. Once that is
-    /// used up, and for a condition that the append has given before, a violation carries no events and says that
-    /// they are not complete.
+    /// A conflict contains at most 256 events or 4 MiB in total, over all of its violations. Beyond that, and for a
+    /// condition that appears in the append a second time, a violation contains no events and is marked as incomplete.
     ///
     /// # Errors
-    /// As the store's reads.
+    /// Those of the store's reads.
     pub async fn explain<S: EventStore + ?Sized>(
         store: &S,
         conditions: &[Condition],
@@ -241,13 +239,13 @@ impl Conflict {
     }
 }
 
-/// What a conflict may still carry.
+/// The room that is left in a conflict.
 struct Room {
     events: usize,
     bytes: usize,
 }
 
-/// The events that explain one violation, as far as there is room for them, and whether they are all.
+/// The events that explain one violation, as many as there is room for, and whether these are all.
 async fn unseen<S: EventStore + ?Sized>(
     store: &S,
     condition: &Condition,
@@ -279,7 +277,7 @@ async fn unseen<S: EventStore + ?Sized>(
             let complete = page.end && events.len() == found;
             Ok((events, complete))
         }
-        // What is to be read of a stream with another history is all of it.
+        // In another history every event is unseen: none is included.
         (Violated::Newest { .. } | Violated::NoMatch { .. } | Violated::History { .. }, _) => {
             Ok((Vec::new(), false))
         }

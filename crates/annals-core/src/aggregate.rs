@@ -1,7 +1,7 @@
 //! The domain side: aggregates that decide and evolve, as plain data and pure functions.
 //!
-//! Nothing here is asynchronous or does I/O. `evolve` cannot fail, by type: an event is a fact. `decide` cannot
-//! change the state, by type: it looks, and answers with facts or with a refusal.
+//! Nothing here is asynchronous or does I/O. By their types, `evolve` cannot fail, because an event is a fact, and `decide`
+//! cannot change the state: it returns events or a refusal.
 
 use std::borrow::Cow;
 
@@ -10,15 +10,15 @@ use bytes::Bytes;
 use crate::chain::because;
 use crate::{Cause, ContentType, Tag, Text, Timestamp, Upcaster, refusal_code};
 
-/// A kind of fact, usually an enum with one variant for each thing that can happen; `#[derive(Event)]` of the
-/// crate `annals` writes this.
+/// A kind of fact, usually an enum with one variant for each thing that can happen; `#[derive(Event)]` of the crate
+/// `annals` implements it.
 pub trait Event: Sized + Clone + Send + Sync + 'static {
     /// The stored names of all types, in the past tense: `account.opened`. They outlive the code: rename a
     /// variant as you like, never its stored name. They do not begin with `annals.`.
     const TYPES: &'static [&'static str];
 
-    /// What became of types, and of versions of their shapes, that are no longer written. Every reader of the crate
-    /// `annals` sends what is stored through this table before it decodes it.
+    /// The upcasters for types, and versions of their shapes, that are no longer written. Every reader of the crate
+    /// `annals` applies this table to a stored event before it decodes it.
     const UPCASTERS: &'static [Upcaster] = &[];
 
     /// The stored name of this event's type.
@@ -42,7 +42,7 @@ pub trait Event: Sized + Clone + Send + Sync + 'static {
         ContentType::Json
     }
 
-    /// Words by which this event can be found.
+    /// Tags by which this event can be found.
     ///
     /// # Errors
     /// If a tag is not acceptable.
@@ -53,11 +53,10 @@ pub trait Event: Sized + Clone + Send + Sync + 'static {
     /// The data to store.
     ///
     /// # Errors
-    /// If the event cannot be written, which no event should ever say.
+    /// If the event cannot be encoded, which is always a bug in the program.
     fn encode(&self) -> Result<Bytes, CodecError>;
 
-    /// Reads an event back that is of one of [`TYPES`](Self::TYPES). What is stored goes through
-    /// [`UPCASTERS`](Self::UPCASTERS) first.
+    /// Decodes an event of one of [`TYPES`](Self::TYPES). A stored event goes through [`UPCASTERS`](Self::UPCASTERS) first.
     ///
     /// # Errors
     /// If the type is unknown or the data does not fit it.
@@ -68,7 +67,7 @@ pub trait Event: Sized + Clone + Send + Sync + 'static {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CodecError {
-    /// The type is none of [`Event::TYPES`].
+    /// The type is not in [`Event::TYPES`].
     #[error(
         "`{event_type}` is not a type of event known here: a newer program may have written it; if its variant was \
          renamed or removed, say so with `#[event(former_name = \"{event_type}\")]` or `#[event(dropped = \"{event_type}\")]`"
@@ -84,7 +83,7 @@ pub enum CodecError {
         event_type: String,
         /// The stored version of its shape.
         schema_version: u16,
-        /// What is wrong.
+        /// The cause.
         cause: Cause,
     },
     /// An [`Upcaster`] could not rewrite the event.
@@ -94,10 +93,10 @@ pub enum CodecError {
         event_type: String,
         /// The stored version of its shape.
         schema_version: u16,
-        /// What is wrong.
+        /// The cause.
         cause: Cause,
     },
-    /// The data is of another content type than the program reads.
+    /// The data has another content type than the program reads.
     #[error(
         "the data of `{event_type}` (schema version {schema_version}) is {stored}, and this program reads {expected}: \
          convert it with an upcaster"
@@ -112,7 +111,7 @@ pub enum CodecError {
         /// The content type of [`Event::content_type`].
         expected: Box<str>,
     },
-    /// `evolve` panicked over the event.
+    /// `evolve` panicked on the event.
     #[error("an event of type `{event_type}` cannot be folded: {}", because(.cause))]
     Fold {
         /// The stored name.
@@ -125,7 +124,7 @@ pub enum CodecError {
     Encode {
         /// The stored name.
         event_type: String,
-        /// What is wrong.
+        /// The cause.
         cause: Cause,
     },
 }
@@ -143,8 +142,8 @@ pub trait Aggregate: Sized + Clone + Send + Sync + 'static {
     /// The state before anything has happened.
     fn initial(id: &str) -> Self;
 
-    /// The state after an event. An event is a fact: this neither validates nor fails. A panic over an event that a command
-    /// has just led to refuses the command; over one that is in the log, the aggregate cannot be loaded.
+    /// The state after an event. An event is a fact: this neither validates nor fails. A panic on an event that a command
+    /// has just led to refuses the command; after a panic on a stored event, the aggregate cannot be loaded.
     #[doc(alias("apply", "event sourcing handler", "reducer"))]
     fn evolve(&mut self, event: &Self::Event);
 
@@ -158,9 +157,9 @@ pub trait Aggregate: Sized + Clone + Send + Sync + 'static {
     }
 }
 
-/// How an aggregate answers a command: with what happens, or with a refusal.
+/// The decision of an aggregate on a command: events or a refusal.
 #[diagnostic::on_unimplemented(
-    // The type of the command is often not known yet where the error is reported, so the text does without.
+    // The type of the command is often unknown where the error is reported, so the message does not name it.
     message = "`{Self}` has no decision for this command",
     note = "write `impl Decide<Command> for {Self}`, with the type of the command for `Command`"
 )]
@@ -169,25 +168,25 @@ pub trait Decide<C>: Aggregate {
     /// Why a command is refused.
     type Error: std::error::Error + Send + Sync + 'static;
 
-    /// What happens when the command is given in this state. Must depend on nothing but its arguments: it is
-    /// asked again when somebody else was faster.
+    /// The events of the command in this state. Must depend only on its arguments: it is called again after a conflict.
     ///
     /// # Errors
     /// The refusal.
     fn decide(&self, command: &C, context: &Context) -> Decision<Self, Self::Error>;
 
-    /// The code of a refusal, for programs: `not-open`. It is kept in the log with the text of the refusal, if the command has a
-    /// key or a cause, and outlives the code of the program: keep it when you rename a variant. By default it is the name of the
-    /// variant ([`refusal_code`](crate::refusal_code)).
+    /// The code of a refusal, for programs: `not-open`. It is stored in the log with the text of the refusal, if the
+    /// command has a key or a cause, and outlives the code of the program: keep it when you rename a variant. By default it
+    /// is the name of the variant ([`refusal_code`](crate::refusal_code)).
     fn code(refusal: &Self::Error) -> Cow<'static, str> {
         refusal_code(refusal)
     }
 }
 
-/// A command that the aggregate `A` decides on: every `C` for which there is `A: Decide<C>`. Nobody implements it.
+/// A command that the aggregate `A` decides on: every `C` for which there is `A: Decide<C>`. It is never implemented by
+/// hand.
 ///
-/// A method that is called with a command asks for this instead, as the compiler takes the type of a command from the only
-/// [`Decide`] that there is, and would name a second one as a mismatch of types.
+/// A method that takes a command requires this trait instead of [`Decide`]: with a single implementation of [`Decide`], the
+/// compiler would infer the command's type from it and report any other command as a type mismatch.
 #[diagnostic::on_unimplemented(
     message = "`{A}` has no decision for the command `{Self}`",
     label = "`{A}` does not decide on this",
@@ -249,7 +248,7 @@ pub fn reject<E, X>(refusal: impl Into<X>) -> Result<Events<E>, X> {
     Err(refusal.into())
 }
 
-/// What a decision may know beside state and command.
+/// The context of a decision, beside state and command.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Context {
@@ -257,14 +256,14 @@ pub struct Context {
     pub now: Timestamp,
     /// The business process that the command belongs to.
     pub process: Option<Text>,
-    /// Who gives the command.
+    /// The user or service that gives the command.
     pub initiator: Option<Text>,
     /// The message or event that led to it.
     pub predecessor: Option<Text>,
 }
 
 impl Context {
-    /// A context at this time, with nothing else known.
+    /// A context with this time and nothing else.
     pub fn at(now: Timestamp) -> Self {
         Self { now, ..Self::default() }
     }

@@ -8,16 +8,16 @@ use crate::{
     Timestamp, Version, Witness,
 };
 
-/// What is expected of a stream's version.
+/// The expected version of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Expected {
     /// Exactly this version; version 0 is the same as [`NoStream`](Self::NoStream).
     Exact(Version),
     /// The stream does not exist.
     NoStream,
-    /// The stream exists, at whatever version.
+    /// The stream exists, at any version.
     Exists,
-    /// Nothing.
+    /// Any version; the stream need not exist.
     Any,
 }
 
@@ -32,7 +32,7 @@ impl Expected {
         }
     }
 
-    /// The version that the caller believes the stream to have, if it named one.
+    /// The version that the caller expects, if it named one.
     pub fn version(self) -> Option<Version> {
         match self {
             Self::Exact(version) => Some(version),
@@ -78,12 +78,12 @@ pub enum Condition {
     Version {
         /// The stream.
         stream: StreamId,
-        /// What is expected of its version before the append.
+        /// The expected version before the append.
         expected: Expected,
     },
-    /// The newest event of the stream is this one. A version alone does not tell whether the log still has the history
-    /// that the caller has seen: after a restore, or a failover to a standby that had lost the newest events, other events
-    /// have the same versions. The id distinguishes them.
+    /// The newest event of the stream is this one. A version alone does not show whether the log still has the history that
+    /// the caller has seen: after a restore, or a failover to a standby that had lost the newest events, other events have
+    /// the same versions. The id distinguishes them.
     Newest {
         /// The stream.
         stream: StreamId,
@@ -94,10 +94,11 @@ pub enum Condition {
     },
     /// No event matches this query after this position.
     NoMatch {
-        /// The events that must not be there.
+        /// The events that must not exist.
         query: Query,
-        /// How far the caller has seen the log; events up to there do not count. If it names the event there, the log must
-        /// have that event: in another history there may be others before the position, which the caller has not seen.
+        /// The position up to which the caller has seen the log; events up to there do not count. If it names the event
+        /// there, the log must have that event: in another history there may be matching events before the position that
+        /// the caller has not seen.
         after: Seen,
     },
 }
@@ -105,31 +106,31 @@ pub enum Condition {
 /// One event for one stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Write {
-    /// The stream; it begins to exist with its first event.
+    /// The stream; it is created by its first event.
     pub stream: StreamId,
     /// The event.
     pub event: NewEvent,
 }
 
-/// One atomic request: all of its events are written, in this order and without others between them, or none.
+/// One atomic request: either all of its events are written, in this order and at consecutive positions, or none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Append {
-    /// The events, in the order in which they will stand in the log. A stream may appear more than once.
+    /// The events, in the order in which they get their positions. A stream may appear more than once.
     pub writes: Vec<Write>,
-    /// What must hold, all of it. A stream without a condition is written at whatever version it has.
+    /// The conditions, which must all hold. A stream without a condition is written at any version.
     pub conditions: Vec<Condition>,
     /// The caller's name for this append.
     pub key: Option<IdempotencyKey>,
-    /// What it means if the key was used before.
+    /// The meaning of a key that was used before.
     pub key_reuse: KeyReuse,
-    /// The recorded time, for bringing back a log that was recorded before; otherwise the store's clock.
+    /// The recorded time, for restoring a log that was recorded before; `None` for the store's clock.
     ///
-    /// It is held between the time of the log's last event and now, so recorded times never decrease.
+    /// It is clamped between the recorded time of the log's last event and now, so recorded times never decrease.
     pub recorded_at: Option<Timestamp>,
 }
 
 impl Append {
-    /// An append without events or conditions, to be filled.
+    /// An append without events or conditions, to be filled in.
     pub fn new() -> Self {
         Self::default()
     }
@@ -173,22 +174,23 @@ impl Append {
         self
     }
 
-    /// Appends only if no event matches the query after what the caller has seen: the [`Witness`](crate::Witness) of the last
-    /// event that was read, or a bare position.
+    /// Appends only if no event matches the query after what the caller has seen: the [`Witness`](crate::Witness) of the
+    /// last event that it read, or a bare position.
     #[must_use]
     pub fn unless(mut self, query: Query, after: impl Into<Seen>) -> Self {
         self.conditions.push(Condition::NoMatch { query, after: after.into() });
         self
     }
 
-    /// Executed once: the same append with this key again gets the outcome of the first, another one is refused.
+    /// Applied once: the same append with the same key gets the outcome of the first; another append with this key is
+    /// refused.
     #[must_use]
     pub fn once(mut self, key: IdempotencyKey) -> Self {
         self.key = Some(key);
         self
     }
 
-    /// If its key was used before, it gets the original outcome, whatever its events are.
+    /// If the key was used before, returns the original outcome, even if the events differ.
     #[must_use]
     pub fn or_original(mut self) -> Self {
         self.key_reuse = KeyReuse::Original;
@@ -202,21 +204,21 @@ impl Append {
 pub struct Appended {
     /// Position of the first event.
     pub first: Position,
-    /// Position of the last event. The events between belong to this append, all of them.
+    /// Position of the last event. All events between `first` and `last` belong to this append.
     pub last: Position,
     /// The id of the last event: with its position it identifies the history of the log.
     pub event: EventId,
     /// When the store recorded the events.
     pub recorded_at: Timestamp,
-    /// Each stream that was written and its version afterwards, in the order of first write. Never empty.
+    /// Each written stream and its version after the append, in the order of first write. Never empty.
     pub streams: Vec<(StreamId, Version)>,
-    /// Whether the append had been committed before and this is its original outcome.
+    /// Whether the append was committed before and this is its original outcome.
     pub duplicate: bool,
 }
 
 impl Appended {
-    /// The outcome of an append whose events, from position `first` on, are of these streams and at these
-    /// versions, in their order, and whose last one has this id. For those who implement a store.
+    /// The outcome of an append whose events, from position `first` on, have these streams and versions, in order, and
+    /// whose last event has this id. For store implementers.
     ///
     /// # Panics
     /// If there is no event: an append writes at least one.
@@ -248,7 +250,7 @@ impl Appended {
         Self { first, last, event, recorded_at, streams, duplicate }
     }
 
-    /// The outcome of an append that wrote these events, in their order. For those who implement a store.
+    /// The outcome of an append that wrote these events, in their order. For store implementers.
     ///
     /// # Panics
     /// If there is no event: an append writes at least one.
@@ -263,7 +265,7 @@ impl Appended {
         Witness { position: self.last, id: self.event }
     }
 
-    /// The version of the stream that was written; of the first, if there were several.
+    /// The version of the written stream; of the first one, if there are several.
     pub fn version(&self) -> Version {
         self.streams[0].1
     }
@@ -274,7 +276,7 @@ impl Appended {
     }
 }
 
-/// What an append has written.
+/// The last event of the append, as seen by its caller.
 impl From<&Appended> for Seen {
     fn from(appended: &Appended) -> Self {
         appended.witness().into()

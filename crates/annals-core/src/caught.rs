@@ -1,10 +1,10 @@
-//! Panics of code that is called for others: of handlers, sinks and projections.
+//! Catches panics of handlers, sinks and projections.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Poll;
 
-/// Awaits a future that may panic. Nothing is left of it afterwards; its destructor may panic too.
+/// Awaits a future that may panic, and drops it. A panic of its destructor is caught too.
 ///
 /// # Errors
 /// The message of the panic.
@@ -24,7 +24,7 @@ pub async fn caught<T>(work: impl Future<Output = T> + Send) -> Result<T, String
     }
 }
 
-/// The message of a panic. Its payload is dropped here, which may panic as well.
+/// The message of a panic. Drops its payload, which may panic too.
 pub fn panic_text(panic: Box<dyn Any + Send>) -> String {
     let said = panic.downcast_ref::<&str>().copied();
     let said = said.or_else(|| panic.downcast_ref::<String>().map(String::as_str));

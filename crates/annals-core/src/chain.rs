@@ -1,18 +1,18 @@
 //! The text of an error with all its causes.
 //!
-//! Errors of Annals say in their `Display` all that is known of why, and have no `source` then, so that whatever prints an
-//! error, or an error and its sources, says each thing once. What they hold of others is put into words here.
+//! The `Display` of an Annals error includes its causes, and the error has no `source`, so that code that prints an error,
+//! or an error and its sources, prints each cause once. The texts of causes from other crates are formatted here.
 
 use std::error::Error;
 
-/// The cause of an error; for people and logs, not to be matched on.
+/// The cause of an error; for people and logs, not for matching.
 pub type Cause = Box<dyn std::error::Error + Send + Sync + 'static>;
 
-/// Most causes that are shown of an error: one may be its own source.
+/// Most causes of an error that are printed: an error may be its own source.
 const CAUSES_MAX: usize = 16;
 
-/// An error and all its causes in one line. A cause that the text before it ends with is not repeated: some errors
-/// print their source, and have it too.
+/// An error and all its causes in one line. A cause with which the preceding text ends is not repeated: some errors print
+/// their source and also return it.
 ///
 /// ```
 /// use annals_core::chain;

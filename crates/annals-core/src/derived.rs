@@ -1,15 +1,15 @@
-//! What `#[derive(Event)]` writes calls to: one variant of an enum as JSON, without its name.
+//! The functions that `#[derive(Event)]` calls: they write and read one variant of an enum as JSON, without its name.
 //!
 //! ```text
 //! AccountEvent::Opened { owner: "kim" }   type: account.opened   data: {"owner":"kim"}
 //! AccountEvent::Closed                    type: account.closed   data: {}
 //! ```
 //!
-//! serde's derived code asks a format to carry the name of the variant beside its content. The two halves here
-//! leave it out on the way in, and on the way back name the variant by its place in the enum, which derived
-//! code accepts as well. So the bytes are written and read in one go, without a tree of values between.
+//! serde's derived code gives a format the name of the variant with its content. The serializer here drops the name; the
+//! deserializer identifies the variant by its index in the enum, which derived code accepts as well. So data is written and
+//! read in one pass, without a tree of values in between.
 //!
-//! Knows nothing of stores. Hidden from the documentation: it is for generated code.
+//! Independent of stores. Hidden from the documentation: it is for generated code.
 
 use std::fmt;
 
@@ -25,7 +25,7 @@ type JsonReader<'de> = serde_json::Deserializer<SliceRead<'de>>;
 /// The data of an event: the content of its variant.
 ///
 /// # Errors
-/// If serde refuses.
+/// If serde fails.
 pub fn encode<E: Serialize>(event: &E, event_type: &str) -> Result<Bytes, CodecError> {
     let mut json = serde_json::Serializer::new(Vec::with_capacity(128));
     event
@@ -65,8 +65,8 @@ pub fn decode<E: DeserializeOwned>(
     Ok(event)
 }
 
-/// The event in the next version of its shape: its data, read as the type that this function takes, and what the function
-/// makes of that.
+/// Converts an event to the next version of its shape: decodes its data as the type that the function takes, and encodes
+/// what the function returns.
 ///
 /// # Errors
 /// If the data does not fit, or the function fails.
@@ -83,7 +83,7 @@ where
     Ok(vec![RawEvent::json(&stored.event_type, stored.schema_version + 1, &next)?])
 }
 
-/// How many upcasters there are in all tables.
+/// The number of upcasters in all tables.
 pub const fn count_upcasters(tables: &[&[Upcaster]]) -> usize {
     let (mut count, mut table) = (0, 0);
     while table < tables.len() {
@@ -112,8 +112,8 @@ pub const fn join_upcasters<const N: usize>(tables: &[&[Upcaster]]) -> [Upcaster
 /// Refuses a table in which two upcasters take the same events, or in which one makes events of a type that is not read.
 ///
 /// # Panics
-/// While compiling, with the stored name and what to do. What needs more than names (versions, circles) is checked when a reader
-/// starts.
+/// At compile time, with the stored name and the remedy. Checks that need more than names (versions, cycles) run when a
+/// reader starts.
 #[track_caller]
 pub const fn check_upcasters(types: &[&str], table: &[Upcaster]) {
     let mut index = 0;
@@ -143,7 +143,7 @@ pub const fn check_upcasters(types: &[&str], table: &[Upcaster]) {
     }
 }
 
-/// Refuses what an upcaster makes if it is neither a type of today nor taken by another upcaster.
+/// Refuses the output of an upcaster if it is neither a current type nor taken by another upcaster.
 #[track_caller]
 const fn check_made(types: &[&str], table: &[Upcaster], event_type: &str, version: Option<u16>) {
     let mut index = 0;
@@ -165,7 +165,7 @@ const fn check_made(types: &[&str], table: &[Upcaster], event_type: &str, versio
     refuse(event_type, problem);
 }
 
-/// Whether an upcaster takes events of this type, and of this version or, with `None`, of any.
+/// Whether an upcaster takes events of this type and this version; `None` is any version.
 const fn takes_of(upcaster: &Upcaster, event_type: &str, version: Option<u16>) -> bool {
     let is_of_version = match (upcaster.version(), version) {
         (Some(taken), Some(version)) => taken == version,
@@ -174,7 +174,7 @@ const fn takes_of(upcaster: &Upcaster, event_type: &str, version: Option<u16>) -
     is_of_version && equal(upcaster.event_type(), event_type)
 }
 
-/// Stops the compiler with the problem of a stored name.
+/// Stops compilation with the problem of a stored name.
 #[track_caller]
 const fn refuse(name: &str, problem: &str) -> ! {
     let mut text = [0; 512];
@@ -192,17 +192,17 @@ const fn refuse(name: &str, problem: &str) -> ! {
     }
     match std::str::from_utf8(text.split_at(bytes).0) {
         Ok(text) => panic!("{}", text),
-        // The end of a long text was cut within a letter.
+        // The long text was cut within a character.
         Err(_) => panic!("{}", problem),
     }
 }
 
-/// The error for a type that is not known.
+/// The error for an unknown type.
 pub fn unknown(event_type: &str) -> CodecError {
     CodecError::UnknownType { event_type: event_type.to_owned() }
 }
 
-/// Tags made of keys and values.
+/// Tags of the form `key:value`.
 ///
 /// # Errors
 /// If one is too long.
@@ -220,7 +220,7 @@ pub fn tags(event_type: &str, pairs: &[(&str, &dyn fmt::Display)]) -> Result<Vec
     Ok(tags)
 }
 
-/// How many names there are in all parts.
+/// The number of names in all parts.
 pub const fn count(parts: &[&[&str]]) -> usize {
     let (mut count, mut part) = (0, 0);
     while part < parts.len() {
@@ -233,7 +233,7 @@ pub const fn count(parts: &[&[&str]]) -> usize {
 /// The names of all parts.
 ///
 /// # Panics
-/// While compiling, if two parts have a name in common.
+/// At compile time, if two parts have a name in common.
 pub const fn join<const N: usize>(parts: &[&[&'static str]]) -> [&'static str; N] {
     let mut all = [""; N];
     let (mut at, mut part) = (0, 0);
@@ -269,7 +269,7 @@ const fn equal(one: &str, other: &str) -> bool {
     true
 }
 
-/// Writes the content of a variant and refuses everything that is not one.
+/// Writes the content of a variant and refuses any other value.
 struct VariantContent<'a>(Json<'a>);
 
 macro_rules! refuse {
@@ -369,7 +369,7 @@ impl<'a> Serializer for VariantContent<'a> {
     }
 }
 
-/// The fields of a variant whose fields have names.
+/// The fields of a variant with named fields.
 struct StructContent<'a>(<Json<'a> as Serializer>::SerializeStruct);
 
 impl serde::ser::SerializeStructVariant for StructContent<'_> {
@@ -387,7 +387,7 @@ impl serde::ser::SerializeStructVariant for StructContent<'_> {
     }
 }
 
-/// The fields of a variant whose fields have only places.
+/// The fields of a tuple variant.
 struct TupleContent<'a>(<Json<'a> as Serializer>::SerializeTuple);
 
 impl serde::ser::SerializeTupleVariant for TupleContent<'_> {
@@ -401,10 +401,10 @@ impl serde::ser::SerializeTupleVariant for TupleContent<'_> {
     }
 }
 
-/// Reads an enum of which the variant is known and only the content is written.
+/// Reads one variant of an enum, given its index; the input is its content only.
 struct OneVariant<'a, 'de> {
     variant: u32,
-    /// Whether there are no bytes at all, which is how some others write an event without fields.
+    /// Whether the data is empty, as some programs write an event without fields.
     empty: bool,
     json: &'a mut JsonReader<'de>,
 }
@@ -449,7 +449,7 @@ impl<'de> VariantAccess<'de> for OneVariant<'_, 'de> {
         if self.empty {
             return Ok(());
         }
-        // Fields that a later program added are passed over, as serde does for every other variant.
+        // Fields that a newer program added are ignored, as serde does for every other variant.
         serde::de::IgnoredAny::deserialize(self.json).map(drop)
     }
 
@@ -501,7 +501,7 @@ mod tests {
     )]
     fn a_rename_to_a_type_that_is_not_read_does_not_compile() {
         let renamed = |former, event_type| Upcaster::Renamed { former, event_type };
-        // By way of another name is well.
+        // A rename by way of another name is accepted.
         let table = [renamed("a.d", "a.c"), renamed("a.c", "a.b"), renamed("a.e", "a.sold")];
         check_upcasters(&["a.b"], &table[..2]);
         check_upcasters(&["a.b"], &table);

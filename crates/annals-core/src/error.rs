@@ -5,45 +5,45 @@ use std::fmt;
 use crate::chain::{because, chain};
 use crate::{Cause, Expected, Invalid, Position, RecordedEvent, Reused, StreamId, Version, Witness};
 
-/// What a store answers with.
+/// The result of a store's method.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a store refused, by what the caller can do about it. Each has a page in `docs/errors/`.
+/// Why a store refused, by what the caller can do about it. Each variant has a page in `docs/errors/`.
 ///
-/// Its text contains all causes, so there is no `source`. [`cause`](Self::cause) is the
-/// cause itself, for those who look for an error of a certain type.
+/// The text contains all causes, so there is no `source`. [`cause`](Self::cause) returns the cause itself, for callers that
+/// need an error of a certain type.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A condition of the append does not hold, and nothing was written. Read what is new, decide again.
+    /// A condition of the append does not hold, and nothing was written. Read the new events and decide again.
     #[error("{0}")]
     Conflict(Box<Conflict>),
-    /// Wrong as asked; asking again will not help. Nothing was written.
+    /// The request is wrong; retrying does not help. Nothing was written.
     #[error("invalid request: {0}")]
     Invalid(Invalid),
     /// The key, or the ids, of the append belong to an earlier one with other events. Nothing was written.
     #[error("{0}; nothing was written")]
     Reused(Box<Reused>),
-    /// Nothing was written; the same request may succeed later, without anybody's help.
+    /// Nothing was written; the same request may succeed later without intervention.
     #[error("the store is unavailable: {}", because(.0))]
     Unavailable(Cause),
-    /// The store cannot do this until somebody changes something: a permission, a setting, an address, an older format.
-    /// Asking again does not help. Nothing was written.
+    /// The store cannot do this until its configuration or environment is changed: a permission, a setting, an address, an
+    /// older format. Retrying does not help until then. Nothing was written.
     #[error("the store cannot be used as it is: {}", because(.0))]
     Unusable(Cause),
-    /// There is no store where one was to be read, and none was made.
+    /// There is no store at this address, and none was created.
     #[error("there is no store: {}", because(.0))]
     NoStore(Cause),
-    /// The store was closed by its owner: nothing can be done with it any more. Nothing was written.
+    /// The store was closed by its owner and takes no more requests. Nothing was written.
     #[error("the store is closed")]
     Closed,
-    /// What is stored is whole, and this program cannot read it: an event of a type or in a form that it does not know.
+    /// The stored data is intact, but this program cannot read it: an event has an unknown type or an unknown form.
     #[error("what is stored cannot be read: {}", because(.0))]
     Unreadable(Cause),
-    /// Something that must never be: a bug of Annals, or of the store that answered. Please report it.
+    /// A bug in Annals, or in the store that returned the error. Please report it.
     #[error("this is a bug: {}", because(.0))]
     Internal(Cause),
-    /// The append may or may not be durable: send the same one again, with its key or its event ids.
+    /// The append may or may not be durable: send the same append again, with its key or its event ids.
     #[error("the outcome of the append is unknown; send the same append again: {}", because(.0))]
     Indeterminate(Cause),
     /// An earlier write or sync failed: the store takes no more appends until it is opened again. Reads continue.
@@ -52,9 +52,9 @@ pub enum Error {
     /// Stored bytes contradict an invariant: stop, verify, restore.
     #[error("damage at {location}: {}", because(.cause))]
     Damaged {
-        /// Where.
+        /// Where the bytes are.
         location: Location,
-        /// What is wrong there.
+        /// The cause.
         cause: Cause,
     },
 }
@@ -79,7 +79,7 @@ impl Error {
         }
     }
 
-    /// Whether the same request may succeed later without anybody's help: only then is it worth asking again. After
+    /// Whether the same request may succeed later without intervention, so that a retry is worthwhile. After
     /// [`Indeterminate`](Self::Indeterminate) it must be the same append, with its key or its event ids.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Indeterminate(_))
@@ -90,8 +90,8 @@ impl Error {
         chain(self)
     }
 
-    /// The cause of the error, if there is one: an error of the driver or of the operating system, whose sources may be
-    /// looked through by type. Its text is in that of the error already.
+    /// The cause of the error, if there is one: an error of the driver or of the operating system, whose sources can be
+    /// searched by type. Its text is already part of the error's text.
     pub fn cause(&self) -> Option<&(dyn std::error::Error + Send + Sync + 'static)> {
         match self {
             Self::Unavailable(cause)
@@ -107,7 +107,7 @@ impl Error {
     }
 }
 
-/// The kind and the text, as `unwrap` shows them: the structs of a driver are noise.
+/// The kind and the text, for `unwrap`: the structs of a driver are noise.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -129,7 +129,7 @@ impl fmt::Debug for Error {
     }
 }
 
-// Not by `#[from]`, which would make it the source of what prints it already.
+// Not by `#[from]`, which would also make it the source of an error that prints it.
 impl From<Invalid> for Error {
     fn from(invalid: Invalid) -> Self {
         Self::Invalid(invalid)
@@ -144,14 +144,14 @@ pub struct Conflict {
 }
 
 impl Conflict {
-    /// Whether to read what is new and decide again can help: some condition was stale, and none is one that
-    /// reading cannot mend (a stream that should exist and does not, or a version that it never had).
+    /// Whether reading the new events and deciding again can help: every violated condition is stale. That is not so for a
+    /// stream that should exist and does not, or for a version that the stream never had.
     pub fn is_stale(&self) -> bool {
         self.violations.iter().all(|violation| violation.violated.is_stale())
     }
 }
 
-/// How many violations the text of a conflict names.
+/// The number of violations that the text of a conflict names.
 const NAMED_VIOLATIONS: usize = 3;
 
 impl fmt::Display for Conflict {
@@ -171,7 +171,7 @@ impl fmt::Display for Conflict {
     }
 }
 
-/// A condition that did not hold, with what the caller has not seen.
+/// A violated condition, with the events that the caller has not seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     /// Which condition: its index in [`Append::conditions`](crate::Append::conditions).
@@ -181,7 +181,7 @@ pub struct Violation {
     /// The events that the caller has not seen, oldest first: those of the stream after the expected version,
     /// or those that match the query.
     pub unseen: Vec<RecordedEvent>,
-    /// Whether `unseen` is all of them. A conflict carries at most 256 events or 4 MiB over all of its violations.
+    /// Whether `unseen` is all of them. A conflict contains at most 256 events or 4 MiB over all of its violations.
     pub unseen_complete: bool,
 }
 
@@ -189,7 +189,7 @@ pub struct Violation {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Violated {
-    /// A stream is not as expected.
+    /// The version of a stream is not the expected one.
     Version {
         /// The stream.
         stream: StreamId,
@@ -198,32 +198,32 @@ pub enum Violated {
         /// The version that the stream has; 0 if it does not exist.
         actual: Version,
     },
-    /// The stream does not have the event that the caller has seen: the log has another history since.
+    /// The stream does not have the event that the caller has seen: the log now has another history.
     Newest {
         /// The stream.
         stream: StreamId,
-        /// The version at which the caller has seen the event.
+        /// The version at which the caller saw the event.
         version: Version,
         /// The version that the stream has; 0 if it does not exist.
         actual: Version,
     },
     /// An event matches the query.
     NoMatch {
-        /// The position after which nothing should match.
+        /// The position after which no event may match.
         after: Position,
-        /// Position of the first event that does.
+        /// Position of the first event that matches.
         position: Position,
     },
-    /// The log has lost events that were read or acknowledged before, as after a failover to a standby that did not
-    /// have them, so what the append was decided on may be gone.
+    /// The log has lost events that were read or acknowledged before, as after a failover to a standby that did not have
+    /// them, so the facts on which the append was decided may be gone.
     History {
-        /// An event that was there.
+        /// A lost event.
         seen: Witness,
     },
 }
 
 impl Violated {
-    /// Whether the caller's knowledge was merely old.
+    /// Whether the condition held once, so reading the new events and deciding again can help.
     pub fn is_stale(&self) -> bool {
         match self {
             Self::Version { expected, actual, .. } => expected.version().is_some_and(|seen| seen < *actual),
@@ -259,14 +259,14 @@ impl fmt::Display for Violated {
     }
 }
 
-/// Where stored bytes are wrong.
+/// The location of damage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Location {
-    /// The file, or the store's name of what holds the bytes, as a table.
+    /// The file, or the store's name for what holds the bytes, such as a table.
     pub file: String,
-    /// The first byte that is wrong, or the start of the piece that holds it.
+    /// The first wrong byte, or the start of the block that contains it.
     pub offset: u64,
-    /// Position of the first event that is affected, if that is known.
+    /// Position of the first affected event, if it is known.
     pub position: Option<Position>,
 }
 

@@ -1,14 +1,14 @@
-//! What is wrong with a request: the field and the problem.
+//! An error in a request: the field and the problem.
 
 use crate::text::shortened;
 
-/// What is wrong with a request.
+/// An error in a request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field} {problem}")]
 pub struct Invalid {
     /// The part of the request that is wrong, as a path: `events[3].type`.
     pub field: String,
-    /// What is wrong with it, and what would be right.
+    /// What is wrong with it, and the correct form.
     pub problem: String,
 }
 
@@ -18,9 +18,9 @@ const FIELD_BYTES_MAX: usize = 2 << 10;
 const PROBLEM_BYTES_MAX: usize = 4 << 10;
 
 impl Invalid {
-    /// This part of the request has this problem.
+    /// An error for this part of the request and this problem.
     ///
-    /// Problems quote what is wrong, which may be as long as a request: of long texts the middle is left out.
+    /// A problem may quote a text as long as the request: the middle of a long text is left out.
     pub fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
         Self {
             field: shortened(field.into(), FIELD_BYTES_MAX),

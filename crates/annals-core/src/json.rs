@@ -1,7 +1,7 @@
-//! Whether bytes are JSON that every reader can read.
+//! Checks that bytes are JSON that every reader can read.
 //!
-//! More than the grammar is asked, as RFC 7493 (I-JSON) does: what a parser accepts as a raw value may still be
-//! unreadable for the program that decodes it, and an event cannot be taken back once it is in the log.
+//! The check goes beyond the grammar, as RFC 7493 (I-JSON) does: a value that one parser accepts as raw JSON may be
+//! unreadable for the program that decodes it, and an event cannot be removed once it is in the log.
 //!
 //! - The text is UTF-8.
 //! - A surrogate escape (`\ud83d`) has its other half.
@@ -9,9 +9,8 @@
 //! - A number is finite as a 64-bit float.
 //! - Values are nested at most [`JSON_DEPTH_MAX`] levels deep.
 //!
-//! It takes time in proportion to the length of the input, and less memory than the input. It builds no values and
-//! does not know events; each entrance (HTTP, the command line, imports) calls [`check_json`] on data that says it is
-//! JSON.
+//! It takes time in proportion to the length of the input, and less memory than the input. It builds no values and is
+//! independent of events; each entry point (HTTP, the command line, imports) calls [`check_json`] on data declared as JSON.
 
 mod canonical;
 
@@ -20,16 +19,16 @@ use std::fmt;
 
 pub(crate) use canonical::is_same_json;
 
-/// Most levels of arrays and objects within each other.
+/// Most levels of nested arrays and objects.
 pub const JSON_DEPTH_MAX: usize = 100;
 
 /// Why bytes are not JSON that every reader can read, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{problem} at line {line} column {column}")]
 pub struct InvalidJson {
-    /// What is wrong.
+    /// The problem.
     pub problem: String,
-    /// The first byte that is wrong, counted from 0.
+    /// The first wrong byte, counted from 0.
     pub offset: usize,
     /// Its line, counted from 1.
     pub line: usize,
@@ -37,7 +36,7 @@ pub struct InvalidJson {
     pub column: usize,
 }
 
-/// Checks that bytes are one JSON value that every reader can read, perhaps with blanks around it.
+/// Checks that bytes are one JSON value that every reader can read, optionally surrounded by blanks.
 ///
 /// # Errors
 /// [`InvalidJson`] with the first problem.
@@ -54,15 +53,15 @@ pub fn check_json(data: &[u8]) -> Result<(), InvalidJson> {
     })
 }
 
-/// What is wrong, at this byte.
+/// A problem, and the byte at which it is.
 struct Problem(String, usize);
 
 type Checked<T = ()> = Result<T, Problem>;
 
-/// An array or object that has not been closed.
+/// An array or object that is not closed yet.
 enum Open {
     Array,
-    /// With the number of names that were pending when it began.
+    /// With the number of pending names at its beginning.
     Object(usize),
 }
 
@@ -70,7 +69,7 @@ struct Checker<'a> {
     data: &'a [u8],
     at: usize,
     open: Vec<Open>,
-    /// The names of the open objects, as where their text begins and ends.
+    /// The names of the open objects, as the begin and end of their text.
     names: Vec<(usize, usize)>,
 }
 
@@ -252,7 +251,7 @@ impl Checker<'_> {
         Ok(())
     }
 
-    /// Reads a string. Returns where the text between its quotation marks begins and ends.
+    /// Reads a string. Returns the begin and end of the text between its quotation marks.
     fn string(&mut self) -> Checked<(usize, usize)> {
         self.at += 1;
         let start = self.at;
@@ -307,7 +306,7 @@ fn unit(data: &[u8], at: usize) -> Option<u32> {
     digits.iter().try_fold(0, |unit, &digit| Some(unit << 4 | char::from(digit).to_digit(16)?))
 }
 
-/// Compares what two strings mean, whichever escapes they are written with.
+/// Compares two strings by value, independent of their escapes.
 fn compare(one: &[u8], other: &[u8]) -> Ordering {
     if !one.contains(&b'\\') && !other.contains(&b'\\') {
         return one.cmp(other);
@@ -315,8 +314,7 @@ fn compare(one: &[u8], other: &[u8]) -> Ordering {
     units(one).cmp(units(other))
 }
 
-/// The bytes or, for escapes, the code points of a string that was checked; two strings mean the same if these are
-/// the same.
+/// The bytes or, for escapes, the code points of a checked string; two strings have the same value if these are equal.
 fn units(text: &[u8]) -> impl Iterator<Item = u32> {
     let text = std::str::from_utf8(text).unwrap_or_default();
     let mut at = 0;

@@ -1,31 +1,31 @@
-//! Keys of appends: what a key that is used again means, and the error for one that belongs to another append.
+//! Idempotency keys: the meaning of a reused key, and the error for a key that belongs to another append.
 //!
-//! Next: `reuse`, which compares the two.
+//! Next: `reuse`, which compares the two appends.
 
 use crate::name::name_type;
 use crate::{Position, StreamId};
 
 name_type! {
-    /// The caller's name for one append: the same append with the same key again is not executed but answered
-    /// with the outcome of the first; another one is refused (G5). At most 2,048 bytes.
+    /// The caller's name for one append: the same append with the same key is not written again, and gets the outcome of
+    /// the first; another append with the key is refused (G5). At most 2,048 bytes.
     IdempotencyKey, "idempotency key", 2048
 }
 
-/// What a used idempotency key means to an append.
+/// The meaning of a used idempotency key for an append.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum KeyReuse {
-    /// The append is refused with [`Error::Reused`](crate::Error::Reused), unless it is the same as the one that used the key: the same
-    /// number of events with the same streams, types, content types, data, tags, times of occurrence and metadata
-    /// (without the trace, which each attempt may have of its own), and the same ids where the caller gave them. Data
-    /// that is JSON is the same if it means the same value.
+    /// The append is refused with [`Error::Reused`](crate::Error::Reused), unless it equals the append that used the key:
+    /// the same number of events with the same streams, types, schema versions, content types, data, tags, times of
+    /// occurrence and metadata (without the trace, which may differ per attempt), and the same ids where the caller gave
+    /// them. JSON data is compared by value.
     #[default]
     Refuse,
-    /// The append gets the original outcome, whatever its events are. For callers whose key names a command, which
-    /// may decide otherwise when it is repeated.
+    /// The append gets the original outcome, even if its events differ. For callers whose key names a command, which may
+    /// decide differently when it is repeated.
     Original,
 }
 
-/// Which key or ids an append has used again, and where they were used first.
+/// The key or ids that an append has reused, and where they were used first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reused {
     /// The key; `None` if the append was found by the ids of its events.

@@ -1,8 +1,8 @@
 //! The nouns of Annals and the contract of its stores.
 //!
-//! A store keeps events in streams, in one log, for ever. What every store promises is written down in
-//! [`EventStore`]; the clauses G1 to G10 are in `docs/guarantees.md`, and `annals-testkit` holds a store to
-//! them. This crate does no I/O and starts no thread: it is words, rules and one store in memory.
+//! A store keeps events in streams, in one log, for ever. The contract of every store is documented at [`EventStore`]; the
+//! clauses G1 to G10 are in `docs/guarantees.md`, and `annals-testkit` tests a store against them. This crate does no I/O
+//! and starts no thread: it contains the types, the rules and one store in memory.
 //!
 //! ```
 //! use annals_core::{Append, EventStore, EventStoreExt, Expected, MemoryStore, NewEvent, StreamId};
@@ -20,9 +20,9 @@
 //! # }
 //! ```
 //!
-//! The files, in the order in which they are best read: `stream`, `event`, `query`, `key`, `append`, `read`,
-//! `invalid`, `error`, `witness`, `store`, `admission`, `reuse`, `memory`, and for the domain side `aggregate`, `upcast`, `derived` (what the derive calls); `json` checks
-//! data that says it is JSON.
+//! The files, in reading order: `stream`, `event`, `query`, `key`, `append`, `read`, `invalid`, `error`, `witness`,
+//! `store`, `admission`, `reuse`, `memory`, and for the domain side `aggregate`, `upcast`, `derived` (called by derived
+//! code); `json` checks data that is declared as JSON.
 #![forbid(unsafe_code)]
 
 mod text;
@@ -65,7 +65,7 @@ mod serialize;
 mod upcast;
 mod url;
 
-/// Writes [`Event`](trait@Event) for an enum: see `annals_macros::Event`.
+/// Implements [`Event`](trait@Event) for an enum: see `annals_macros::Event`.
 pub use annals_macros::CoreEvent as Event;
 
 /// The trait without the derive of the same name, for `annals`, which has a derive of its own.

@@ -1,10 +1,10 @@
-//! How large things may be. A request beyond a limit is refused with the limit in the message.
+//! Limits on sizes. A request beyond a limit is refused with the limit in the message.
 
 use std::collections::HashSet;
 
 use crate::{Append, Condition, ContentType, Invalid, NewEvent, Query, Tag};
 
-/// How large an append may be. The lengths of names are fixed by their types.
+/// Limits on the size of an append and of a query. The lengths of names are fixed by their types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of one event: data, tags and metadata together. 16 MiB by default.
@@ -47,13 +47,13 @@ impl Default for Limits {
     }
 }
 
-/// Longest process, initiator or predecessor, in bytes: they are looked up by, as names are.
+/// Longest process, initiator or predecessor, in bytes: they are indexed like names.
 const CAUSE_BYTES_MAX: usize = 1_024;
 
-/// Most different events that the conditions of one append may name as what their caller has seen: each is read to be compared.
+/// Most different events that the conditions of one append may name as seen by the caller: each is read and compared.
 const SEEN_EVENTS_MAX: usize = 64;
 
-/// How large the queries of one request are.
+/// The size of the queries of one request.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct QuerySize {
     names: usize,
@@ -61,8 +61,8 @@ pub(crate) struct QuerySize {
 }
 
 impl Append {
-    /// Checks what can be checked without a store: that there are events, that names are the caller's to use
-    /// and that sizes keep within the limits.
+    /// Checks everything that needs no store: that there are events, that no stream is reserved for Annals, and that sizes
+    /// are within the limits.
     ///
     /// # Errors
     /// [`Invalid`], naming the field.
@@ -118,7 +118,7 @@ impl Limits {
         Ok(())
     }
 
-    /// Checks one of the queries of a request, whose size so far is `total`.
+    /// Checks one query of a request; `total` is the size of the queries before it.
     pub(crate) fn check_query(
         &self,
         field: &str,

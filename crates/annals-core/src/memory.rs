@@ -1,7 +1,7 @@
-//! The store in memory: the reference for those who write a store, and a fast target for tests.
+//! The store in memory: the reference for store implementers, and a fast target for tests.
 //!
-//! One lock, one vector of events, maps from names to places in it. It keeps every clause of the contract but
-//! G1: what it holds ends with the process.
+//! One lock, one vector of events, and maps from names to indexes in it. It keeps every clause of the contract except G1:
+//! its events are lost when the process ends.
 
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
@@ -17,13 +17,13 @@ use crate::{
     StreamList, StreamPage, StreamRead, SystemClock, Timestamp, Version, admit,
 };
 
-/// A store that lives in memory and ends with the process.
+/// A store in memory, which ends with the process.
 pub struct MemoryStore {
     id: StoreId,
     limits: Limits,
     clock: Arc<dyn Clock>,
     log: Mutex<Log>,
-    /// The log has grown.
+    /// Notified when the log has grown.
     grown: Event,
 }
 
@@ -54,11 +54,11 @@ impl MemoryStore {
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {
-        // No code below panics half way through a change, so a poisoned lock still guards a whole log.
+        // No code below panics in the middle of a change, so the log under a poisoned lock is consistent.
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Judges and, if it may, writes: one step under the lock.
+    /// Decides on the append and writes it if it is admitted: one step under the lock.
     fn try_append(&self, append: &Append) -> Result<Appended, Refusal> {
         let mut log = self.log();
         let Ok(admission) = admit(&*log, append);
@@ -258,7 +258,7 @@ impl EventStore for MemoryStore {
 
     async fn wait(&self, after: Position) -> Result<Position> {
         loop {
-            // Before the look at the head, so that an append after it is heard.
+            // Registered before the head is read, so that no later append is missed.
             let grown = self.grown.listen();
             let head = self.log().head();
             if head > after {

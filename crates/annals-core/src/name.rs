@@ -1,5 +1,5 @@
-//! Names that mean something (a stream, a type, a tag): newtypes over [`Text`](crate::Text), made by `name_type!`, which checks
-//! length and characters once, where the name enters.
+//! Names with a meaning (a stream, a type, a tag): newtypes over [`Text`](crate::Text), defined by `name_type!`, which
+//! checks length and characters once, when the name is created.
 
 use crate::Invalid;
 
@@ -18,7 +18,7 @@ pub(crate) fn check_name(field: &str, text: &str, bytes_max: usize) -> Result<()
     Ok(())
 }
 
-/// A newtype over [`Text`] whose only way in is a checked one.
+/// A newtype over [`Text`] whose only constructors check the name.
 macro_rules! name_type {
     ($(#[$doc:meta])* $name:ident, $field:literal, $bytes_max:literal) => {
         $(#[$doc])*
@@ -29,7 +29,7 @@ macro_rules! name_type {
             /// The longest name that is accepted, in bytes.
             pub const BYTES_MAX: usize = $bytes_max;
 
-            /// Takes a name after checking it.
+            /// Checks a name and takes it.
             ///
             /// # Errors
             /// [`Invalid`](crate::Invalid) if the name is empty, longer than

@@ -21,7 +21,7 @@ macro_rules! number_type {
                 Self(number)
             }
 
-            /// The bare number.
+            /// The number as a `u64`.
             pub const fn get(self) -> u64 {
                 self.0
             }
@@ -32,13 +32,13 @@ macro_rules! number_type {
                 Self(self.0.saturating_add(1))
             }
 
-            /// The one before; before the first there is only zero.
+            /// The one before; zero has none and stays zero.
             #[must_use]
             pub const fn previous(self) -> Self {
                 Self(self.0.saturating_sub(1))
             }
 
-            /// The one that many further on.
+            /// The number that is larger by this count.
             #[must_use]
             pub const fn plus(self, count: u64) -> Self {
                 Self(self.0.saturating_add(count))
@@ -60,7 +60,7 @@ macro_rules! number_type {
         impl std::str::FromStr for $name {
             type Err = crate::Invalid;
             fn from_str(text: &str) -> Result<Self, crate::Invalid> {
-                // Nothing but digits: `+3` would be a second name of the same place.
+                // Only digits: `+3` would be a second text for the same number.
                 let number = text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
                 number.map(Self).ok_or_else(|| {
                     crate::Invalid::new($what, format!("`{text}` is not a whole number from 0 up"))

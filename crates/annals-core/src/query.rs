@@ -1,20 +1,20 @@
-//! Which events are meant: by id, predecessor, category, type, tag, process and initiator.
+//! Queries: events selected by id, predecessor, category, type, tag, process and initiator.
 
 use crate::{Category, EventId, EventType, RecordedEvent, Tag, Text};
 
-/// A choice of events. The items are OR-ed; a query without items means every event.
+/// A selection of events. The items are OR-ed; a query without items matches every event.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Query {
-    /// An event is meant if any of these means it.
+    /// An event matches if any of these matches it.
     pub items: Vec<QueryItem>,
 }
 
-/// One alternative of a [`Query`]. What is given must all hold; an item that gives nothing means every event.
+/// One alternative of a [`Query`]. All given fields must hold; an item without fields matches every event.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct QueryItem {
     /// The event's stream is of this category.
     pub category: Option<Category>,
-    /// The event is of one of these types; of any, if none is given.
+    /// The event is of one of these types; of any type if the list is empty.
     pub types: Vec<EventType>,
     /// The event has all of these tags.
     pub tags: Vec<Tag>,
@@ -22,9 +22,9 @@ pub struct QueryItem {
     pub process: Option<Text>,
     /// The event was started by this initiator.
     pub initiator: Option<Text>,
-    /// The event has this id. It is unique in a stream: events of several streams may have it.
+    /// The event has this id. Ids are unique in a stream: events of several streams may have the same one.
     pub id: Option<EventId>,
-    /// The event was caused by this: the id of an event or of a message, as its [`Metadata`](crate::Metadata) says.
+    /// The event was caused by this event or message: the predecessor in its [`Metadata`](crate::Metadata).
     pub predecessor: Option<Text>,
 }
 
@@ -34,7 +34,7 @@ impl Query {
         Self::default()
     }
 
-    /// The events that this one item means.
+    /// The events that match this one item.
     pub fn item(item: QueryItem) -> Self {
         Self { items: vec![item] }
     }
@@ -59,7 +59,7 @@ impl Query {
         Self::item(QueryItem { id: Some(id), ..QueryItem::default() })
     }
 
-    /// Events that this has caused: the id of an event or of a message.
+    /// Events that were caused by this: the id of an event or of a message.
     pub fn predecessor(predecessor: impl Into<Text>) -> Self {
         Self::item(QueryItem { predecessor: Some(predecessor.into()), ..QueryItem::default() })
     }
@@ -74,24 +74,24 @@ impl Query {
         self
     }
 
-    /// Whether every event is meant.
+    /// Whether every event matches.
     pub fn is_all(&self) -> bool {
         self.items.is_empty() || self.items.iter().any(QueryItem::is_all)
     }
 
-    /// Whether this recorded event is meant.
+    /// Whether this recorded event matches.
     pub fn matches(&self, event: &RecordedEvent) -> bool {
         self.items.is_empty() || self.items.iter().any(|item| item.matches(event))
     }
 }
 
 impl QueryItem {
-    /// Whether every event is meant.
+    /// Whether every event matches.
     pub fn is_all(&self) -> bool {
         *self == Self::default()
     }
 
-    /// The names that an event must have; its id is none.
+    /// The names that an event must have; its id is not a name.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         let types = self.types.iter().map(|name| name.as_str());
         let tags = self.tags.iter().map(|tag| tag.as_str());
@@ -101,7 +101,7 @@ impl QueryItem {
         types.chain(tags).chain(category).chain(causes)
     }
 
-    /// Whether this recorded event is meant.
+    /// Whether this recorded event matches.
     pub fn matches(&self, event: &RecordedEvent) -> bool {
         let RecordedEvent { stream, event_type, tags, metadata, .. } = event;
         self.category.as_ref().is_none_or(|category| stream.category() == *category)

@@ -1,13 +1,13 @@
-//! What may be asked of a store, and the pages that it answers with.
+//! Requests to read a store, and the pages that it returns.
 //!
-//! A read answers one page: a bounded piece of work. A caller that wants more asks again from where the page says.
-//! A subscription is nothing else (`annals-consume`), so there is no seam between
-//! what is stored and what is live.
+//! A read returns one page, which is a bounded amount of work. To read further, the caller sends the next request from the
+//! position that the page gives. A subscription is such a series of reads (`annals-consume`), so there is no seam between
+//! stored and live events.
 
 use crate::limits::QuerySize;
 use crate::{Category, Invalid, Limits, Position, Query, RecordedEvent, StreamId, Version};
 
-/// Which way a read goes.
+/// The direction of a read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// From old to new.
@@ -20,16 +20,16 @@ pub enum Direction {
 /// A read of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogRead {
-    /// Where to begin, inclusive: [`Position::FIRST`] for the oldest event, [`Position::MAX`] with
+    /// The first position, inclusive: [`Position::FIRST`] for the oldest event, [`Position::MAX`] with
     /// [`Direction::Backward`] for the newest.
     pub from: Position,
-    /// The last position that is read, inclusive, whichever way the read goes: [`Position::MAX`] for all that there is. With
-    /// the head that the first page says, all pages together are the log as it was then, however it grows meanwhile. A
-    /// replica that is behind does not end such a read before its bound.
+    /// The last position, inclusive, in either direction: [`Position::MAX`] for no bound. With the head of the first page
+    /// as the bound, all pages together are the log at that moment, even if it grows meanwhile. A lagging replica does not
+    /// end such a read before its bound.
     pub to: Position,
-    /// Which way to go.
+    /// The direction.
     pub direction: Direction,
-    /// Which events are meant; the others are passed over.
+    /// The events to return; others are skipped.
     pub query: Query,
     /// At most this many events in a page; at least 1.
     pub limit: usize,
@@ -47,14 +47,14 @@ impl LogRead {
         Self { direction: Direction::Backward, ..Self::forward(from) }
     }
 
-    /// No event after this position.
+    /// Ends the read at this position.
     #[must_use]
     pub fn to(mut self, last: Position) -> Self {
         self.to = last;
         self
     }
 
-    /// Only the events that the query means.
+    /// Only the events that match the query.
     #[must_use]
     pub fn matching(mut self, query: Query) -> Self {
         self.query = query;
@@ -68,7 +68,7 @@ impl LogRead {
         self
     }
 
-    /// Checks that the query keeps within the limits.
+    /// Checks that the query is within the limits.
     ///
     /// # Errors
     /// [`Invalid`], naming the field and the limit.
@@ -80,10 +80,10 @@ impl LogRead {
 /// A page of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogPage {
-    /// The events that were meant, in the direction of the read. May be empty although more follow.
+    /// The matching events, in the direction of the read. May be empty although more follow.
     pub events: Vec<RecordedEvent>,
-    /// Where the next page begins. Forward it is one beyond the last position that was looked at, also at
-    /// the end of the read; backward it is 0 when nothing is left.
+    /// Where the next page begins. Forward it is one beyond the last scanned position, also at the end of the read;
+    /// backward it is 0 when nothing is left.
     pub next: Position,
     /// Whether this page reaches the end of the read: the end of the log, or [`LogRead::to`]; backward, the beginning of the
     /// log.
@@ -97,12 +97,12 @@ pub struct LogPage {
 pub struct StreamRead {
     /// The stream. One that does not exist is read as empty.
     pub stream: StreamId,
-    /// Where to begin, inclusive: [`Version::FIRST`] for the oldest event, [`Version::MAX`] with
-    /// [`Direction::Backward`] for the newest.
+    /// The first version, inclusive: [`Version::FIRST`] for the oldest event, [`Version::MAX`] with [`Direction::Backward`]
+    /// for the newest.
     pub from: Version,
-    /// The last version that is read, inclusive, whichever way the read goes: [`Version::MAX`] for all that there is.
+    /// The last version, inclusive, in either direction: [`Version::MAX`] for no bound.
     pub to: Version,
-    /// Which way to go.
+    /// The direction.
     pub direction: Direction,
     /// At most this many events in a page; at least 1.
     pub limit: usize,
@@ -120,7 +120,7 @@ impl StreamRead {
         Self { direction: Direction::Backward, ..Self::forward(stream, from) }
     }
 
-    /// No event after this version.
+    /// Ends the read at this version.
     #[must_use]
     pub fn to(mut self, last: Version) -> Self {
         self.to = last;
@@ -155,9 +155,9 @@ pub struct StreamPage {
 pub struct StreamList {
     /// Only streams of this category.
     pub category: Option<Category>,
-    /// Only streams whose name comes after this one: the last of the page before.
+    /// Only streams whose names are greater than this one: the last of the previous page.
     pub after: Option<StreamId>,
-    /// At most this many; at least 1.
+    /// At most this many streams; at least 1.
     pub limit: usize,
 }
 
@@ -167,7 +167,7 @@ impl Default for StreamList {
     }
 }
 
-/// A stream and how far it has come (Eventuate's `entities` row).
+/// A stream and the version and position of its newest event (Eventuate's `entities` row).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamInfo {
     /// The stream.

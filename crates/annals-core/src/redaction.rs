@@ -1,10 +1,10 @@
-//! Addresses as they may be shown: without what could be a password.
+//! Addresses in a form that may be shown: without anything that could be a password.
 //!
-//! Only what is understood is shown. An address is taken apart as `SCHEME://USER:PASSWORD@HOST/PATH?NAME=VALUE`; where
-//! it has another shape, everything between its first `:` and its last `@` is left out, because that is where a password
-//! is, with whatever sign in it. A parameter's value is shown if the parameter is known to be harmless.
+//! Only understood parts are shown. An address is parsed as `SCHEME://USER:PASSWORD@HOST/PATH?NAME=VALUE`; if it has
+//! another shape, everything between its first `:` and its last `@` is left out, because a password is there, with any
+//! character in it. A parameter's value is shown if the parameter is known to be harmless.
 
-/// Parameters whose values hold no secret, of the databases and of object storage.
+/// Parameters of the databases and of object storage whose values are not secret.
 const HARMLESS: &[&str] = &[
     "application_name",
     "cache",
@@ -36,11 +36,11 @@ const HARMLESS: &[&str] = &[
     "user",
 ];
 
-/// The placeholder for what is left out.
+/// The placeholder for omitted text.
 const HIDDEN: &str = "***";
 
-/// The address of a database, a store or a bucket as it may be printed, logged and kept: whatever could be a password is
-/// `***`. An address that is returned as it was given has none in it.
+/// The address of a database, a store or a bucket in a form that may be printed, logged and stored: anything that could be
+/// a password is replaced by `***`. An address that is returned unchanged contains none.
 pub fn redacted(address: &str) -> String {
     let Some((scheme, rest)) = split_scheme(address) else { return without_scheme(address) };
     match understood(scheme, rest) {
@@ -52,26 +52,26 @@ pub fn redacted(address: &str) -> String {
     }
 }
 
-/// The scheme and what is after its `:`; `None` if it begins with something else, in which a password may be.
+/// The scheme and the text after its `:`; `None` if the beginning is not a scheme and may contain a password.
 fn split_scheme(address: &str) -> Option<(&str, &str)> {
     address.split_once(':').filter(|(scheme, _)| is_scheme(scheme))
 }
 
-/// Whether it may be the scheme of an address.
+/// Whether the text has the form of a scheme.
 pub(crate) fn is_scheme(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_alphabetic())
         && text.chars().all(|sign| sign.is_ascii_alphanumeric() || "+-.".contains(sign))
 }
 
-/// A path, or an address whose beginning is missing: `PASSWORD@HOST:PORT/PATH`, `HOST/PATH?password=PASSWORD`. What is before
-/// the last `@` may be a password, and so may be what is before a `:`.
+/// A path, or an address without its beginning: `PASSWORD@HOST:PORT/PATH`, `HOST/PATH?password=PASSWORD`. The text before
+/// the last `@` may be a password, and so may the text before a `:`.
 fn without_scheme(address: &str) -> String {
     let (before, query) = parts(address);
     let (begin, place) = match before.rsplit_once('@') {
         Some((_, place)) => (format!("{HIDDEN}@"), place),
         None => (String::new(), before),
     };
-    // An `=` is in `host=db password=PASSWORD`.
+    // For example, `host=db password=PASSWORD` has an `=`.
     let is_shown = if begin.is_empty() { !place.contains(['=', ':']) } else { is_place(place) };
     match shown_query(query) {
         Some(query) if is_shown => format!("{begin}{place}{query}"),
@@ -79,7 +79,8 @@ fn without_scheme(address: &str) -> String {
     }
 }
 
-/// A message with this address, and what [`redacted`] leaves out of it, replaced: drivers quote what they cannot read.
+/// A message in which this address, and everything that [`redacted`] omits from it, is replaced: drivers quote what they
+/// cannot parse.
 pub fn without_secrets(message: &str, address: &str) -> String {
     let mut shown = message.replace(address, &redacted(address));
     for secret in secrets(address) {
@@ -88,8 +89,8 @@ pub fn without_secrets(message: &str, address: &str) -> String {
     shown
 }
 
-/// The sign that an address has where it must be escaped, with the way to write it: a `/`, `?` or `#` in a password ends the
-/// server's name, and what follows is read as something else.
+/// A character of the address that must be escaped, with its escape: a `/`, `?` or `#` in a password ends the server's
+/// name, and the rest is read as something else.
 pub(crate) fn unescaped(address: &str) -> Option<(char, &'static str)> {
     let (_, rest) = address.split_once("://")?;
     let end = rest.find(['/', '?', '#'])?;
@@ -105,11 +106,11 @@ pub(crate) fn unescaped(address: &str) -> Option<(char, &'static str)> {
     }
 }
 
-/// Names by which others call a password. No other is shown: it may be the end of a password with a `?` or `&` in it.
+/// Other names for a password. Any other name is not shown: it may be the end of a password that contains a `?` or `&`.
 const PASSWORDS: &[&str] = &["pass", "passfile", "passphrase", "passwd", "password", "pwd", "sslpassword"];
 
-/// A parameter that is meant as a password and is read by no driver, which would log it with its value: its name, or what may be
-/// shown instead.
+/// A parameter that was intended as a password but is read by no driver, which would log it with its value: its name, or
+/// the text to show instead.
 pub(crate) fn unknown_password(address: &str) -> Option<&str> {
     let mut names = parts(address).1?.split('&').map(|pair| pair.split('=').next().unwrap_or_default());
     let found = names.find(|name| {
@@ -119,10 +120,10 @@ pub(crate) fn unknown_password(address: &str) -> Option<&str> {
     Some(if PASSWORDS.contains(&&*found.to_ascii_lowercase()) { found } else { HIDDEN })
 }
 
-/// The address as it may be shown if it has the usual shape; `None` otherwise.
+/// The address in a form that may be shown, if it has the usual shape; `None` otherwise.
 fn understood(scheme: &str, rest: &str) -> Option<String> {
     let Some(rest) = rest.strip_prefix("//") else {
-        // A file has neither user nor password, and any sign may be in its name.
+        // A file has neither user nor password, and its name may contain any character.
         let file = matches!(scheme, "file" | "sqlite" | "memory");
         let (path, query) = parts(rest);
         return file.then(|| Some(format!("{scheme}:{path}{}", shown_query(query)?)))?;
@@ -142,12 +143,12 @@ fn understood(scheme: &str, rest: &str) -> Option<String> {
     }
 }
 
-/// What is before the query, and the query.
+/// The text before the query, and the query.
 fn parts(text: &str) -> (&str, Option<&str>) {
     text.split_once('?').map_or((text, None), |(before, query)| (before, Some(query)))
 }
 
-/// The parameters, with those values that are harmless. `None` if it does not look like parameters.
+/// The parameters, with the harmless values. `None` if the text does not have the form of parameters.
 fn shown_query(query: Option<&str>) -> Option<String> {
     let mut shown = String::new();
     for pair in query.into_iter().flat_map(|query| query.split('&')) {
@@ -159,7 +160,7 @@ fn shown_query(query: Option<&str>) -> Option<String> {
         let (name, value) = pair.split_once('=')?;
         let value = match name {
             "replica" => shown_replica(value)?,
-            // In a value that is not an address, an `@` is the end of a password that has a `?` in it.
+            // In a value that is not an address, an `@` is the end of a password that contains a `?`.
             _ if value.contains('@') || !is_plain(name, "_-.%") => return None,
             _ if HARMLESS.contains(&name) && is_plain(value, "._-/%,:+~[]") => value.to_owned(),
             _ => HIDDEN.to_owned(),
@@ -188,7 +189,7 @@ fn is_place(text: &str) -> bool {
     is_plain(text, "._-:[]/,%~+") && port.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// A user's name, in which no `:` is hidden by its escape.
+/// A user's name without an escaped `:`.
 fn is_user(text: &str) -> bool {
     is_plain(text, "._-%~+") && !text.to_ascii_lowercase().contains("%3a")
 }
@@ -197,12 +198,12 @@ fn is_plain(text: &str, signs: &str) -> bool {
     text.chars().all(|sign| sign.is_alphanumeric() || signs.contains(sign))
 }
 
-/// What is left out of an address, longest first.
+/// The parts of an address that are omitted, longest first.
 fn secrets(address: &str) -> Vec<&str> {
     let mut found = Vec::new();
     let rest = split_scheme(address).map_or(address, |(_, rest)| rest);
     if !rest.starts_with("//") {
-        // There may be no user before the password.
+        // The user before the password may be missing.
         found.extend(rest.rsplit_once('@').map(|(user, _)| user));
     }
     let rest = rest.strip_prefix("//").unwrap_or(rest);
@@ -260,7 +261,7 @@ mod tests {
         }
     }
 
-    /// Wherever a mistake is, the password is not shown.
+    /// No password is shown, wherever the mistake in the address is.
     #[test]
     fn what_is_not_understood_is_not_shown() {
         for address in [

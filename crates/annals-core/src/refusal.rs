@@ -1,16 +1,16 @@
-//! The code of a refusal: a short name for programs, which is kept in the log where the refusal is.
+//! The code of a refusal: a short name for programs, stored in the log with the refusal.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 
-/// The code of a refusal that has no name of its own.
+/// The code of a refusal without a name.
 const UNNAMED: &str = "refused";
-/// Most bytes of an error that are looked at for its name.
+/// Most bytes of an error that are searched for its name.
 const NAME_BYTES_MAX: usize = 200;
 
-/// The code of a refusal if its aggregate gives it no other: the name of its type or variant as `#[derive(Debug)]` writes it,
-/// with dashes. `Insufficient { balance: 5 }` has the code `insufficient`, `Refused::NotOpen` has `not-open`. An error that
-/// writes something else than a name has the code `refused`.
+/// The default code of a refusal: the name of its type or variant as `#[derive(Debug)]` writes it, with dashes.
+/// `Insufficient { balance: 5 }` has the code `insufficient`, `Refused::NotOpen` has `not-open`. An error whose `Debug`
+/// does not write a name has the code `refused`.
 ///
 /// ```
 /// #[derive(Debug)]
@@ -21,7 +21,7 @@ const NAME_BYTES_MAX: usize = 200;
 /// ```
 pub fn refusal_code(error: &dyn fmt::Debug) -> Cow<'static, str> {
     let mut head = Head(String::new());
-    // It ends early, by an error, if there is more than a name.
+    // `Head` fails once it has enough of the text for a name.
     let _ = write!(head, "{error:?}");
     let end = head.0.find(|char: char| !char.is_alphanumeric() && char != '_').unwrap_or(head.0.len());
     let (name, rest) = head.0.split_at(end);
@@ -32,7 +32,7 @@ pub fn refusal_code(error: &dyn fmt::Debug) -> Cow<'static, str> {
     with_dashes(name).into()
 }
 
-/// The beginning of what is written.
+/// Collects the beginning of the output.
 struct Head(String);
 
 impl fmt::Write for Head {
@@ -79,7 +79,7 @@ mod tests {
         이미있음,
     }
 
-    /// Writes what is no name.
+    /// Its `Debug` writes text that is not a name.
     struct Speaks(&'static str);
 
     impl fmt::Debug for Speaks {

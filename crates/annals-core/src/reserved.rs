@@ -1,15 +1,15 @@
-//! Names that only Annals itself writes: streams and types of events that begin with `annals.`.
+//! Names reserved for Annals: streams and event types that begin with `annals.`.
 //!
-//! The framework keeps facts of its own in a log under them, and believes what it finds there. So a name that comes from outside
-//! is checked where it enters: in an aggregate's name, a derived type, an append over HTTP or the command line, an imported row,
-//! a message of an outbox. A store takes any, because a backup, an export and a move carry these events as they are.
+//! The framework stores facts of its own in a log under these names, and trusts them. So a name from outside is checked
+//! where it enters: in an aggregate's name, a derived type, an append over HTTP or the command line, an imported row, a
+//! message of an outbox. A store accepts them, because a backup, an export and a move copy these events unchanged.
 
 use crate::Invalid;
 
-/// How the names begin.
+/// The prefix of reserved names.
 const PREFIX: &str = "annals.";
 
-/// Refuses a name that is kept for Annals, as the value of this field.
+/// Refuses a reserved name, as the value of this field.
 ///
 /// # Errors
 /// [`Invalid`], if the name begins with `annals.`.

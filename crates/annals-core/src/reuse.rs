@@ -1,9 +1,8 @@
-//! A key, or an event id, that is used again: by the same append, which gets its original outcome, or by another
-//! one, which is refused.
+//! A reused key or event id: the same append gets its original outcome, and another append is refused.
 //!
-//! A key identifies one append. A client that gives it to another one by mistake must not be answered as if its
+//! A key identifies one append. If a client reuses it for another one by mistake, the response must not look as if the new
 //! events were written. So an append that was found to be a duplicate is compared with the events at the original
-//! positions. Every store calls [`Appended::checked`] with the outcome of a duplicate, outside of its locks.
+//! positions. Every store calls [`Appended::checked`] with the outcome of a duplicate, outside its locks.
 
 use crate::json::is_same_json;
 use crate::{
@@ -12,11 +11,11 @@ use crate::{
 };
 
 impl Appended {
-    /// This outcome of an earlier append, if `append` is the same as that one or asks for the outcome in any case.
-    /// For those who implement a store.
+    /// Returns this outcome of an earlier append, if `append` equals that append or requests the outcome in any case. For
+    /// store implementers.
     ///
     /// # Errors
-    /// [`Error::Reused`] if it is another append; otherwise as the store's reads.
+    /// [`Error::Reused`] if it is another append; otherwise those of the store's reads.
     pub async fn checked<S: EventStore + ?Sized>(self, store: &S, append: &Append) -> Result<Self> {
         if append.key.is_some() && append.key_reuse == KeyReuse::Original {
             let page = store.read_log(LogRead::forward(self.first).limit(1)).await?;
@@ -78,12 +77,12 @@ fn difference(write: &Write, recorded: &RecordedEvent) -> Option<&'static str> {
     .map(|(field, _)| field)
 }
 
-/// Whether the data is the same: a client that repeats a request may write its JSON in another form.
+/// Whether the data is equal: a client may format its JSON differently in a retry.
 fn is_same_data(event: &NewEvent, recorded: &RecordedEvent) -> bool {
     event.data == recorded.data || (event.content_type.is_json() && is_same_json(&event.data, &recorded.data))
 }
 
-/// Whether the metadata is the same. The trace belongs to the request, and a request that is repeated has another.
+/// Whether the metadata is equal. The trace belongs to the request and differs in a retry, so it is not compared.
 fn is_same_metadata(one: &Metadata, other: &Metadata) -> bool {
     let event = |metadata: &Metadata| {
         let Metadata { process, initiator, predecessor, trace: _, own } = metadata.clone();

@@ -1,7 +1,7 @@
 //! The contract that every store keeps. The clauses G1 to G10 are in `docs/guarantees.md`.
 //!
-//! [`EventStore`] is what an implementer writes, as little as possible; [`EventStoreExt`] is what it gives to
-//! users in return. A store that passes `annals-testkit` may be used wherever another is.
+//! [`EventStore`] is the trait to implement, as small as possible; [`EventStoreExt`] adds methods for users. A store that
+//! passes `annals-testkit` can replace any other.
 
 use std::fmt;
 
@@ -13,41 +13,41 @@ use crate::{
     Witness,
 };
 
-/// A log of events that is appended to under conditions and read from anywhere.
+/// A log of events, with conditional appends and reads from any position.
 ///
-/// All methods may be called at once from any number of tasks. A call that is dropped before it is done leaves
-/// the store whole; a dropped append may or may not be committed.
+/// All methods may be called concurrently from any number of tasks. A call that is dropped before it completes leaves the
+/// store consistent; a dropped append may or may not be committed.
 #[async_trait]
 pub trait EventStore: Send + Sync + 'static {
-    /// Identity of the log. What is derived from a log (a snapshot, a read model) is bound to it.
+    /// Identity of the log. Data derived from a log (a snapshot, a read model) is bound to it.
     fn id(&self) -> StoreId;
 
-    /// Carries out an append: all of it, durably, or nothing.
+    /// Executes an append: all of it, durably, or nothing.
     ///
-    /// - G1, G2: when this returns an outcome, every event of the append is durable; a crash leaves all of them
+    /// - G1, G2: when this returns an outcome, every event of the append is durable; after a crash the log has all of them
     ///   or none.
     /// - G3: if a condition does not hold, nothing is written, and the error names every violated condition.
     /// - G4: the events get consecutive positions. Once position n has been read, no smaller one appears.
-    /// - G5: if the key, or the same events by id, are there already, the outcome is the original one, marked
-    ///   as a duplicate, whatever the conditions say. If the append is not the same as the original one, it is
-    ///   refused, unless [`Append::key_reuse`] asks for the original outcome.
+    /// - G5: if the log has the key, or the same events by id, already, the outcome is the original one, marked as a
+    ///   duplicate, and the conditions are not checked again. If the append differs from the original one, it is refused,
+    ///   unless [`Append::key_reuse`] requests the original outcome.
     ///
     /// # Errors
-    /// Any [`Error`](crate::Error). Only after [`Indeterminate`](crate::Error::Indeterminate) may the events
-    /// have been written.
+    /// Any [`Error`](crate::Error). Only after [`Indeterminate`](crate::Error::Indeterminate) may the events have been
+    /// written.
     async fn append(&self, append: Append) -> Result<Appended>;
 
     /// Reads a page of the log.
     ///
-    /// A page holds at most `limit` events and a bounded number of bytes, but at least one event if one that is
-    /// meant exists; unless the store stopped looking early, which it says by `end: false`.
+    /// A page has at most `limit` events and a bounded number of bytes, but at least one event if a matching one exists,
+    /// unless the store stopped scanning early, which it reports by `end: false`.
     async fn read_log(&self, read: LogRead) -> Result<LogPage>;
 
-    /// Reads a page of the log, if the log has this event, or, at position 0, this identity. `None` if it has not: what was read
-    /// before is lost, or a replica does not have it yet.
+    /// Reads a page of the log, if the log has this event, or, at position 0, this identity. `None` if not: the events read
+    /// before are lost, or a replica does not have them yet.
     ///
-    /// The event need not be looked up in the same moment as the page: a lost event does not return, so if it is there after the
-    /// page was read, the page is of a log that has it. A store that can answer both at once spares a round trip.
+    /// The event need not be looked up at the same moment as the page: a lost event does not return, so if it exists after
+    /// the page was read, the page is of a log that has it. A store that can do both at once saves a round trip.
     async fn read_log_after(&self, read: LogRead, seen: Witness) -> Result<Option<LogPage>> {
         let page = self.read_log(read).await?;
         Ok(seen.holds(self).await?.then_some(page))
@@ -62,7 +62,7 @@ pub trait EventStore: Send + Sync + 'static {
     /// The outcome of the append that had this key, marked as a duplicate; `None` if there was none.
     async fn outcome(&self, key: &IdempotencyKey) -> Result<Option<Appended>>;
 
-    /// Position of the newest event that may be read.
+    /// Position of the newest readable event.
     async fn head(&self) -> Result<Position>;
 
     /// Waits until the head is beyond this position, and returns it.
@@ -70,7 +70,7 @@ pub trait EventStore: Send + Sync + 'static {
 }
 
 impl Witness {
-    /// The witness of the place before the first event of a log.
+    /// The witness of position 0: before the first event of a log.
     pub fn origin(log: StoreId) -> Self {
         Self { position: Position::ZERO, id: EventId::from_bytes(*log.as_bytes()) }
     }
@@ -83,7 +83,7 @@ impl Witness {
         if position == Position::ZERO {
             return Ok(Some(Self::origin(store.id())));
         }
-        // Backward: a replica that does not have this position yet does not answer then.
+        // Backward: a replica that does not have this position yet would not answer a forward read.
         let read = LogRead::backward(position).limit(1);
         let found = store.read_log(read).await?.events.into_iter().find(|event| event.position == position);
         Ok(found.as_ref().map(Self::of))
@@ -97,11 +97,11 @@ impl Witness {
         Ok(Self::at(store, self.position).await? == Some(self))
     }
 
-    /// Makes sure that the store still has this event, and so everything that was read before it: for the end of a read of
+    /// Checks that the store still has this event, and so everything that was read before it. For the end of a read of
     /// several pages that must be of one history.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if it has not; otherwise as the store's reads.
+    /// [`Error::Unavailable`] if it does not have it; otherwise those of the store's reads.
     pub async fn expect<S: EventStore + ?Sized>(self, store: &S) -> Result<()> {
         if self.holds(store).await? {
             return Ok(());
@@ -112,7 +112,7 @@ impl Witness {
     }
 }
 
-/// What every store can do beyond the contract.
+/// Methods that every store has beyond the contract.
 #[async_trait]
 pub trait EventStoreExt: EventStore {
     /// The version of a stream; 0 if it does not exist.
@@ -121,7 +121,7 @@ pub trait EventStoreExt: EventStore {
         Ok(self.read_stream(newest).await?.version)
     }
 
-    /// The newest event of a stream, or of the log if none is named. `None` if there is no event.
+    /// The newest event of a stream, or of the log with `None`. Returns `None` if there is no event.
     async fn newest_event(&self, stream: Option<&StreamId>) -> Result<Option<RecordedEvent>> {
         let mut events = match stream {
             Some(stream) => {
@@ -132,11 +132,11 @@ pub trait EventStoreExt: EventStore {
         Ok(events.pop())
     }
 
-    /// All events of a stream, in order, as it was at one moment. They are held in memory: for long streams, read pages.
+    /// All events of a stream, in order, as of one moment. They are held in memory: for long streams, read pages.
     ///
     /// # Errors
-    /// As the store's reads; [`Error::Unavailable`](crate::Error::Unavailable) if the log loses events while several pages are
-    /// read.
+    /// Those of the store's reads; [`Error::Unavailable`](crate::Error::Unavailable) if the log loses events between the
+    /// reads of two pages.
     async fn stream_events(&self, stream: &StreamId) -> Result<Vec<RecordedEvent>> {
         let mut read = StreamRead::forward(stream, Version::FIRST);
         let first = self.read_stream(read.clone()).await?;
@@ -160,11 +160,11 @@ pub trait EventStoreExt: EventStore {
         }
     }
 
-    /// All events that a query means, in order, of the log as it was at one moment. They are held in memory: for a long log,
-    /// read pages.
+    /// All events that match a query, in order, as of one moment of the log. They are held in memory: for a long log, read
+    /// pages.
     ///
     /// # Errors
-    /// As [`stream_events`](Self::stream_events).
+    /// Those of [`stream_events`](Self::stream_events).
     async fn log_events(&self, query: Query) -> Result<Vec<RecordedEvent>> {
         let mut read = LogRead::forward(Position::FIRST).matching(query);
         let first = self.read_log(read.clone()).await?;
@@ -190,10 +190,10 @@ pub trait EventStoreExt: EventStore {
 
     /// Position of the last event that was recorded at or before this time; 0 if there is none.
     ///
-    /// Recorded times never decrease along the log (G4), so a time names a position.
+    /// Recorded times never decrease along the log (G4), so a time determines a position.
     async fn position_at(&self, time: Timestamp) -> Result<Position> {
         let (mut low, mut high) = (Position::ZERO, self.head().await?);
-        // `low` was recorded by then (or is before everything); what comes after `high` was not.
+        // The event at `low` was recorded by then (or `low` is 0); events after `high` were not.
         while low < high {
             let middle = Position::new(low.get() + (high.get() - low.get()).div_ceil(2));
             let page = self.read_log(LogRead::forward(middle).limit(1)).await?;
@@ -239,7 +239,7 @@ impl<S: EventStore + ?Sized> EventStore for std::sync::Arc<S> {
     }
 }
 
-/// Identity of a log: a UUID made when the log is created.
+/// Identity of a log: a UUID generated when the log is created.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StoreId(uuid::Uuid);
 

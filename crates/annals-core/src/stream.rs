@@ -6,14 +6,14 @@ use crate::{Invalid, Text, refuse_reserved};
 name_type! {
     /// The name of a stream, the events of one aggregate: any UTF-8 text of 1 to 1,024 bytes.
     ///
-    /// By convention a name is a category and an id, `account-42`, split at the first `-`; a name without one
-    /// is all category. Names that start with `$` are kept for Annals itself, and those that begin with `annals.` are written by
-    /// its framework only ([`refuse_reserved`]).
+    /// By convention a name is a category and an id, `account-42`, split at the first `-`; a name without one is all
+    /// category. Names that start with `$` are reserved for Annals, and only its framework writes those that begin with
+    /// `annals.` ([`refuse_reserved`]).
     StreamId, "stream", 1024
 }
 
 name_type! {
-    /// What a stream is of: the part of its name before the first `-`.
+    /// The kind of a stream: the part of its name before the first `-`.
     Category, "category", 1024
 }
 
@@ -21,8 +21,8 @@ impl StreamId {
     /// The stream of one aggregate: `{category}-{id}`.
     ///
     /// # Errors
-    /// [`Invalid`] if the category is empty, contains `-` (it could not be separated from the id) or begins with `annals.`, if the id
-    /// is empty (those who forgot theirs would share one), or if the whole name is too long.
+    /// [`Invalid`] if the category is empty, contains `-` (it could not be separated from the id) or begins with `annals.`,
+    /// if the id is empty (all aggregates whose id was forgotten would share a stream), or if the whole name is too long.
     pub fn of(category: &str, id: &str) -> Result<Self, Invalid> {
         if category.is_empty() || category.contains('-') {
             let problem = format!("`{category}` must not be empty or contain `-`");
@@ -47,12 +47,12 @@ impl StreamId {
         Category(Text::from_utf8(shared).expect("a slice that ends at an ASCII character is UTF-8"))
     }
 
-    /// The id: everything after the first `-`, or nothing.
+    /// The id: everything after the first `-`; `None` if there is none.
     pub fn id(&self) -> Option<&str> {
         self.split().map(|(_, id)| id)
     }
 
-    /// Whether the name is one that only Annals itself may write.
+    /// Whether the name is reserved for Annals by a leading `$`.
     pub fn is_reserved(&self) -> bool {
         self.as_str().starts_with('$')
     }

@@ -1,4 +1,4 @@
-//! Points in time, and the clock that they are read from. How they are written and read as text is `time/text.rs`.
+//! Points in time, and the clock. Their text form is in `time/text.rs`.
 
 mod text;
 
@@ -26,8 +26,7 @@ impl Timestamp {
         SystemTime::now().into()
     }
 
-    /// The time this many microseconds after the epoch, held within [`MIN`](Self::MIN) and
-    /// [`MAX`](Self::MAX).
+    /// The time this many microseconds after the epoch, clamped to [`MIN`](Self::MIN) and [`MAX`](Self::MAX).
     pub const fn from_micros(micros: i64) -> Self {
         if micros < Self::MIN.0 {
             Self::MIN
@@ -43,27 +42,27 @@ impl Timestamp {
         self.0
     }
 
-    /// The text with six digits of the fraction, `2017-04-15T13:00:00.000000Z`: such texts are of one length, and sort as the
-    /// times do. It is the form of all times that a store or a program has taken from its clock and hands out; the shorter
-    /// one of `Display` gives a time that a caller named back as it was named, and is how times are kept in events.
+    /// The text with six fractional digits, `2017-04-15T13:00:00.000000Z`: all such texts have the same length, and sort by
+    /// time. This is the form of all times that a store or a program takes from its clock; `Display` uses the shortest
+    /// form, which repeats a caller's time as it was given, and is the form in events.
     #[must_use]
     pub fn fixed(self) -> String {
         text::write_fixed(self)
     }
 
-    /// The time that much later.
+    /// The time later by this duration.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
         Self::from_micros(self.0.saturating_add(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
     }
 
-    /// The time that much earlier.
+    /// The time earlier by this duration.
     #[must_use]
     pub fn minus(self, duration: Duration) -> Self {
         Self::from_micros(self.0.saturating_sub(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
     }
 
-    /// How much later this time is than another; `None` if it is not.
+    /// The duration from an earlier time to this one; zero if this one is not later.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
@@ -102,15 +101,14 @@ impl From<Timestamp> for SystemTime {
 impl std::str::FromStr for Timestamp {
     type Err = Invalid;
 
-    /// Reads RFC 3339 with any offset, or a date alone, which is its first instant in UTC. A time of day without an
-    /// offset is refused, and so is everything else that is not understood whole. Digits of a fraction after the sixth
-    /// are dropped.
+    /// Parses RFC 3339 with any offset, or a date alone, which is its first instant in UTC. A time of day without an offset
+    /// is refused, and so is any text that is not parsed completely. Digits after the sixth fractional digit are dropped.
     fn from_str(text: &str) -> Result<Self, Invalid> {
         text::read(text, None).map_err(|problem| Invalid::new("time", format!("`{text}` {problem}")))
     }
 }
 
-/// How far a local time is ahead of UTC: `Z`, `+09:00`, `-00:44:30`.
+/// The offset of a local time from UTC: `Z`, `+09:00`, `-00:44:30`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct UtcOffset(i64);
 
@@ -120,10 +118,10 @@ impl UtcOffset {
         self.0
     }
 
-    /// Reads a time as [`Timestamp`] does; one without an offset, and a date, has this one.
+    /// Parses a time as [`Timestamp`] does, and applies this offset to a time or a date without one.
     ///
     /// # Errors
-    /// [`Invalid`] if it is not understood whole.
+    /// [`Invalid`] if the text is not parsed completely.
     pub fn time(self, text: &str) -> Result<Timestamp, Invalid> {
         text::read(text, Some(self)).map_err(|problem| Invalid::new("time", format!("`{text}` {problem}")))
     }
@@ -139,9 +137,9 @@ impl std::str::FromStr for UtcOffset {
     }
 }
 
-/// Where the time comes from.
+/// A source of the current time.
 pub trait Clock: Send + Sync + 'static {
-    /// The time now. It may jump back; a store holds recorded times so that they never decrease.
+    /// The current time. It may jump back; a store clamps recorded times so that they never decrease.
     fn now(&self) -> Timestamp;
 }
 
@@ -165,12 +163,12 @@ impl TestClock {
         Self(AtomicI64::new(time.as_micros()))
     }
 
-    /// Shows this time from now on, also an earlier one.
+    /// Sets the clock to this time, which may be earlier.
     pub fn set(&self, time: Timestamp) {
         self.0.store(time.as_micros(), Ordering::SeqCst);
     }
 
-    /// Moves the clock on.
+    /// Advances the clock.
     pub fn advance(&self, duration: Duration) {
         self.set(self.now().plus(duration));
     }

@@ -1,4 +1,4 @@
-//! Upcasters: what became of the types and shapes that a program no longer writes, as data beside the event type.
+//! Upcasters: rewrites of the types and shapes that a program no longer writes, as data beside the event type.
 //!
 //! ```text
 //! account.registered  v1 --Renamed----> account.opened v1
@@ -7,15 +7,15 @@
 //! order.viewed           --Dropped---->
 //! ```
 //!
-//! They work on what is stored, before it is decoded. This file has only the words; the chain is followed, and the table
-//! checked, by the codec of the crate `annals`, through which every reader of domain events goes.
+//! They apply to stored events, before these are decoded. This file only defines them; the codec of the crate `annals`,
+//! through which every reader of domain events goes, checks the table and applies the chain.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::{Bytes, Cause, ContentType, RecordedEvent, Text};
 
-/// An event as it is stored, before it is decoded: what an [`Upcaster`] takes and makes.
+/// An event in stored form, not decoded: the input and output of an [`Upcaster`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RawEvent {
@@ -23,14 +23,14 @@ pub struct RawEvent {
     pub event_type: Text,
     /// The version of the shape of `data`.
     pub schema_version: u16,
-    /// How `data` is to be understood.
+    /// The format of `data`.
     pub content_type: ContentType,
     /// What happened, in detail.
     pub data: Bytes,
 }
 
 impl RawEvent {
-    /// An event of this type and version, with data that is JSON.
+    /// An event of this type and version, with JSON data.
     pub fn new(event_type: impl Into<Text>, schema_version: u16, data: impl Into<Bytes>) -> Self {
         Self {
             event_type: event_type.into(),
@@ -43,7 +43,7 @@ impl RawEvent {
     /// An event of this type and version, whose data is this value as JSON.
     ///
     /// # Errors
-    /// If serde refuses.
+    /// If serde fails.
     pub fn json(
         event_type: impl Into<Text>,
         schema_version: u16,
@@ -59,7 +59,7 @@ impl RawEvent {
         self
     }
 
-    /// The data, read as JSON. No bytes at all are read as `{}`, as some write an event without fields.
+    /// The data, read as JSON. Empty data is read as `{}`: some programs write an event without fields this way.
     ///
     /// # Errors
     /// If the data is not JSON or does not fit.
@@ -87,10 +87,10 @@ impl From<&RecordedEvent> for RawEvent {
     }
 }
 
-/// What became of a type, or of a version of its shape, that is in the log and is no longer written.
+/// The upcaster for a type, or a version of its shape, that is in the log and no longer written.
 ///
-/// `#[derive(Event)]` makes these of `#[event(former_name = "…")]`, `#[event(version = 2, upcast(1 = from_v1))]` and
-/// `#[event(dropped = "…")]`. A table of one's own, for what those do not say, is given with `#[event(upcasters = TABLE)]`:
+/// `#[derive(Event)]` creates upcasters for `#[event(former_name = "…")]`, `#[event(version = 2, upcast(1 = from_v1))]` and
+/// `#[event(dropped = "…")]`. A table for other cases is given with `#[event(upcasters = TABLE)]`:
 ///
 /// ```
 /// use annals_core::{Cause, Event, RawEvent, Upcaster};
@@ -130,29 +130,29 @@ impl From<&RecordedEvent> for RawEvent {
 #[non_exhaustive]
 pub enum Upcaster {
     /// Events of one type and version are rewritten: into the next version, into another type, or into several events. The
-    /// events that are made go through the table again, until no upcaster takes them.
+    /// table is applied to the new events again, until no upcaster takes them.
     Converted {
         /// The stored name.
         event_type: &'static str,
         /// The version of the shape.
         version: u16,
-        /// The events that it may be rewritten into, by type and version. With an empty list, events of this version are
+        /// The events that it may be rewritten into, by type and version. If the list is empty, events of this version are
         /// dropped.
         into: &'static [(&'static str, u16)],
-        /// Rewrites it. Must depend on the event alone: it is called each time the event is read. An empty list is an error
-        /// unless `into` is empty too. To drop some events of a type and keep others, make the former of a type that the table
-        /// drops, and name that type in `into`.
+        /// Rewrites the event. Must depend on the event alone: it is called each time the event is read. An empty result is
+        /// an error unless `into` is empty too. To drop some events of a type and keep others, rewrite those to drop into a
+        /// type that the table drops, and name that type in `into`.
         convert: fn(RawEvent) -> Result<Vec<RawEvent>, Cause>,
     },
-    /// A type has another stored name today. The versions of its shape are counted across both names.
+    /// A type has another stored name now. The versions of its shape are counted across both names.
     Renamed {
-        /// The name that is in the log.
+        /// The name in the log.
         former: &'static str,
-        /// The name today.
+        /// The current name.
         event_type: &'static str,
     },
-    /// Events of a type mean nothing any more, in any version, and are passed over by every reader. If it is one of several events
-    /// that another upcaster makes, the others keep the numbers of their parts.
+    /// Events of a type are obsolete, in any version, and are skipped by every reader. If such an event is one of several
+    /// that another upcaster makes, the others keep their part numbers.
     Dropped {
         /// The stored name.
         event_type: &'static str,

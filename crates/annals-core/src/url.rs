@@ -1,4 +1,4 @@
-//! The one way to name a store, the same in the library, the command line, the server and the tests.
+//! The address of a store, in one form for the library, the command line, the server and the tests.
 
 use std::fmt;
 use std::path::Path;
@@ -7,33 +7,33 @@ use std::str::FromStr;
 use crate::Invalid;
 use crate::redaction::{is_scheme, redacted, unescaped, unknown_password};
 
-/// The address of a store: a scheme, which names the kind of store, and what that kind reads: `memory:`, `file:DIRECTORY`,
-/// `postgres://…`. Which kinds there are is not known here: a list of backends (`annals::backend::Backends`) says that, and refuses
-/// the others.
+/// The address of a store: a scheme, which names the backend, and the backend's part: `memory:`, `file:DIRECTORY`,
+/// `postgres://…`. This type does not check the scheme: a list of backends (`annals::backend::Backends`) does, and refuses
+/// unknown ones.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoreUrl {
     text: String,
-    /// The place of the first `:`.
+    /// The index of the first `:`.
     colon: usize,
 }
 
 impl StoreUrl {
-    /// What is before the first `:`.
+    /// The part before the first `:`.
     pub fn scheme(&self) -> &str {
         &self.text[..self.colon]
     }
 
-    /// What is after the first `:`, with the password, should there be one.
+    /// The part after the first `:`, including any password.
     pub fn rest(&self) -> &str {
         &self.text[self.colon + 1..]
     }
 
-    /// The whole address, with the password, should there be one.
+    /// The whole address, including any password.
     pub fn expose(&self) -> &str {
         &self.text
     }
 
-    /// The directory, if it is the address of one: `file:DIRECTORY`.
+    /// The directory of a `file:DIRECTORY` address; `None` for others.
     pub fn directory(&self) -> Option<&Path> {
         (self.scheme() == FILE).then(|| Path::new(self.rest()))
     }
@@ -44,7 +44,7 @@ impl StoreUrl {
     }
 }
 
-/// The scheme of a directory. Its addresses are paths, in which any sign may be.
+/// The scheme of a directory. Its addresses are paths, which may contain any character.
 const FILE: &str = "file";
 
 impl FromStr for StoreUrl {
@@ -68,7 +68,7 @@ impl FromStr for StoreUrl {
     }
 }
 
-/// Refuses an address whose password would be read as something else.
+/// Refuses an address whose password would be parsed as something else.
 fn check_password(text: &str) -> Result<(), Invalid> {
     if let Some((sign, escape)) = unescaped(text) {
         let problem = format!("has a `{sign}` in its user or password: write it as `{escape}`");
@@ -82,7 +82,7 @@ fn check_password(text: &str) -> Result<(), Invalid> {
 }
 
 impl fmt::Display for StoreUrl {
-    /// Without a password, should there be one. Of an address that is neither a path nor has a `//` only the scheme is shown.
+    /// Without any password. Of an address that is neither a path nor has a `//`, only the scheme is shown.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.directory() {
             Some(_) => f.write_str(&self.text),
@@ -97,14 +97,14 @@ impl fmt::Debug for StoreUrl {
     }
 }
 
-/// The address of a database. It may have a password in it, which is not shown.
+/// The address of a database. A password in it is not shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DatabaseUrl(String);
 
 impl FromStr for DatabaseUrl {
     type Err = std::convert::Infallible;
 
-    /// Accepts any text: the database's driver reports what is wrong with it.
+    /// Accepts any text: the database's driver reports errors in it.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Ok(Self(text.to_owned()))
     }

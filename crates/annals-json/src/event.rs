@@ -5,16 +5,16 @@
 //!  "id":"0f…","type":"account.opened","data":{"owner":"kim"},"tags":["vip"]}
 //! ```
 //!
-//! - J1  What is not said has its default: `schema_version` 1, `content_type` `application/json`, no tags, no
-//!   metadata, no `occurred_at`, no `idempotency_key`.
-//! - J2  Data that is JSON is embedded as `data`, byte for byte. Other data stands as `data_base64`.
-//! - J3  JSON whose bytes the form cannot carry (blanks around it; in a line, line breaks within it) has both:
-//!   `data` to read, with blanks for line breaks, and `data_base64`, the exact bytes. The bytes win.
+//! - J1  Omitted fields have their defaults: `schema_version` 1, `content_type` `application/json`, no tags, no metadata,
+//!       no `occurred_at`, no `idempotency_key`.
+//! - J2  JSON data is embedded as `data`, byte for byte. Other data is in `data_base64`.
+//! - J3  JSON whose bytes cannot be embedded exactly (surrounding blanks; in a line, line breaks within it) has both:
+//!       `data` to read, with blanks for line breaks, and `data_base64`, the exact bytes. The bytes have precedence.
 //! - J4  [`parse_line`] of [`line()`] is the same event.
-//! - J5  A line of an export also says `append_event` and `append_events`, and `one_stream` if it is of one stream:
-//!   [`InAppend`]. Both numbers are there or neither.
+//! - J5  A line of an export also has `append_event` and `append_events`, and `one_stream` if it is of one stream:
+//!       [`InAppend`]. Either both numbers are given or neither.
 //!
-//! What clients send, which has no place in the log yet, is `incoming.rs`.
+//! Events from clients, which have no position yet, are in `incoming.rs`.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -65,12 +65,12 @@ pub(crate) fn parse(line: &[u8]) -> Result<Shape<'_>, Invalid> {
     Ok(shape)
 }
 
-/// Checks that bytes are one JSON value, and hands out its text without the blanks around it.
+/// Checks that bytes are one JSON value, and returns its text without the surrounding blanks.
 fn json_text(data: &[u8]) -> Result<&RawValue, serde_json::Error> {
     serde_json::from_slice(data)
 }
 
-/// A recorded event, as it stands in JSON.
+/// The JSON form of a recorded event.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Shape<'a> {
@@ -106,7 +106,7 @@ pub(crate) struct Shape<'a> {
     idempotency_key: Option<Cow<'a, str>>,
 }
 
-/// An event's metadata, as it stands in JSON.
+/// The JSON form of an event's metadata.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Cause<'a> {
@@ -218,13 +218,13 @@ impl<'a> Cause<'a> {
     }
 }
 
-/// How an event's data stands in JSON: as `data`, as `data_base64` or as both (J2, J3).
+/// Encodes an event's data: as `data`, as `data_base64` or as both (J2, J3).
 fn embed(event: &RecordedEvent, one_line: bool) -> (Option<Cow<'_, RawValue>>, Option<Cow<'_, str>>) {
     let exact = || Some(Cow::Owned(BASE64.encode(&event.data)));
     let json = event.content_type.is_json().then(|| json_text(&event.data).ok()).flatten();
     let Some(json) = json else { return (None, exact()) };
     if one_line && json.get().contains(['\n', '\r']) {
-        // Within a string a line break would be an escape, so this changes only blanks between tokens.
+        // A line break within a string would be an escape, so only blanks between tokens change.
         let flat = json.get().replace(['\n', '\r'], " ");
         let flat = RawValue::from_string(flat).expect("JSON with other blanks is JSON");
         return (Some(Cow::Owned(flat)), exact());
@@ -233,7 +233,7 @@ fn embed(event: &RecordedEvent, one_line: bool) -> (Option<Cow<'_, RawValue>>, O
     (Some(Cow::Borrowed(json)), if whole { None } else { exact() })
 }
 
-/// The bytes of data that was embedded.
+/// Decodes embedded data.
 pub(crate) fn embedded(content_type: &ContentType, data: Option<&RawValue>) -> Result<Bytes, Invalid> {
     match data {
         Some(_) if !content_type.is_json() => {
@@ -254,12 +254,12 @@ pub(crate) fn decode_base64(text: &str) -> Result<Bytes, Invalid> {
     bytes.map(Bytes::from).map_err(|error| Invalid::new("data_base64", format!("is not base64: {error}")))
 }
 
-/// The same problem, in the field of this name.
+/// The same problem, for the field with this name.
 pub(crate) fn at<P: Display>(field: P) -> impl Fn(Invalid) -> Invalid {
     move |invalid| Invalid::new(field.to_string(), invalid.problem)
 }
 
-/// An object whose names are different: of two values under one name, one would be lost.
+/// Reads an object and refuses repeated names: one of two values under the same name would be lost.
 fn different_names<'de, 'a, D: Deserializer<'de>>(
     field: D,
 ) -> Result<BTreeMap<Cow<'a, str>, Cow<'a, str>>, D::Error> {

@@ -1,21 +1,21 @@
-//! A line of an export: an event, and which of how many events of its append it is.
+//! A line of an export: an event, with its number within its append.
 //!
-//! A file of such lines that is cut, or lacks lines, can be recognised: by the numbers, and because positions have no gaps.
-//! An export of one stream counts the events that the append has in that stream; there versions have no gaps.
-//! Earlier versions wrote no numbers.
+//! A file of such lines that is truncated or lacks lines can be detected: by the numbers, and because positions have no
+//! gaps. An export of one stream counts the events of the append in that stream; versions there have no gaps. Earlier
+//! versions wrote no numbers.
 
 use annals_core::{Invalid, RecordedEvent};
 
 use crate::event::{Shape, parse};
 
-/// Which event of its append a line of an export is.
+/// The number of a line's event within its append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InAppend {
     /// Its number, from 1.
     pub event: u64,
-    /// How many events the append has.
+    /// The number of events of the append.
     pub events: u64,
-    /// The export is of one stream, and only events of that stream are counted.
+    /// Whether the export is of one stream, so that only the events of that stream are counted.
     pub one_stream: bool,
 }
 
@@ -27,8 +27,7 @@ pub fn export_line(event: &RecordedEvent, place: InAppend) -> Vec<u8> {
     serde_json::to_vec(&shape).expect("an event has only text for keys, so it is JSON")
 }
 
-/// Reads an event from a line that [`export_line`] wrote, or [`line()`](crate::line()), which does not say which event of
-/// its append it is.
+/// Reads an event from a line that [`export_line`] wrote, or [`line()`](crate::line()), which has no numbers.
 ///
 /// # Errors
 /// [`Invalid`], naming the field, if it is not JSON or not such an event.

@@ -1,4 +1,4 @@
-//! An event as a client sends it: without a place in the log, and with a path to whatever is wrong in it.
+//! An event as a client sends it: without a position, and with the path of any error in it.
 
 use std::borrow::Cow;
 
@@ -11,11 +11,11 @@ use crate::list::List;
 use crate::object::{object, present};
 use crate::whole::small;
 
-/// An event that a client sends. `stream` is for requests that do not name it elsewhere.
+/// An event from a client. `stream` is for requests that do not name it elsewhere.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Incoming<'a> {
-    /// The stream that the event is for.
+    /// The stream of the event.
     #[serde(default, borrow, deserialize_with = "present")]
     pub stream: Option<Cow<'a, str>>,
     #[serde(default, borrow, deserialize_with = "present")]
@@ -39,7 +39,7 @@ pub struct Incoming<'a> {
 }
 
 impl<'a> Incoming<'a> {
-    /// The event that is meant.
+    /// Converts it to an event.
     ///
     /// # Errors
     /// [`Unreadable`], naming the field within the event.
@@ -88,11 +88,11 @@ impl<'a> Incoming<'a> {
     }
 }
 
-/// Why an event cannot be taken.
+/// Why an event is refused.
 pub struct Unreadable<'a> {
     /// The field, and what is wrong with it.
     pub invalid: Invalid,
-    /// The rest of the request from what is wrong on, if its place is known.
+    /// The rest of the request from the error on, if its place is known.
     pub place: Option<&'a str>,
 }
 

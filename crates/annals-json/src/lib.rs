@@ -2,13 +2,13 @@
 //!
 //! ```text
 //! event.rs      a recorded event, and its line; exported.rs: a line of an export
-//! incoming.rs   an event that a client sends, which has no place in the log yet
-//! object.rs list.rs whole.rs   objects that are objects, lists with a bound, whole numbers that are written `3.0`
-//! refused.rs    what is wrong with JSON that cannot be read, in the words of JSON
+//! incoming.rs   an event from a client, which has no position yet
+//! object.rs list.rs whole.rs   values that must be objects, bounded lists, whole numbers written as `3.0`
+//! refused.rs    errors in JSON input, in the terms of JSON
 //! ```
 //!
-//! It knows events, and no store, no HTTP and no file. Who reads JSON of clients takes the parts of the second half too, so
-//! that all of it is read and refused in one way. Read first: `event.rs`.
+//! It is independent of stores, HTTP and files. Code that reads JSON from clients should also use the modules of the second
+//! half, so that all JSON is read and refused in the same way. Read first: `event.rs`.
 #![forbid(unsafe_code)]
 
 mod event;

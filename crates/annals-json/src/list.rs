@@ -1,7 +1,7 @@
-//! Lists in a body, which together have a bound in memory.
+//! Lists in a request body, with a common bound on their memory.
 //!
-//! An element may be two bytes of JSON, `{}`, and take over a hundred when it has been read. So a bound on the bytes of a
-//! body is none on what is made of it.
+//! An element may be two bytes of JSON, `{}`, and take more than a hundred bytes in memory. So a bound on the bytes of a
+//! body does not bound the memory of its elements.
 
 use std::cell::Cell;
 use std::fmt::{self, Formatter};
@@ -11,7 +11,7 @@ use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 thread_local! {
-    /// How many bytes the lists of the body that this thread reads may still take.
+    /// The bytes that the lists of the body that this thread reads may still take.
     static LEFT: Cell<usize> = const { Cell::new(0) };
 }
 
@@ -25,7 +25,7 @@ impl<T> Default for List<T> {
     }
 }
 
-/// Reads a value whose lists take no more than this many bytes, without what their elements point to.
+/// Reads a value whose lists take at most this many bytes, not counting what their elements point to.
 pub fn bounded<T>(bytes_max: usize, read: impl FnOnce() -> T) -> T {
     LEFT.set(bytes_max);
     read()

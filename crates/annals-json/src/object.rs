@@ -1,7 +1,7 @@
-//! JSON objects that are objects, and fields that are there.
+//! JSON objects that must be objects, and fields that must have a value.
 //!
-//! A derived `Deserialize` also takes an array, whose elements it reads as the fields in the order of the code: a
-//! second form that nobody promised, and that another order of the fields would misread.
+//! A derived `Deserialize` also accepts an array, and reads its elements as the fields in the order of the code: a second
+//! form that is not part of the contract, and that a change of the order would misread.
 
 use std::fmt::{self, Formatter};
 use std::marker::PhantomData;
@@ -10,7 +10,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-/// A value that stands in JSON as an object, never as an array.
+/// A value whose JSON form is an object, never an array.
 #[derive(Debug)]
 pub struct Object<T>(pub T);
 
@@ -34,18 +34,18 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
     }
 }
 
-/// A field whose value is an object, never an array.
+/// Reads a field whose value is an object, never an array.
 ///
 /// # Errors
-/// What is there is no such object.
+/// If the value is not such an object.
 pub fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(field: D) -> Result<T, D::Error> {
     Object::deserialize(field).map(|Object(value)| value)
 }
 
-/// A field that, if it is there, has a value, if only `null`.
+/// Reads a field that must have a value if it is present; `null` counts as one.
 ///
 /// # Errors
-/// What is there is no such value.
+/// If the value is not of the type.
 pub fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(field: D) -> Result<Option<T>, D::Error> {
     T::deserialize(field).map(Some)
 }

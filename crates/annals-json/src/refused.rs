@@ -1,15 +1,15 @@
-//! What is wrong with JSON that could not be read, in the words of JSON: the library speaks of maps, sequences and `u16`.
+//! Errors in JSON input, in the terms of JSON: the library's messages name maps, sequences and `u16`.
 
 use annals_core::Invalid;
 use serde_json::error::Category;
 use serde_path_to_error::{Error, Path, Segment};
 
-/// What is wrong, with the path of the field below `root`, which names the whole.
+/// The problem, with the path of the field below `root`, which names the whole.
 pub fn syntax_error(error: &Error<serde_json::Error>, root: &str) -> Invalid {
     let (message, place) = split_place(error.inner());
     let mut field = path_of(error.path(), root);
     let named = |kind: &str| message.strip_prefix(kind)?.strip_prefix(" field `")?.split_once('`');
-    // What is missing, or there twice, has no path of its own.
+    // A missing or repeated field has no path of its own.
     let mut below = |name: &str| {
         field.push_str(if field.is_empty() { "" } else { "." });
         field.push_str(name);
@@ -32,7 +32,7 @@ pub fn syntax_error(error: &Error<serde_json::Error>, root: &str) -> Invalid {
     Invalid::new(field, format!("{problem}{place}"))
 }
 
-/// The message without its place, and the place.
+/// The message without its location, and the location.
 fn split_place(error: &serde_json::Error) -> (String, String) {
     let message = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
@@ -44,7 +44,7 @@ fn split_place(error: &serde_json::Error) -> (String, String) {
 
 fn in_words(message: &str, category: Category) -> String {
     let other = ["invalid type: ", "invalid value: "].into_iter().find_map(|kind| message.strip_prefix(kind));
-    // What is there may be text that a client chose, so the last one counts.
+    // The found value may be text from a client, so the last match counts.
     match (other.and_then(|other| other.rsplit_once(", expected ")), category) {
         (Some((there, expected)), _) => format!("is {}; it must be {}", found(there), wanted(expected)),
         (None, Category::Eof) => "ends before its JSON does".to_owned(),
@@ -53,7 +53,7 @@ fn in_words(message: &str, category: Category) -> String {
     }
 }
 
-/// What is there.
+/// The found value.
 fn found(there: &str) -> String {
     match there {
         "map" => "an object".to_owned(),
@@ -71,7 +71,7 @@ fn found(there: &str) -> String {
     }
 }
 
-/// What would be right.
+/// The expected value.
 fn wanted(expected: &str) -> &str {
     match expected {
         "a map" => "an object",
@@ -82,7 +82,7 @@ fn wanted(expected: &str) -> &str {
     }
 }
 
-/// The path of a field below `root`, as far as it is known: where a text breaks off within a name, it ends before.
+/// The path of a field below `root`, as far as it is known: if the text ends within a name, the path ends before it.
 fn path_of(path: &Path, root: &str) -> String {
     let mut field = root.to_owned();
     for segment in path {

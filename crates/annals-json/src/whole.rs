@@ -3,10 +3,10 @@
 use serde::Deserializer;
 use serde::de::{Error, Unexpected, Visitor};
 
-/// Up to here a 64-bit float tells each whole number from the next.
+/// The largest whole number that a 64-bit float distinguishes from its neighbours.
 const EXACT_MAX: f64 = 9_007_199_254_740_991.0;
 
-/// The whole number that a float is.
+/// Converts a float to a whole number.
 ///
 /// # Errors
 /// If it has a fraction, is negative, or may stand for several whole numbers.

@@ -1,6 +1,6 @@
-//! What a user writes: the attributes `event` and `tag`, checked.
+//! The user's input: the attributes `event` and `tag`, checked.
 //!
-//! Every mistake is an error at the place where it was made, and says what would be right.
+//! Every mistake is reported at its source location, with the correct form.
 
 use syn::meta::ParseNestedMeta;
 use syn::spanned::Spanned;
@@ -16,15 +16,15 @@ pub struct EventEnum<'a> {
     pub shape: Shape<'a>,
     /// Types whose events are dropped when they are read.
     pub dropped: Vec<String>,
-    /// A table of the user's own.
+    /// A table defined by the user.
     pub upcasters: Option<Path>,
 }
 
-/// What the variants are.
+/// The kind of the variants.
 pub enum Shape<'a> {
-    /// Events of its own.
+    /// Each variant is an event.
     Facts(Vec<Fact<'a>>),
-    /// One other event type each.
+    /// Each variant holds another event type.
     Union(Vec<Member<'a>>),
 }
 
@@ -128,7 +128,7 @@ impl OnEnum {
     }
 }
 
-/// Refuses an attribute that was given before.
+/// Refuses a repeated attribute.
 fn once(meta: &ParseNestedMeta<'_>, was_given: bool, instead: &str) -> Result<()> {
     if !was_given {
         return Ok(());
@@ -289,7 +289,7 @@ impl<'a> Member<'a> {
     }
 }
 
-/// A name stands for one type, also a former one.
+/// A stored name belongs to one type, and so does a former name.
 fn refuse_duplicates(facts: &[Fact<'_>], dropped: &[LitStr]) -> Result<()> {
     for (index, fact) in facts.iter().enumerate() {
         if let Some(earlier) = facts[..index].iter().find(|earlier| earlier.stored_name == fact.stored_name) {

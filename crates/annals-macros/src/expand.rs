@@ -1,4 +1,4 @@
-//! What comes out: `impl annals::Event` (or `annals_core::Event`), as one could write it by hand.
+//! The output: `impl annals::Event` (or `annals_core::Event`), as it could be written by hand.
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote, quote_spanned};
@@ -8,7 +8,7 @@ use crate::attribute::{EventEnum, Fact, Member, Shape};
 use crate::name;
 use crate::upcast::Conversion;
 
-/// `root` is the path of the crate that has the trait.
+/// `root` is the path of the crate that defines the trait.
 pub fn event(input: &DeriveInput, root: &TokenStream) -> Result<TokenStream> {
     let read = EventEnum::read(input)?;
     let upcasters = upcasters(&read, root);
@@ -84,7 +84,7 @@ fn tags_of(fact: &Fact<'_>, root: &TokenStream) -> TokenStream {
     }
 }
 
-/// A warning at the variant. Stable Rust lets a macro warn only by the use of something deprecated.
+/// A warning at the variant. In stable Rust, a macro can warn only by using a deprecated item.
 fn warning(fact: &Fact<'_>) -> Option<TokenStream> {
     let note = name::not_a_fact(fact.ident)?;
     let span = fact.ident.span();
@@ -187,7 +187,7 @@ fn upcasters(read: &EventEnum<'_>, root: &TokenStream) -> TokenStream {
     if own.is_empty() && tables.is_empty() {
         return TokenStream::new();
     }
-    // What is wrong with the table as a whole is shown at the name of the enum.
+    // Problems of the table as a whole are reported at the name of the enum.
     let ident = read.ident;
     let check = quote_spanned! {ident.span()=>
         const _: () = #root::derived::check_upcasters(<#ident as #root::Event>::TYPES, &ALL);

@@ -1,10 +1,10 @@
-//! Names: how a stored name follows from a variant's, and which names do not say that something happened.
+//! Names: the stored name of a variant, and names that do not describe something that happened.
 
 use proc_macro2::Ident;
 use syn::{LitStr, Result};
 
-/// Words that begin a command. One that is also a noun is harmless here: a name with a word in the past tense
-/// is never suspected.
+/// Verbs with which a command begins. A word that is also a noun is harmless here: a name that contains a past tense is not
+/// reported.
 const IMPERATIVES: &[&str] = &[
     "accept",
     "activate",
@@ -164,14 +164,14 @@ pub fn snake_case(ident: &Ident) -> String {
     words(ident).join("_")
 }
 
-/// What is wrong with the name of a variant that does not say that something happened.
+/// The problem of a variant whose name does not describe something that happened.
 pub fn not_a_fact(ident: &Ident) -> Option<String> {
     let words = words(ident);
     let past = |word: &String| {
         (word.len() > 3 && word.ends_with("ed") && word != "need" && word != "speed" && word != "feed")
             || IRREGULAR.contains(&word.as_str())
     };
-    // `Set` alone may be past; `SetName` begins with its verb.
+    // A single `Set` may be a past tense; `SetName` begins with a verb.
     let rest = if words.len() > 1 && words[0] == "set" { &words[1..] } else { &words[..] };
     if rest.iter().any(past) {
         return None;
@@ -196,7 +196,7 @@ fn words(ident: &Ident) -> Vec<String> {
     for (index, &c) in chars.iter().enumerate() {
         let before = index.checked_sub(1).map(|before| chars[before]);
         let after = chars.get(index + 1);
-        // A word begins at a capital, unless it continues a run of capitals (`HTTPSent` is `http`, `sent`).
+        // A word begins at a capital, except within a run of capitals (`HTTPSent` is `http`, `sent`).
         let begins = c.is_uppercase()
             && before.is_some_and(|before| {
                 !before.is_uppercase() || after.is_some_and(|after| after.is_lowercase())

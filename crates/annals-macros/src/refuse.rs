@@ -1,4 +1,4 @@
-//! Attributes that are refused, with what to do about it: those that have no meaning where they are, repeated ones, and some of serde.
+//! Refused attributes, with the remedy: those without a meaning at their location, repeated ones, and some of serde.
 
 use syn::spanned::Spanned;
 use syn::{Attribute, Expr, LitStr, Result};
@@ -11,7 +11,7 @@ pub fn refuse_attribute(attributes: &[Attribute], name: &str, problem: &str) -> 
     }
 }
 
-/// Refuses a name that is given twice.
+/// Refuses a repeated name.
 pub fn refuse_repeated(names: &[LitStr]) -> Result<()> {
     for (index, name) in names.iter().enumerate() {
         if names[..index].iter().any(|earlier| earlier.value() == name.value()) {
@@ -22,7 +22,7 @@ pub fn refuse_repeated(names: &[LitStr]) -> Result<()> {
     Ok(())
 }
 
-/// The stored form of an event is one variant's fields, found by the place of the variant in the enum; these
+/// The stored form of an event is the fields of one variant, identified by the index of the variant in the enum; these
 /// attributes of serde would change either.
 pub fn refuse_serde(attributes: &[Attribute], refused: &[&str]) -> Result<()> {
     for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("serde")) {

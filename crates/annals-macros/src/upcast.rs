@@ -1,11 +1,11 @@
-//! The attribute `upcast`: how former versions of the shape of an event become the next.
+//! The attribute `upcast`: conversions of former versions of the shape of an event.
 
 use syn::meta::ParseNestedMeta;
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
 use syn::{LitInt, Path, Result, Token};
 
-/// How a version of the shape of an event becomes the next: `1 = from_v1`.
+/// The conversion of one version of a shape to the next: `1 = from_v1`.
 pub struct Conversion {
     pub version: u16,
     number: LitInt,
@@ -23,7 +23,7 @@ impl Parse for Conversion {
     }
 }
 
-/// A version of the shape of an event, as it is written in an attribute.
+/// Parses a version of the shape of an event in an attribute.
 pub fn schema_version(version: &LitInt) -> Result<u16> {
     match version.base10_parse()? {
         0 => Err(syn::Error::new(version.span(), "the first schema version is 1")),
@@ -31,7 +31,7 @@ pub fn schema_version(version: &LitInt) -> Result<u16> {
     }
 }
 
-/// The conversions in `upcast(1 = from_v1, 2 = from_v2)`.
+/// Parses the conversions in `upcast(1 = from_v1, 2 = from_v2)`.
 pub fn conversions(meta: &ParseNestedMeta<'_>) -> Result<Vec<Conversion>> {
     let content;
     syn::parenthesized!(content in meta.input);
@@ -42,7 +42,7 @@ pub fn conversions(meta: &ParseNestedMeta<'_>) -> Result<Vec<Conversion>> {
     Ok(all.into_iter().collect())
 }
 
-/// Refuses a conversion of a version that is not a former one, or that has one already.
+/// Refuses a conversion of a version that is not a former one, or that already has one.
 pub fn check(conversions: &[Conversion], current: u16) -> Result<()> {
     for (index, conversion) in conversions.iter().enumerate() {
         let Conversion { version, number, .. } = conversion;

@@ -1,4 +1,5 @@
-//! Writing: one text a group, in one round trip, or, when something has to be read under the lock first, one transaction.
+//! Writes a group of appends: as one text in one round trip, or in one transaction if facts must be read under the lock
+//! first.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,12 +20,12 @@ use crate::session::{Connected, Door};
 use crate::statement::{self, Value, rows};
 use crate::{group, matching, read, row, state};
 
-/// A key, an id or a version is there already, or a stream is at another version.
+/// A key, an id or a version exists already, or a stream is at another version.
 const NOT_AS_ASSUMED: [u16; 2] = [1062, 1644];
-/// What the protocol adds to a text.
+/// The bytes that the protocol adds to a text.
 const PACKET_HEAD: usize = 64;
 
-/// How the log is reached, for the writer.
+/// Access to the log for the writer.
 pub(crate) struct Link {
     pub(crate) door: Arc<Door>,
     pub(crate) lineage: Arc<Lineage>,
@@ -32,7 +33,7 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// The statement that checks, under its lock, that the log is the one that is meant.
+    /// The statement that checks, under its lock, that the log is the expected one.
     fn assertion(&self, session: &str, known: Witness) -> String {
         let values = [
             Value::Bytes(self.lineage.id().as_bytes().to_vec()),
@@ -69,7 +70,7 @@ impl Database for Link {
         how: How,
     ) -> Result<Option<Tail>, sqlx::Error> {
         let text = group::text(staged, &self.assertion(&connection.session, staged.known), how);
-        // The server would end the connection in the middle, and what became of the append would not be known.
+        // The server would close the connection in the middle, and the outcome of the append would be unknown.
         let (bytes, bytes_max) = (text.len() + PACKET_HEAD, connection.packet);
         if bytes > bytes_max {
             return Err(stopped(Stopped::TooLarge { bytes, bytes_max }));
@@ -120,7 +121,8 @@ impl Database for Link {
     }
 }
 
-/// What must be known of the log, which ends here. A text has at most `text_max` bytes, unless one query takes more.
+/// Reads the facts under the lock; the log ends at `head`. A text has at most `text_max` bytes, unless a single query needs
+/// more.
 async fn facts(
     connection: &mut MySqlConnection,
     asked: &Asked<'_>,

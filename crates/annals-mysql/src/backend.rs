@@ -1,4 +1,4 @@
-//! MariaDB and MySQL, as `annals` sees it: the kind of store of `mysql://…`.
+//! The MariaDB and MySQL backend of `annals`: stores with addresses `mysql://…`.
 
 use std::sync::Arc;
 

@@ -1,38 +1,39 @@
-//! What an error of MariaDB or MySQL means to the caller of the store: by its number, never by its text.
+//! Classifies errors of MariaDB and MySQL for the caller of the store: by number, never by text.
 
 use annals_core::{Cause, EventId, Position, StoreId, Witness};
 use annals_sql::{Failure, Step, Stopped, Verdict};
 use annals_state::Fault;
 use sqlx::mysql::MySqlDatabaseError;
 
-/// The server goes down, the connection or the statement was ended by somebody or for its long silence, or the commit itself has
-/// failed.
+/// The server is shutting down, the connection or the statement was killed or timed out, or the commit itself failed.
 pub(crate) const ENDED: [u16; 7] = [1053, 1077, 1180, 1317, 1927, 3169, 4031];
 
-/// The rows themselves: a value that does not fit or has no such form, a constraint, a trigger that objects.
+/// Errors in the rows: a value that does not fit or has an invalid form, a violated constraint, a trigger that raises an
+/// error.
 const REFUSED: [u16; 15] =
     [1048, 1062, 1118, 1153, 1264, 1265, 1292, 1364, 1366, 1406, 1451, 1452, 1644, 3819, 4025];
 
-/// Rights, a database, a table or a procedure that is not there, or a setting of the server: it stays so until somebody changes it.
+/// A missing privilege, database, table or procedure, or a setting of the server: permanent until it is changed.
 const UNUSABLE: [u16; 15] =
     [1044, 1045, 1049, 1142, 1143, 1146, 1227, 1286, 1305, 1370, 1418, 1419, 1449, 1665, 1698];
 
-/// Time or memory that one statement has had too much of.
+/// A statement has used too much time or memory.
 const EXHAUSTED: [u16; 5] = [1038, 1041, 1969, 3024, 1436];
 
-/// The server keeps as many prepared statements as it may.
+/// The server has reached its limit of prepared statements.
 pub(crate) const STATEMENTS: u16 = 1461;
 
-/// What the store itself says, as an error of the library.
+/// Wraps an error of the store itself in an error of the library.
 pub(crate) fn stopped(reason: Stopped) -> sqlx::Error {
     sqlx::Error::Configuration(Box::new(reason))
 }
 
-/// What the store itself says, here or in a procedure in the database (`sql/`), whose messages have what it needs.
+/// The error of the store itself, raised here or by a procedure in the database (`sql/`), whose message contains its
+/// values.
 fn reason(error: &sqlx::Error) -> Option<Stopped> {
     let message = match error {
         sqlx::Error::Configuration(cause) => return cause.downcast_ref().cloned(),
-        // Others use these numbers too, such as ProxySQL: a SIGNAL of ours has this state.
+        // Other software, such as ProxySQL, uses these numbers too: a SIGNAL of the store has this SQLSTATE.
         sqlx::Error::Database(refused) if refused.code().as_deref() == Some("45000") => refused.message(),
         _ => return None,
     };
@@ -59,7 +60,7 @@ fn id_of_hex(hex: &str) -> Option<[u8; 16]> {
     u128::from_str_radix(hex, 16).ok().map(u128::to_be_bytes)
 }
 
-/// What this error means for what was under way.
+/// Classifies this error of a step.
 pub(crate) fn failure(error: sqlx::Error, step: Step) -> Failure {
     if let Some(reason) = reason(&error) {
         return Failure::stopped(step, reason);
@@ -67,14 +68,14 @@ pub(crate) fn failure(error: sqlx::Error, step: Step) -> Failure {
     let number = number(&error);
     let verdict = match &error {
         sqlx::Error::Database(_) => match number {
-            // The server has answered, so it has rolled back, unless it ended the connection with the commit under way.
+            // The server has responded, so it has rolled back, unless it closed the connection during a commit.
             _ if ENDED.contains(&number) => Verdict::Unknown,
             _ if REFUSED.contains(&number) => Verdict::Refused,
             _ if UNUSABLE.contains(&number) => Verdict::Unusable,
             _ if EXHAUSTED.contains(&number) && step == Step::Read => Verdict::Exhausted,
             _ => Verdict::Undone,
         },
-        // Nothing was sent, or the table of the log has no row.
+        // Nothing was sent, or the table `log` has no row.
         sqlx::Error::Encode(_) | sqlx::Error::RowNotFound => Verdict::Unusable,
         sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } if step == Step::Read => Verdict::Unusable,
         _ => Verdict::Unknown,
@@ -83,7 +84,7 @@ pub(crate) fn failure(error: sqlx::Error, step: Step) -> Failure {
     Failure::at(step, said(error), verdict, hint)
 }
 
-/// What the server said and its number, without what the library adds.
+/// The server's message and number, without what the library adds.
 fn said(error: sqlx::Error) -> Cause {
     match &error {
         sqlx::Error::Database(refused) => format!("{} ({})", refused.message(), number(&error)).into(),
@@ -91,7 +92,7 @@ fn said(error: sqlx::Error) -> Cause {
     }
 }
 
-/// The server's number of an error; 0 if it is none of the server's.
+/// The server's error number; 0 if the error is not from the server.
 pub(crate) fn number(error: &sqlx::Error) -> u16 {
     match error {
         sqlx::Error::Database(refused) => refused.downcast_ref::<MySqlDatabaseError>().number(),
@@ -99,7 +100,7 @@ pub(crate) fn number(error: &sqlx::Error) -> u16 {
     }
 }
 
-/// What can be done about it.
+/// What the caller can do about the error.
 fn hint(error: &sqlx::Error) -> &'static str {
     match (number(error), error) {
         (0, sqlx::Error::Io(_)) => "the connection to the database is lost, or there is none",
@@ -128,22 +129,22 @@ fn hint(error: &sqlx::Error) -> &'static str {
     }
 }
 
-/// A read that failed, for the caller.
+/// The error of a failed read.
 pub(crate) fn failed(error: sqlx::Error) -> annals_core::Error {
     match failure(error, Step::Read) {
-        // Wrong as stored or as served, not as asked.
+        // Wrong in the database, not in the request.
         Failure::Refused(cause) => annals_core::Error::Unusable(Box::new(cause)),
         failure => failure.into(),
     }
 }
 
-/// What an error means for the sender of a statement.
+/// Classifies an error for the sender of a statement.
 pub(crate) fn fault(error: sqlx::Error) -> Fault {
     if let Some(reason) = reason(&error) {
         return reason.fault();
     }
-    /// Locks, deadlocks, time, connections, threads, memory and disk; a table that was made again meanwhile; a server that only
-    /// reads, or a node that is not ready, as the address may lead elsewhere again.
+    /// Limits on locks, time, connections, threads, memory or disk, and deadlocks; a table that was recreated meanwhile; a
+    /// read-only server or a node that is not ready, because the address may lead to another server later.
     const LATER: [u16; 26] = [
         1021, 1030, 1040, 1041, 1047, 1114, 1135, 1158, 1159, 1160, 1161, 1203, 1205, 1206, 1213, 1226, 1290,
         1412, STATEMENTS, 1615, 1637, 1792, 1836, 1969, 3024, 3101,
@@ -152,7 +153,7 @@ pub(crate) fn fault(error: sqlx::Error) -> Fault {
     let refused = match &error {
         sqlx::Error::Database(_) => !ENDED.contains(&number) && !LATER.contains(&number),
         sqlx::Error::Encode(_) | sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } => true,
-        // The driver tells by this that a statement has other marks than values.
+        // The driver returns this if the number of parameters differs from that of the values.
         sqlx::Error::Protocol(_) => true,
         _ => false,
     };

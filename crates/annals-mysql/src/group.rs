@@ -1,7 +1,7 @@
 //! A group as one text: all of its rows in one round trip.
 //!
-//! What comes from a caller is written as a number or as hexadecimal digits, so nothing in it can be read as SQL. The
-//! server executes the statements of a text one after the other and stops at the first that fails.
+//! Values of the caller are written as numbers or hexadecimal digits, so they cannot be parsed as SQL. The server executes
+//! the statements of a text in order and stops at the first error.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -12,7 +12,7 @@ use serde_json::{Value as Json, json};
 
 use crate::statement::write_hex;
 
-/// Bytes of text that an event takes beside twice its own, at the most, if it has no metadata.
+/// Most bytes that an event adds to the text beside twice its data, if it has no metadata.
 pub(crate) const EVENT_BYTES: usize = 512;
 
 /// The statements that write this group, after `assertion`, which checks the log under its lock.
@@ -38,7 +38,7 @@ pub(crate) fn text(staged: &Staged<'_>, assertion: &str, how: How) -> String {
     text.0
 }
 
-/// Locks the log and checks what is assumed of the streams.
+/// Locks the log and checks the assumptions about the streams.
 fn begin(text: &mut Text, streams: &[StagedStream]) {
     let seen = newest(text, streams);
     text.raw("CALL append_begin(");
@@ -63,7 +63,7 @@ fn begin(text: &mut Text, streams: &[StagedStream]) {
         };
     }
     text.raw(");\n");
-    // The version of a stream of which nothing is assumed.
+    // The version of a stream without an assumption.
     for (place, stream) in streams.iter().enumerate().filter(|(_, stream)| stream.assumed.is_none()) {
         text.raw("SET @annals_")
             .number(place as u64)
@@ -72,8 +72,8 @@ fn begin(text: &mut Text, streams: &[StagedStream]) {
     }
 }
 
-/// Counts those of the events that must be the newest of their streams that are there at all, and returns how many must be.
-/// An event that is there stays there, so the lock of the log is not needed.
+/// Counts those of the events required to be the newest of their streams that exist, and returns the number of required
+/// events. An existing event is never removed, so the lock of the log is not needed.
 fn newest(text: &mut Text, streams: &[StagedStream]) -> u64 {
     let seen = streams.iter().filter_map(|stream| Some((stream, assumed(stream)?, stream.newest?)));
     let seen: Vec<_> = seen.collect();
@@ -94,7 +94,7 @@ fn newest(text: &mut Text, streams: &[StagedStream]) -> u64 {
     seen.len() as u64
 }
 
-/// The version that a stream must have; no column holds a larger one than this.
+/// The version that a stream must have, limited to the largest value of a column.
 fn assumed(stream: &StagedStream) -> Option<i64> {
     stream.assumed.map(|version| i64::try_from(version.get()).unwrap_or(i64::MAX))
 }
@@ -165,11 +165,11 @@ fn streams(text: &mut Text, staged: &Staged<'_>) {
     );
 }
 
-/// A text on its way.
+/// A text under construction.
 struct Text(String);
 
 impl Text {
-    /// SQL of our own.
+    /// Appends SQL of the program.
     fn raw(&mut self, sql: &'static str) -> &mut Self {
         self.0.push_str(sql);
         self

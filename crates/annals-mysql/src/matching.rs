@@ -1,25 +1,25 @@
-//! Queries in SQL: the positions that a query means.
+//! Queries in SQL: the positions of the events that match.
 //!
-//! Each arm is a `SELECT` along its index, with a limit; the statement names the index, for the database would go
-//! through one from where a type begins, and not from the position. What must hold as well is looked up for each
-//! event as a value of its own: `EXISTS` would be made part of the plan, whose making takes time and memory beyond
-//! all bounds when there are many.
+//! Each arm is a `SELECT` along its index, with a limit. The statement names the index, because the database might
+//! otherwise scan an index from the beginning of a type, not from the position. Further conditions are looked up for each
+//! event as a scalar subquery: `EXISTS` would become part of the plan, and planning takes unbounded time and memory when
+//! there are many.
 
 use annals_core::{Direction, Position, Query};
 use annals_sql::{Arm, Property, arms, order};
 
 use crate::statement::write_hex;
 
-/// The positions between `$2` and `$3` that this query means, in this direction, at most `$4`. `None` if it means every
-/// event.
+/// The positions between `$2` and `$3` that match this query, in this direction, at most `$4`. `None` if the query matches
+/// every event.
 pub(crate) fn page(query: &Query, direction: Direction) -> Option<String> {
     let order = order(direction);
     let arms = union(query, "BETWEEN $2 AND $3", order, "$4")?;
     Some(format!("SELECT position FROM ({arms}) AS arms ORDER BY position {order} LIMIT $4"))
 }
 
-/// The first position after each of these that its query means, with the number of the query: texts of at most
-/// `text_max` bytes, unless one query takes more.
+/// The first match of each query after its position, with the number of the query: texts of at most `text_max` bytes,
+/// unless a single query needs more.
 pub(crate) fn first_of_all(queries: &[(usize, &Query, Position)], text_max: usize) -> Vec<String> {
     let mut texts: Vec<String> = Vec::new();
     for (number, query, after) in queries {
@@ -48,10 +48,10 @@ fn union(query: &Query, range: &str, order: &str, limit: &str) -> Option<String>
 
 fn select(arm: &Arm<'_>, range: &str, order: &str, limit: &str) -> String {
     let (from, place) = match arm.by {
-        // By this index its few events are not in the order of positions: they are sorted.
+        // In this index the few events of an id are not in the order of positions: they are sorted.
         Property::Id(_) => ("events AS e FORCE INDEX (events_id)", "e.position"),
         Property::Predecessor(_) => ("events AS e FORCE INDEX (events_by_predecessor)", "e.position"),
-        // The rest of a tag's event is needed only if there is something to filter by.
+        // The event of a tag is read only if there are filters.
         Property::Tag(_) if arm.filters.is_empty() => ("event_tags AS t", "t.position"),
         Property::Tag(_) => ("event_tags AS t JOIN events AS e ON e.position = t.position", "t.position"),
         Property::Process(_) => ("events AS e FORCE INDEX (events_by_process)", "e.position"),

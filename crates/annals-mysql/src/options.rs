@@ -1,4 +1,4 @@
-//! How a store on MariaDB or MySQL is opened, and where it is.
+//! Options of a store on MariaDB or MySQL, and its address.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -7,32 +7,32 @@ use std::time::Duration;
 use annals_core::{Clock, Error, Invalid, Limits, Result, SystemClock};
 use sqlx::mysql::MySqlConnectOptions;
 
-/// How a store is opened.
+/// Options of a store.
 #[derive(Clone)]
 pub struct Options {
-    /// How large an append may be. What the server's `max_allowed_packet` does not let through is refused as well.
+    /// Limits on the size of an append. An append beyond the server's `max_allowed_packet` is refused as well.
     pub limits: Limits,
-    /// Where recorded times come from.
+    /// The source of recorded times.
     pub clock: Arc<dyn Clock>,
-    /// Connections for reads. Beside them a store has one that writes. 8 by default.
+    /// Most connections for reads. A store has one more, which writes. 8 by default.
     pub connections_max: u32,
     /// How long a read waits for a connection, and an append for the lock of the log. 10 seconds by default. A statement
-    /// that is not answered in twice this time is given up.
+    /// without a response after twice this time fails.
     pub patience: Duration,
-    /// How often the head is polled while a reader waits, and so the delay until what another process has written is seen. 25
-    /// milliseconds by default. When no event has come for ten seconds, it is polled a quarter as often.
+    /// How often the head is polled while a reader waits, which is the delay until it sees an event from another process.
+    /// 25 milliseconds by default. After ten seconds without an event, it is polled a quarter as often.
     pub poll: Duration,
-    /// Whether appends are written although the log is fenced: for the copy of a log that moves.
+    /// Whether to append although the log is fenced: for the copy of a log that is being moved.
     pub moving: bool,
-    /// Whether the server must only read (`read_only`), as one that follows another: for the replica of a log
-    /// ([`Replicated`](annals_sql::Replicated)). Reads are refused once it takes writes, and no tables are made.
+    /// Whether the server must be read-only (`read_only`), as a replica is: for the replica of a log
+    /// ([`Replicated`](annals_sql::Replicated)). Reads are refused once it takes writes, and no tables are created.
     pub replica: bool,
-    /// Whether the log must be there: no tables are made, and none are changed. For those who only read.
+    /// Whether the log must exist: no tables are created or changed. For read-only use.
     pub existing: bool,
 }
 
 impl Options {
-    /// A server that has not answered a statement for this long is given up: twice the patience.
+    /// The time limit of a statement: twice the patience.
     pub(crate) fn silence(&self) -> Duration {
         self.patience * 2
     }
@@ -53,14 +53,14 @@ impl Default for Options {
     }
 }
 
-/// Prepared statements that a connection keeps.
+/// Most prepared statements of a connection.
 const STATEMENTS: usize = 16;
 
-/// What an address may say behind its `?`: what the driver reads, without what a store sets itself.
+/// The parameters of an address: those of the driver, except those that the store sets itself.
 const PARAMETERS: [&str; 9] =
     ["sslmode", "ssl-mode", "sslca", "ssl-ca", "sslcert", "ssl-cert", "sslkey", "ssl-key", "socket"];
 
-/// Where a log is: a server, and a database that is the log's.
+/// The location of a log: a server, and a database for the log alone.
 #[derive(Clone)]
 pub(crate) struct Address {
     pub(crate) connect: MySqlConnectOptions,
@@ -70,7 +70,7 @@ pub(crate) struct Address {
 impl FromStr for Address {
     type Err = Error;
 
-    /// Reads `mysql://USER:PASSWORD@HOST:PORT/DATABASE`, with what else sqlx knows of.
+    /// Parses `mysql://USER:PASSWORD@HOST:PORT/DATABASE`, with the other parameters of sqlx.
     fn from_str(url: &str) -> Result<Self> {
         let (url, _) = annals_sql::split_replica(url)?;
         annals_sql::check_parameters(&url, &PARAMETERS)?;
@@ -81,8 +81,8 @@ impl FromStr for Address {
         })?;
         let database = connect.get_database().map(str::to_owned);
         let database = database.ok_or_else(|| Invalid::new("store", "names no database"))?;
-        // A server limits the prepared statements of all its clients together; the connections of a store keep
-        // none, those of the state few.
+        // A server limits the prepared statements of all its clients together; connections to a log prepare none, those to
+        // the state few.
         let connect = connect.charset("utf8mb4").statement_cache_capacity(STATEMENTS);
         Ok(Self { connect, database })
     }

@@ -1,6 +1,6 @@
-//! Reads: each is one statement, so what it answers is one moment of the log.
+//! Reads: each is one statement, so its result is one moment of the log.
 //!
-//! Each says as well which log it was answered from (`sql/whole.sql`), which is compared before the answer is believed.
+//! Each result also identifies its log (`sql/whole.sql`), which is checked before the result is used.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,27 +21,27 @@ use crate::session::{Connected, Door};
 use crate::statement::{self, Value};
 use crate::{matching, row};
 
-/// What an event takes in a page beside its data, roughly.
+/// The approximate bytes of an event in a page.
 const SIZE: &str = "event_bytes + 256 + COALESCE(LENGTH(metadata), 0) AS size";
 /// The end of the log.
 const HEAD: &str = "SELECT position FROM log";
 
-/// What reads a log.
+/// Reads a log.
 pub(crate) struct Reader {
     pub(crate) pool: Pool<Door>,
     pub(crate) lineage: Arc<Lineage>,
-    /// The longest that the server may take to answer.
+    /// The time limit of a statement.
     pub(crate) silence: Duration,
-    /// Whether it must only read, as one that follows another.
+    /// Whether the server must be read-only, as a replica is.
     pub(crate) replica: bool,
     pub(crate) predecessors: Predecessors,
 }
 
-/// How many indexes of predecessors there are that can be used.
+/// The number of indexes of predecessors.
 const PREDECESSORS: &str = "SELECT COUNT(*) FROM information_schema.statistics \
      WHERE table_schema = DATABASE() AND table_name = 'events' AND index_name = 'events_by_predecessor'";
 
-/// What every read says of the log.
+/// The columns that every read returns about the log.
 fn whole(end: &str) -> String {
     include_str!("../sql/whole.sql").replace("{end}", end)
 }
@@ -55,10 +55,10 @@ fn page(end: &str, events: &str, direction: Direction, held: &str) -> String {
         .replace("{direction}", order(direction))
 }
 
-/// The statement for a page of the log, and for the event at `$6` if that is asked for.
+/// The statement for a page of the log, and for the event at `$6` if `with_event` is set.
 fn log_statement(read: &LogRead, with_event: bool) -> String {
     let order = order(read.direction);
-    // Without a query the positions are no choice.
+    // Without a query, the range of positions is the only condition.
     let events = match matching::page(&read.query, read.direction) {
         None => format!(
             "SELECT position, {SIZE} FROM events WHERE position BETWEEN $2 AND $3 ORDER BY position {order} LIMIT $4"
@@ -77,13 +77,13 @@ impl Reader {
         Ok(self.log_and_event(read, None).await?.0)
     }
 
-    /// A page, if the log has this event.
+    /// A page; `None` if the log does not have the event `seen`.
     pub(crate) async fn log_after(&self, read: &LogRead, seen: Witness) -> Result<Option<LogPage>> {
         let (page, held) = self.log_and_event(read, Some(seen.position)).await?;
         Ok(self.lineage.has(seen, held).then_some(page))
     }
 
-    /// A page, and the event at a position, in one moment.
+    /// A page, and the event at a position, of one moment.
     async fn log_and_event(
         &self,
         read: &LogRead,
@@ -149,7 +149,7 @@ impl Reader {
         rows.iter().filter_map(|row| stream_info(row).map_err(failed).transpose()).collect()
     }
 
-    /// Position of the first event of the append that had this key.
+    /// Position of the first event of the append with this key.
     pub(crate) async fn keyed(&self, key: &IdempotencyKey) -> Result<Option<Position>> {
         let sql = whole("SELECT position FROM events WHERE idempotency_key = $2");
         let rows = self.rows(&sql, &[Value::name(key.as_str())]).await.map_err(failed)?;
@@ -158,7 +158,7 @@ impl Reader {
         Ok(position.map(|position| Position::new(number(position))))
     }
 
-    /// An error if a predecessor is named and the log has no index of them.
+    /// Returns an error if a predecessor is named and the log has no index of them.
     pub(crate) async fn check_predecessors(&self, named: bool) -> Result<()> {
         let look = async || {
             let rows = self.rows(&whole(PREDECESSORS), &[]).await.map_err(failed)?;
@@ -172,8 +172,8 @@ impl Reader {
         Ok(Position::new(until(&rows)?))
     }
 
-    /// What a statement answers, whose `$1` is the event that the log must still have, and the others these. A caller may
-    /// go away in the middle.
+    /// Executes a statement whose `$1` is the position of the event that the log must still have, and whose other values
+    /// are `values`. The call may be dropped at any point.
     async fn rows(&self, sql: &str, values: &[Value]) -> Result<Vec<MySqlRow>, sqlx::Error> {
         let mut lent = self.pool.lend().await?;
         let asked = self.lineage.newest();
@@ -193,13 +193,13 @@ impl Reader {
         rows
     }
 
-    /// What the server is that has answered.
+    /// The role of the server that responded.
     fn role(&self, rows: &[MySqlRow]) -> Result<Role, sqlx::Error> {
         let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
         Role::of(row.try_get::<i64, _>("follows")? != 0, self.replica).map_err(stopped)
     }
 
-    /// Compares the log that has answered with the one that is meant.
+    /// Compares the log that responded with the expected one.
     fn check(&self, rows: &[MySqlRow], asked: Witness, session: &str) -> Result<(), sqlx::Error> {
         let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
         let of_session: Option<String> = row.try_get("session")?;
@@ -213,7 +213,7 @@ impl Reader {
         self.lineage.check(asked, found).map_err(stopped)
     }
 
-    /// The events of a page, in no order, and whether no more are meant.
+    /// The events of a page, unordered, and whether it has all matching events.
     fn events(&self, rows: &[MySqlRow], limit: i64) -> Result<(Vec<RecordedEvent>, bool)> {
         let mut events = Vec::with_capacity(rows.len());
         let (mut bytes, mut meant) = (0, 0);
@@ -234,7 +234,7 @@ impl Reader {
     }
 }
 
-/// How far the whole goes, which every row says.
+/// The end of the read, which every row contains.
 fn until(rows: &[MySqlRow]) -> Result<u64> {
     let row = rows.first().ok_or(sqlx::Error::RowNotFound).map_err(failed)?;
     Ok(number(row.try_get("until").map_err(failed)?))
@@ -250,19 +250,19 @@ fn stream_info(row: &MySqlRow) -> Result<Option<StreamInfo>, sqlx::Error> {
     }))
 }
 
-/// A stream and a version, in the first two columns.
+/// The stream and the version in the first two columns.
 pub(crate) fn place(row: &MySqlRow) -> Result<(StreamId, Version), sqlx::Error> {
     let stream = StreamId::new(row::text(row, 0)?);
     let stream = stream.map_err(|invalid| sqlx::Error::Decode(Box::new(invalid)))?;
     Ok((stream, Version::new(number(row.try_get(1)?))))
 }
 
-/// A number of a column that is never below 0.
+/// A number from a column that is never negative.
 pub(crate) fn number(column: i64) -> u64 {
     u64::try_from(column).unwrap_or(0)
 }
 
-/// A position as a column has it.
+/// A position as a column value.
 pub(crate) fn column(position: Position) -> i64 {
     i64::try_from(position.get()).unwrap_or(i64::MAX)
 }

@@ -1,4 +1,4 @@
-//! What it takes to move a log to another database: the old one takes no appends any more, the new one gets its identity.
+//! Moves a log to another database: the old log is fenced, the new one gets its identity.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::session::Door;
 use crate::statement::{self, Value, rows};
 use crate::{Options, read, row, schema};
 
-/// Does this on a connection to a log, in time.
+/// Executes `work` on a connection to a log, within the time limits.
 pub(crate) async fn on<T>(
     address: &Address,
     work: impl AsyncFnOnce(&mut MySqlConnection) -> Result<T, sqlx::Error>,
@@ -24,15 +24,15 @@ pub(crate) async fn on<T>(
     done.await.map_err(failed)
 }
 
-/// The log with this address takes no appends any more, because it has moved; or takes them again. Returns its head. Moves have
-/// numbers: one that a newer one has overtaken changes nothing.
+/// Fences the log with this address, because it has moved, or removes its fence. Returns its head. Moves have numbers: a
+/// move with a lower number than the log's changes nothing.
 ///
 /// # Errors
 /// `Invalid` if a newer move has begun; `Unavailable` if the server is not reached or refuses.
 pub(crate) async fn fence(url: &str, moved: bool, number: u64) -> Result<Position> {
     let address: Address = url.parse()?;
     let fenced = on(&address, async |connection| {
-        // Who has the lock is done before; who gets it later sees the fence.
+        // The holder of the lock commits before the fence is set; later holders see the fence.
         connection.execute("START TRANSACTION").await?;
         let row = connection.fetch_one("SELECT position, move_number FROM log FOR UPDATE").await?;
         if row.try_get::<i64, _>(1)? > column(number) {
@@ -45,7 +45,7 @@ pub(crate) async fn fence(url: &str, moved: bool, number: u64) -> Result<Positio
     fenced.await?.ok_or_else(overtaken)
 }
 
-/// Whether the log with this address is fenced: it takes no appends, because it has moved or is at the last step of a move.
+/// Whether the log with this address is fenced: it takes no appends, because it has moved or is in the last step of a move.
 ///
 /// # Errors
 /// `Unavailable` if the server is not reached or refuses.
@@ -54,8 +54,8 @@ pub(crate) async fn is_fenced(url: &str) -> Result<bool> {
     on(&address, async |connection| connection.fetch_one("SELECT moved FROM log").await?.try_get(0)).await
 }
 
-/// Makes the log with this address, if need be, and gives it this identity, if it has no event yet. It takes no appends but
-/// those of a store that is opened with [`Options::moving`], until its fence is gone.
+/// Creates the log with this address if it is missing, and gives it this identity if it has no event yet. Until its fence
+/// is removed, it takes appends only from a store that is opened with [`Options::moving`].
 ///
 /// # Errors
 /// `Invalid` if another log is there already, or a newer move has begun; `Unavailable` if the server is not reached or refuses.
@@ -63,14 +63,14 @@ pub(crate) async fn adopt(url: &str, id: StoreId, number: u64) -> Result<()> {
     let address: Address = url.parse()?;
     schema::open(&address, &Options::default()).await?;
     let adopted = on(&address, async |connection| {
-        // One that has begun already has done this, and may have ended.
+        // A move that has begun already has done this, and may have ended.
         let adopt = "START TRANSACTION;
             UPDATE log SET store_id = $1, moved = TRUE, move_number = $2
             WHERE move_number < $2 AND (store_id = $1 OR position = 0);
             COMMIT";
         let values = [Value::Bytes(id.as_bytes().to_vec()), Value::Number(column(number))];
         rows(connection, statement::text(adopt, &values)).await?;
-        // What is there once this is committed is what counts.
+        // Read after the commit, because another move may have been committed first.
         connection.execute("ROLLBACK").await?;
         let row = connection.fetch_one("SELECT store_id, move_number FROM log").await?;
         Ok((row::id(&row, 0)?, row.try_get::<i64, _>(1)?))

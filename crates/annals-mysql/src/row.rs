@@ -1,4 +1,4 @@
-//! Rows as MariaDB and MySQL have them.
+//! Rows in the representation of MariaDB and MySQL.
 
 use annals_core::{RecordedEvent, Result};
 use annals_sql::EventRow;
@@ -39,7 +39,7 @@ fn columns(row: &MySqlRow) -> Result<EventRow, sqlx::Error> {
     })
 }
 
-/// A name, which lies as bytes.
+/// A name, which is stored as bytes.
 pub(crate) fn text(row: &MySqlRow, column: usize) -> Result<String, sqlx::Error> {
     Ok(maybe_text(row, column)?.unwrap_or_default())
 }
@@ -68,12 +68,12 @@ pub(crate) fn maybe_id(
     id.transpose()
 }
 
-/// How many events a page would have if it were not for their bytes.
+/// The number of events that a page would have without the limit on its bytes.
 pub(crate) fn meant(row: &MySqlRow) -> Result<i64> {
     Ok(row.try_get::<Option<i64>, _>(21).map_err(failed)?.unwrap_or(0))
 }
 
-/// How many bytes a page has up to this row, with it.
+/// The bytes of a page up to and including this row.
 pub(crate) fn bytes(row: &MySqlRow) -> Result<i64> {
     row.try_get(20).map_err(failed)
 }

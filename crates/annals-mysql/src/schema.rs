@@ -1,13 +1,13 @@
-//! Migrations: the tables of a log are made, and brought to what this version of Annals knows.
+//! Migrations: creates the tables of a log, and updates them to this version of Annals.
 //!
-//! - M1  Of several processes that migrate at once, one does it and the others wait, under a lock of the server
-//!       (`GET_LOCK`); they find nothing left to do.
-//! - M2  The database cannot take back what made a table, so each step can be done again if it was done half.
-//! - M3  Tables that are newer than this version are refused, and left as they are.
-//! - M4  Procedures that a dump has left out are made again. They run with the rights of their caller, so that they do not
-//!       depend on a user who may not be on the server on which a dump is restored.
-//! - M5  An index over all events is made with a new log, and otherwise only by [`migrate`], beside the appends that go on
-//!       meanwhile (`LOCK = NONE`): no log waits for it when it is opened. The database takes back what was made half.
+//! - M1  Of several processes that migrate concurrently, one migrates and the others wait for a lock of the server
+//!       (`GET_LOCK`); they then find no missing steps.
+//! - M2  The database cannot roll back DDL, so each step can be repeated after a partial execution.
+//! - M3  Tables that are newer than this version are refused, and left unchanged.
+//! - M4  Procedures that a dump did not include are created again. They run with the privileges of their caller, so that
+//!       they do not depend on a user who may not exist on the server on which a dump is restored.
+//! - M5  An index over all events is created with a new log, and otherwise only by [`migrate`], while appends continue
+//!       (`LOCK = NONE`): no log waits for it when it is opened. The database removes an incomplete index.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,12 +23,12 @@ use crate::session::Door;
 use crate::statement::{self, Value, rows};
 use crate::{Options, row};
 
-/// A server that has not answered for this long while tables are made, or while another process makes them, is given up.
+/// The time limit for creating tables, and for waiting for another process that creates them.
 const TABLES_MAX: Duration = Duration::from_secs(120);
-/// An index over all events may take long to be made: this only ends what has hung.
+/// The time limit for creating an index over all events, which may take long: it only ends a hung statement.
 const INDEX_MAX: Duration = Duration::from_secs(30 * 24 * 3_600);
-/// The index of predecessors. The column of the predecessors is text, which is compared without blanks at its end and cannot
-/// be indexed whole; the index is of its bytes, which take no room in the table.
+/// The index of predecessors. Their column is text, which is compared without trailing blanks and is too long to be indexed
+/// in full; the index is on a column of its bytes, which takes no space in the table.
 const PREDECESSORS: [(&str, &str); 2] = [
     (
         "SELECT COUNT(*) FROM information_schema.columns
@@ -42,16 +42,16 @@ const PREDECESSORS: [(&str, &str); 2] = [
         "ALTER TABLE events ADD INDEX events_by_predecessor (predecessor, position), ALGORITHM = INPLACE, LOCK = NONE",
     ),
 ];
-/// The user may not make procedures, or the server only reads.
+/// The user may not create procedures, or the server is read-only.
 const MAY_NOT: [u16; 7] = [1044, 1142, 1227, 1290, 1370, 1792, 1836];
 
-/// Tables that belong together, and where it is noted how far they are.
+/// Tables that belong together, with the table of their completed steps.
 struct Part {
-    /// The table of the steps that were done.
+    /// The table of completed steps.
     migrations: &'static str,
-    /// What each step does, from 1 on. A step that was released does not change.
+    /// The SQL of each step, from 1 on. A released step does not change.
     steps: &'static [&'static [&'static str]],
-    /// Procedures, and what makes each.
+    /// Procedures, and the SQL that creates each.
     procedures: &'static [(&'static str, &'static [&'static str])],
 }
 
@@ -68,7 +68,7 @@ const LOG: Part = Part {
     steps: &[
         &[include_str!("../sql/001_tables.sql")],
         APPEND_BEGIN,
-        // With the procedure of the step before, which a dump may have left out.
+        // Includes the procedure of the previous step, which may be missing in a dump.
         &[
             "DROP PROCEDURE IF EXISTS append_begin",
             include_str!("../sql/002_append.sql"),
@@ -81,7 +81,7 @@ const LOG: Part = Part {
     procedures: &[("append_begin", APPEND_BEGIN), ("assert_log", ASSERT_LOG)],
 };
 
-/// The state beside a log, which may lie elsewhere.
+/// The state beside a log, which may be in another database.
 const STATE: Part = Part {
     migrations: "state_migrations",
     steps: &[
@@ -92,12 +92,12 @@ const STATE: Part = Part {
     procedures: &[],
 };
 
-/// Makes the tables of the log with this address and of the state beside it, or brings them up to date, with the indexes that
-/// a log of an earlier version does not have. Returns how many steps were missing. Others may use the log meanwhile.
+/// Creates the tables of the log with this address and of the state beside it, or updates them, with the indexes that a log
+/// of an earlier version does not have. Returns the number of missing steps. The log may be used meanwhile.
 ///
 /// # Errors
-/// `Invalid` if the address is none or the tables are newer than this version of Annals; `Unavailable` if the server is
-/// not reached or refuses.
+/// `Invalid` if the address is not valid or the tables are newer than this version of Annals; `Unavailable` if the server
+/// is not reached or refuses.
 pub async fn migrate(url: &str) -> Result<usize> {
     let address: Address = url.parse()?;
     let mut schema = Schema::connect(&address, &Options::default()).await?;
@@ -106,7 +106,7 @@ pub async fn migrate(url: &str) -> Result<usize> {
         + schema.index_predecessors().await.map_err(Unmade::into_error)?)
 }
 
-/// Makes the tables of the state with this address, or brings them up to date, if need be.
+/// Creates or updates the tables of the state with this address, if steps are missing.
 pub(crate) async fn open_state(address: &Address, options: &Options) -> Result<()> {
     let mut schema = Schema::connect(address, options).await?;
     if !schema.missing(&STATE).await?.is_nothing() {
@@ -115,8 +115,7 @@ pub(crate) async fn open_state(address: &Address, options: &Options) -> Result<(
     Ok(())
 }
 
-/// The identity of the log, and how many bytes a packet may have; makes its tables, or brings them up to date, if need
-/// be.
+/// The identity of the log, and the most bytes of a packet; creates or updates the tables of the log, if steps are missing.
 pub(crate) async fn open(address: &Address, options: &Options) -> Result<(StoreId, usize, Opened)> {
     let mut schema = Schema::connect(address, options).await?;
     let missing = schema.missing(&LOG).await?;
@@ -130,7 +129,7 @@ pub(crate) async fn open(address: &Address, options: &Options) -> Result<(StoreI
     }
     if !options.replica && !options.existing && !missing.is_nothing() {
         match schema.run(&LOG).await {
-            // Reading needs no procedures.
+            // Reads need no procedures.
             Err(Unmade { may_not: true, error }) if missing.steps == 0 => {
                 let error = error.chain();
                 tracing::warn!(
@@ -151,14 +150,14 @@ pub(crate) async fn open(address: &Address, options: &Options) -> Result<(StoreI
     Ok((id, packet, Opened(schema)))
 }
 
-/// The connection over which a log was opened.
+/// The connection with which a log was opened.
 pub(crate) struct Opened(Schema);
 
 impl Opened {
-    /// Checks, after another connection was made and used, that this one still has its own session.
+    /// Checks, after another connection was opened and used, that this one still has its own session.
     ///
     /// # Errors
-    /// If a proxy has given it another.
+    /// If a proxy has assigned it another session.
     pub(crate) async fn still_the_same(mut self) -> Result<()> {
         let session = self.0.line.connection().session.clone();
         let found = self.0.ask(async |connection| {
@@ -171,7 +170,7 @@ impl Opened {
     }
 }
 
-/// Says what the server is set to that takes from the guarantees.
+/// Logs a warning for each setting of the server that weakens the guarantees.
 async fn warn(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
     let sql = "SELECT CAST(@@innodb_flush_log_at_trx_commit AS SIGNED), CAST(@@log_bin AS SIGNED),
         CAST(@@sync_binlog AS SIGNED), CAST(@@innodb_doublewrite AS CHAR)";
@@ -192,10 +191,10 @@ async fn warn(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
-/// Why tables were not made.
+/// Why tables were not created.
 struct Unmade {
     error: Error,
-    /// The user may not do it here.
+    /// The user lacks the privilege, or the server is read-only.
     may_not: bool,
 }
 
@@ -211,7 +210,7 @@ impl From<Error> for Unmade {
     }
 }
 
-/// What is missing of a part.
+/// The missing objects of a part.
 struct Missing {
     steps: usize,
     procedures: Vec<&'static [&'static str]>,
@@ -223,7 +222,7 @@ impl Missing {
     }
 }
 
-/// A database in which tables are made.
+/// A connection to a database, for migrations.
 struct Schema {
     line: Line<Door>,
     name: String,
@@ -231,14 +230,14 @@ struct Schema {
 }
 
 impl Schema {
-    /// By a connection of its own: a pool would try for long to reach a server that is not there.
+    /// Opens a single connection: a pool would retry for long if the server is not reachable.
     async fn connect(address: &Address, options: &Options) -> Result<Self> {
         let door = Arc::new(Door::migrating(address, options));
         let line = Line::open(&door).await.map_err(failed)?;
         Ok(Self { line, name: address.database.clone(), silence: options.silence() })
     }
 
-    /// What a question is answered with, in time.
+    /// Executes a query within the time limit.
     async fn ask<T>(
         &mut self,
         question: impl AsyncFnOnce(&mut MySqlConnection) -> Result<T, sqlx::Error>,
@@ -257,7 +256,7 @@ impl Schema {
             .map_err(|error| Unmade { may_not: MAY_NOT.contains(&number(&error)), error: failed(error) })
     }
 
-    /// What is missing of this part.
+    /// Finds the missing objects of this part.
     async fn missing(&mut self, part: &'static Part) -> Result<Missing> {
         let (done, found) = self.ask(async |connection| there(connection, part).await).await?;
         if done > part.steps.len() {
@@ -267,7 +266,7 @@ impl Schema {
             );
             return Err(Error::from(Invalid::new("store", problem)));
         }
-        // What a step that is missing makes is not missing beside it.
+        // A missing step creates its own procedures.
         let mut missing = Missing { steps: part.steps.len() - done, procedures: Vec::new() };
         for (name, makes) in part.procedures {
             if missing.steps == 0 && !found.iter().any(|there| there == name) {
@@ -277,7 +276,7 @@ impl Schema {
         Ok(missing)
     }
 
-    /// Makes the index of predecessors, if it is missing; returns how many steps that took. Appends go on meanwhile.
+    /// Creates the index of predecessors if it is missing; returns the number of steps. Appends continue meanwhile.
     async fn index_predecessors(&mut self) -> Result<usize, Unmade> {
         let name = self.lock().await?;
         let made = self.within(INDEX_MAX, index_predecessors).await?;
@@ -285,7 +284,7 @@ impl Schema {
         Ok(usize::from(made))
     }
 
-    /// Locks the migration of this database against others, until the connection ends; returns the name of the lock.
+    /// Locks the migration of this database until the connection ends; returns the name of the lock.
     async fn lock(&mut self) -> Result<String, Unmade> {
         // The name of a lock has at most 64 characters.
         let name = [Value::Json(self.name.clone())];
@@ -311,10 +310,10 @@ impl Schema {
         self.ask(async |connection| connection.execute(release).await).await.map(drop)
     }
 
-    /// Makes what is missing of this part; returns how much that was.
+    /// Creates the missing objects of this part; returns their number.
     async fn run(&mut self, part: &'static Part) -> Result<usize, Unmade> {
         let name = self.lock().await?;
-        // The lock ends with the connection if anything fails.
+        // After an error, the lock ends with the connection.
         let missing = self.missing(part).await?;
         let count = missing.steps + missing.procedures.len();
         self.within(TABLES_MAX, async move |connection| make(connection, part, &missing).await).await?;
@@ -323,7 +322,7 @@ impl Schema {
     }
 }
 
-/// Makes what is missing of this part.
+/// Creates the missing objects of this part.
 async fn make(connection: &mut MySqlConnection, part: &Part, missing: &Missing) -> Result<(), sqlx::Error> {
     let Part { migrations, steps, .. } = part;
     let begin = format!(
@@ -343,7 +342,7 @@ async fn make(connection: &mut MySqlConnection, part: &Part, missing: &Missing) 
             connection.execute(sqlx::raw_sql(*sql)).await?;
         }
         if *migrations == LOG.migrations && index == 0 {
-            // Before the mark of the step: a log without it is one of an earlier version.
+            // Before the step is recorded: a log without the index is from an earlier version.
             index_predecessors(connection).await?;
             let identity = "INSERT IGNORE INTO log (store_id, recorded_at) VALUES ($1, $2)";
             let id = Value::Bytes(StoreId::generate().as_bytes().to_vec());
@@ -356,7 +355,7 @@ async fn make(connection: &mut MySqlConnection, part: &Part, missing: &Missing) 
     Ok(())
 }
 
-/// Makes the index of predecessors, if it is missing; whether it was.
+/// Creates the index of predecessors if it is missing; returns whether it was.
 async fn index_predecessors(connection: &mut MySqlConnection) -> Result<bool, sqlx::Error> {
     let mut missing = false;
     for (there, make) in PREDECESSORS {
@@ -368,7 +367,7 @@ async fn index_predecessors(connection: &mut MySqlConnection) -> Result<bool, sq
     Ok(missing)
 }
 
-/// How many steps were done, and the procedures that are there.
+/// The number of completed steps, and the existing procedures.
 async fn there(connection: &mut MySqlConnection, part: &Part) -> Result<(usize, Vec<String>), sqlx::Error> {
     let migrations = part.migrations;
     let there = format!(

@@ -1,12 +1,12 @@
-//! A connection: how it is made, what it is set to, whatever the server or the user is set to, and how what it does is
-//! ended.
+//! Connections: how they are opened, configured independently of the settings of the server and user, and ended.
 //!
-//! - S1  Every connection is set and checked before it is used. It has a name of its own, a variable of the session, by
-//!       which it is noticed if a proxy gives its server to somebody else between two transactions.
-//! - S2  One of the state that leads to the state of another log than the one that was opened is refused. Which log a
-//!       connection leads to, each of its statements checks.
+//! - S1  Every connection is configured and checked before it is used. It has a name of its own, in a variable of the
+//!       session, so that it is detected if a proxy assigns its server connection to another client between two
+//!       transactions.
+//! - S2  A connection to the state of another log than the opened one is refused. Each statement on a log checks which log
+//!       it is.
 //!
-//! `docs/sql-stores.md` lists the settings and what is done about each.
+//! `docs/sql-stores.md` lists the settings and how each is handled.
 
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
@@ -23,14 +23,15 @@ use crate::error::stopped;
 use crate::options::Address;
 use crate::{Options, row};
 
-/// A connection that nobody used for this long is closed.
+/// A connection that is idle for this long is closed.
 const KEPT: Duration = Duration::from_secs(600);
 
-/// Quotes, concatenation and backslashes as the standard, PostgreSQL and SQLite have them; and what does not fit is refused, not cut.
+/// Quotes, concatenation and backslashes as in the standard, PostgreSQL and SQLite; values that do not fit are refused, not
+/// truncated.
 pub(crate) const SQL_MODE: &str = "SESSION sql_mode = \
     'ANSI_QUOTES,PIPES_AS_CONCAT,NO_BACKSLASH_ESCAPES,STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'";
 
-/// How connections of one kind are made.
+/// Opens connections of one kind.
 pub(crate) struct Door {
     pub(crate) address: Address,
     options: Options,
@@ -39,23 +40,23 @@ pub(crate) struct Door {
     cancels: Arc<Cancels<Self>>,
 }
 
-/// The log whose state a connection must lead to, once it is known which. A log itself is checked by each statement.
+/// The log whose state a connection must lead to, once it is known. Statements on a log check the log themselves.
 pub(crate) type StateOf = Arc<OnceLock<StoreId>>;
 
-/// A connection with what is known of it.
+/// A connection with its session.
 pub(crate) struct Connected {
     sql: MySqlConnection,
     number: u64,
-    /// What the variable `@annals_session` is in its session, and in no other. The session has the lock of this name, by
-    /// which a server says the number of the session.
+    /// The value of the variable `@annals_session` in its session, and in no other. The session holds the lock of this
+    /// name, through which a server reports the number of the session.
     pub(crate) session: String,
-    /// The most bytes that the server takes at once.
+    /// Most bytes of a packet to the server.
     pub(crate) packet: usize,
-    /// Statements that the server has prepared on this connection, and whether they may be parts of a text (`queue`).
+    /// Statements that the server has prepared on this connection, and whether they may be part of a text (`queue`).
     pub(crate) checked: HashMap<String, bool>,
 }
 
-/// A session, among all of all servers: numbers of sessions are given again by the next server.
+/// A session, unique among all sessions of all servers: a restarted or another server uses the same numbers.
 pub(crate) struct Id {
     number: u64,
     session: String,
@@ -83,7 +84,7 @@ impl Door {
 
     /// Connections that read a log.
     pub(crate) fn reading(address: &Address, options: &Options) -> Self {
-        // A lower limit of the server's is kept.
+        // A lower limit of the server is kept.
         let silence = options.silence().as_secs().max(1);
         let millis = silence * 1_000;
         let limit = format!(
@@ -95,7 +96,7 @@ impl Door {
         Self::new(address, options, settings(options) + &limit, None)
     }
 
-    /// Connections that write a log. One that has gone silent with the lock of the log held is thrown out by the server.
+    /// Connections that write a log. The server closes one that stays idle with the lock of the log.
     pub(crate) fn writing(address: &Address, options: &Options) -> Self {
         let silent = seconds(options) * 2;
         let moving = if options.moving { "; SET @annals_moving = TRUE" } else { "" };
@@ -103,7 +104,7 @@ impl Door {
         Self::new(address, options, set, None)
     }
 
-    /// Connections that make tables.
+    /// Connections for migrations.
     pub(crate) fn migrating(address: &Address, options: &Options) -> Self {
         Self::new(address, options, settings(options), None)
     }
@@ -114,7 +115,7 @@ impl Door {
         Pool::new(self, most, patience, KEPT)
     }
 
-    /// These connections, and those of the other one, are ended by one connection.
+    /// One shared connection ends the sessions of both kinds.
     #[must_use]
     pub(crate) fn ended_with(mut self, other: &Self) -> Self {
         self.cancels = other.cancels.clone();
@@ -168,8 +169,8 @@ impl Door {
     }
 }
 
-/// Checks the answer to `GET_LOCK` with the name of a session: without the lock nothing could be ended that the server does
-/// for it.
+/// Checks the result of `GET_LOCK` with the name of a session: without the lock, the statements of the session could not be
+/// ended.
 fn check_lock(answer: Option<i64>) -> Result<(), sqlx::Error> {
     match answer {
         Some(1) => Ok(()),
@@ -200,10 +201,10 @@ impl Driver for Door {
         &self.cancels
     }
 
-    /// A commit that waits for a replica is not ended: it would become visible without being there.
+    /// A commit that waits for a replica is not ended: it would become visible without being on the replica.
     async fn cancel(&self, other: &mut Connected, sessions: &[(Id, Step)]) -> Result<(), sqlx::Error> {
         for (Id { number, session }, step) in sessions {
-            // A session that has ended has no lock, and a server does not give its number again.
+            // A session that has ended has no lock, and a running server does not reuse its number.
             let ended = format!(
                 "SELECT COUNT(*) FROM information_schema.processlist \
                  WHERE id = {number} AND id = IS_USED_LOCK('{session}') AND ({} OR NOT \
@@ -213,7 +214,7 @@ impl Driver for Door {
             );
             if other.fetch_one(AssertSqlSafe(ended)).await?.try_get::<i64, _>(0)? > 0 {
                 let killed = other.execute(AssertSqlSafe(format!("KILL {number}"))).await;
-                // It may have ended by itself.
+                // The session may have ended by itself.
                 if !matches!(&killed, Err(sqlx::Error::Database(_))) {
                     killed?;
                 }
@@ -231,13 +232,13 @@ impl Driver for Door {
     }
 }
 
-/// What the log and the state rely on, whatever the server or the user is set to.
+/// The settings that the log and the state require, set independently of the server and the user.
 pub(crate) fn settings(options: &Options) -> String {
     const ALL: u64 = u64::MAX;
     let patience = seconds(options);
-    // To set `max_join_size` sets `sql_big_selects`, which therefore comes after it. Names are sorted whole: of the bytes that
-    // `max_sort_length` allows, some are taken for the length. What only one kind of server has is in comments that only it
-    // reads; they are parts of a statement, as MySQL refuses one that is empty.
+    // Setting `max_join_size` also sets `sql_big_selects`, which is therefore set after it. Names are sorted by their full
+    // length: `max_sort_length` includes some bytes for the length. Settings of one kind of server are in comments that
+    // only it executes; they are parts of a statement, because MySQL refuses an empty one.
     format!(
         "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; SET SESSION TRANSACTION READ WRITE; \
          SET SESSION autocommit = 1, SESSION completion_type = 0, SESSION sql_select_limit = {ALL}, \

@@ -1,5 +1,5 @@
-//! The state beside a log, in a database: connections for the framework, which knows the tables. What is said over one is
-//! said in the same way in the transaction of an append, for inline projections.
+//! The state beside a log, in a database: connections for the framework, which reads and writes the tables. It sends the same
+//! statements in the transaction of an append, for inline projections.
 
 mod queue;
 
@@ -19,10 +19,10 @@ use crate::options::Address;
 use crate::session::{Connected, Door, StateOf};
 use crate::{Options, schema, session, value};
 
-/// A connection of a pool that nobody used for this long is given up.
+/// A pooled connection that is idle for this long is closed.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// A database with the state beside a log in it.
+/// A database with the state beside a log.
 pub struct MySqlState {
     address: Address,
     options: Options,
@@ -33,11 +33,11 @@ pub struct MySqlState {
 }
 
 impl MySqlState {
-    /// The state with this address, `mysql://USER:PASSWORD@HOST:PORT/DATABASE`. Connects to nothing yet. Must be called on
-    /// the runtime that it is used on.
+    /// The state with this address, `mysql://USER:PASSWORD@HOST:PORT/DATABASE`. Does not connect yet. Must be called on the
+    /// runtime on which it is used.
     ///
     /// # Errors
-    /// `Invalid` if the address is none.
+    /// `Invalid` if the address is not valid.
     pub fn at(url: &str, options: Options) -> Result<Self> {
         let address: Address = url.parse()?;
         let bound = StateOf::default();
@@ -52,9 +52,9 @@ impl MySqlState {
             pool
         };
         let readers = pool("SET SESSION TRANSACTION READ ONLY");
-        // One whose machine has vanished does not keep what it has locked.
+        // The locks of a connection whose machine has vanished are released.
         let writers = pool("SET SESSION wait_timeout = 60");
-        // One that has gone silent with something locked is thrown out.
+        // The server closes a connection that stays idle with a lock.
         let alone = Arc::new(door("SET SESSION wait_timeout = 30"));
         Ok(Self { alone, readers, writers, bound, address, options })
     }
@@ -119,14 +119,14 @@ impl Speaks for Door {
     }
 }
 
-/// From here on names of tables are those of this database.
+/// Sets the database of unqualified table names.
 pub(crate) fn enter(database: &str) -> String {
     format!("USE `{}`", database.replace('`', "``"))
 }
 
-/// Executes a statement, which is kept prepared as long as the server has room for it.
+/// Executes a statement, which stays prepared while the server has room for it.
 async fn run(connection: &mut Connected, sql: &str, values: &[&Value]) -> Result<Answer, Fault> {
-    // The server would end the connection, in the middle of what is sent.
+    // The server would close the connection in the middle of the transfer.
     let (bytes, bytes_max) = (sql.len().max(packet_bytes(values)), connection.packet);
     if bytes > bytes_max {
         return Err(Fault::refused(format!(
@@ -143,7 +143,7 @@ async fn run(connection: &mut Connected, sql: &str, values: &[&Value]) -> Result
     }
 }
 
-/// How many bytes the values take on their way to the server, by its protocol.
+/// The bytes of the values in the server's protocol.
 fn packet_bytes(values: &[&Value]) -> usize {
     let with_length = |bytes: usize| {
         bytes
@@ -160,7 +160,7 @@ fn packet_bytes(values: &[&Value]) -> usize {
         Value::Text(text) => with_length(text.len()),
         Value::Blob(bytes) => with_length(bytes.len()),
     };
-    // What is executed and how, which values are NULL, their types, and themselves.
+    // The header of the command, the NULL bitmap, the types, and the values.
     11 + values.len().div_ceil(8) + 2 * values.len() + values.iter().map(of_value).sum::<usize>()
 }
 

@@ -1,7 +1,7 @@
-//! Statements as text, with their values in it: no statement of a store is prepared, so none takes from the server's
+//! Statements as text, with their values: no statement of a store is prepared, so none counts against the server's
 //! `max_prepared_stmt_count`, and each is one round trip.
 //!
-//! A value is written as a number or as hexadecimal digits, so nothing in it can be read as SQL.
+//! A value is written as a number or as hexadecimal digits, so it cannot be parsed as SQL.
 
 use std::fmt::Write as _;
 
@@ -14,7 +14,7 @@ pub(crate) enum Value {
     Number(i64),
     /// Names and ids, which are stored as bytes.
     Bytes(Vec<u8>),
-    /// JSON, which is text.
+    /// JSON text.
     Json(String),
 }
 
@@ -25,7 +25,7 @@ impl Value {
     }
 }
 
-/// The text with these values for `$1`, `$2`, ...; any other `$` stays.
+/// The text with these values for `$1`, `$2`, ...; any other `$` is kept.
 pub(crate) fn text(statement: &str, values: &[Value]) -> String {
     let mut text = String::with_capacity(statement.len());
     let mut pieces = statement.split('$');
@@ -61,7 +61,7 @@ pub(crate) fn write_hex(text: &mut String, bytes: &[u8]) {
     text.push('\'');
 }
 
-/// The rows that a text of statements answers with.
+/// The rows that a text of statements returns.
 pub(crate) async fn rows(
     connection: &mut MySqlConnection,
     text: String,

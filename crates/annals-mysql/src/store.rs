@@ -1,4 +1,4 @@
-//! A log in a MariaDB or MySQL database: the parts of the store, and what each call goes to.
+//! A log in a MariaDB or MySQL database: the parts of the store, and the part that executes each call.
 
 use std::sync::Arc;
 
@@ -20,11 +20,11 @@ use crate::session::Door;
 use crate::watch::Watch;
 use crate::{Options, schema};
 
-/// A log in a MariaDB or MySQL database. Any number of processes may have it open.
+/// A log in a MariaDB or MySQL database. Any number of processes may open it.
 pub struct MySqlStore {
     id: StoreId,
     limits: Limits,
-    /// What an append may weigh, so that the server lets it through.
+    /// The largest weight of an append that the server accepts.
     weight_max: usize,
     reader: Arc<Reader>,
     committer: Committer,
@@ -34,12 +34,12 @@ pub struct MySqlStore {
 }
 
 impl MySqlStore {
-    /// Opens the log with this address, `mysql://USER:PASSWORD@HOST:PORT/DATABASE`; makes its tables if need be. The
-    /// database is the log's alone. Must be called on the runtime that the store is used on.
+    /// Opens the log with this address, `mysql://USER:PASSWORD@HOST:PORT/DATABASE`; creates its tables if they are missing.
+    /// The database is for the log alone. Must be called on the runtime on which the store is used.
     ///
     /// # Errors
-    /// `Invalid` if the address is none, leads to a proxy that does not keep sessions, or the tables are newer than this
-    /// version; `Unavailable` if the server is not reached or refuses.
+    /// `Invalid` if the address is not valid, leads to a proxy that does not keep sessions, or the tables are newer than
+    /// this version; `Unavailable` if the server is not reached or refuses.
     pub async fn open(url: &str, options: Options) -> Result<Self> {
         let address: Address = url.parse()?;
         let (id, packet, opened) = schema::open(&address, &options).await.map_err(of_opening)?;
@@ -57,7 +57,7 @@ impl MySqlStore {
         reader.pool.reserve();
         let watch = Watch::start(reader.clone(), options.poll, progress.clone());
         let (limits, clock) = (options.limits, options.clock.clone());
-        // Two digits a byte, and some space for what stands around them.
+        // Two digits per byte, and some space for the rest of the statement.
         let weight_max = packet / 5 * 2;
         let door = Arc::new(Door::writing(&address, &options).ended_with(reader.pool.driver()));
         let (link, inlines) = (Link { door, lineage, options }, Inlines::default());
@@ -66,12 +66,12 @@ impl MySqlStore {
         Ok(Self { id, limits, weight_max, reader, committer, progress, inlines, _watch: watch })
     }
 
-    /// The projections that take events in the transaction of their append.
+    /// The projections that process events in the transaction of their append.
     pub fn inlines(&self) -> &Inlines {
         &self.inlines
     }
 
-    /// Finishes the appends that are under way and gives the connections back.
+    /// Finishes the appends in progress and closes the connections.
     pub async fn close(self) {
         self.committer.close().await;
         drop(self._watch);

@@ -1,11 +1,11 @@
-//! Values of read models, as columns of MariaDB and MySQL have them.
+//! Values of read models, in the column types of MariaDB and MySQL.
 
 use annals_state::{Fault, Value};
 use sqlx::error::BoxDynError;
 use sqlx::mysql::{MySqlArguments, MySqlColumn, MySqlRow, MySqlTypeInfo, MySqlValueRef};
 use sqlx::{Arguments, Column, Decode, MySql, Row, Type, TypeInfo, ValueRef};
 
-/// Adds a value to those of a statement.
+/// Adds a value to the arguments of a statement.
 pub(crate) fn add(arguments: &mut MySqlArguments, value: &Value) -> Result<(), BoxDynError> {
     match value {
         Value::Null => arguments.add(None::<i64>),
@@ -19,7 +19,7 @@ pub(crate) fn add(arguments: &mut MySqlArguments, value: &Value) -> Result<(), B
 /// The values of a row.
 ///
 /// # Errors
-/// If a column is of a type that is none of those that are known here.
+/// If the type of a column is not supported.
 pub(crate) fn columns(row: &MySqlRow) -> Result<Vec<Value>, Fault> {
     let read = |column: &MySqlColumn| {
         let value = row.try_get_raw(column.ordinal()).map_err(crate::error::fault)?;
@@ -35,7 +35,7 @@ pub(crate) fn columns(row: &MySqlRow) -> Result<Vec<Value>, Fault> {
 }
 
 fn read(value: MySqlValueRef<'_>, info: &MySqlTypeInfo) -> Result<Value, BoxDynError> {
-    // By name, text that is compared as bytes would be bytes.
+    // By its type name, text with a binary collation would be bytes.
     if <str as Type<MySql>>::compatible(info) {
         return Ok(Value::Text(<&str as Decode<MySql>>::decode(value)?.to_owned()));
     }

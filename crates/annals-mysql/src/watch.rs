@@ -1,4 +1,4 @@
-//! Waking those who wait: what this process writes is known at once, what others write by looking.
+//! Wakes waiting readers: appends of this process are reported at once, those of other processes are found by polling.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use crate::read::Reader;
 
-/// A task that looks at the head while somebody waits, until this is dropped.
+/// A task that polls the head while a reader waits, until this is dropped.
 pub(crate) struct Watch(
     #[allow(dead_code, reason = "holds the task as long as the store lives")] JoinSet<()>,
 );
@@ -31,7 +31,7 @@ impl Watch {
                         poll.found(head);
                         progress.passed(head);
                     }
-                    // Who waits would else wait for a server that is gone.
+                    // Without an error, a reader would wait for a server that is gone.
                     Err(error) if answered.elapsed() >= reader.silence => progress.fail(error),
                     Err(error) => tracing::debug!(error = error.chain(), "the head could not be looked at"),
                 }

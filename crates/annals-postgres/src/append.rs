@@ -1,4 +1,4 @@
-//! Writing: one statement a group, or, when something has to be read under the lock first, one transaction.
+//! Writes a group of appends: in one statement, or in one transaction if facts must be read under the lock first.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,16 +22,16 @@ use crate::read::{self, column};
 use crate::row::Instant;
 use crate::session::{Connected, Door};
 
-/// Begins a transaction, and locks the log until its end.
+/// Begins a transaction and locks the log until it ends.
 pub(crate) const LOCK: &str = "BEGIN; SELECT pg_advisory_xact_lock('log'::regclass::oid::integer, 1)";
 const APPEND: &str = include_str!("../sql/append.sql");
 
-/// How the log is reached, for the writer.
+/// Access to the log for the writer.
 pub(crate) struct Link {
     pub(crate) door: Arc<Door>,
     pub(crate) lineage: Arc<Lineage>,
     pub(crate) options: Options,
-    /// The head that this process has written, for those who notify others.
+    /// The head after the last commit of this process, for notifying other processes.
     pub(crate) written: watch::Sender<Position>,
 }
 
@@ -59,13 +59,13 @@ impl Database for Link {
         staged: &Staged<'_>,
         how: How,
     ) -> Result<Option<Tail>, sqlx::Error> {
-        // Outside of a transaction a statement is one.
+        // Outside a transaction, a statement is its own transaction.
         let session = connection.session.clone();
         let statement = bind(staged).bind(Uuid::from_bytes(*self.lineage.id().as_bytes()));
         let known = staged.known;
         let statement = statement.bind(column(known.position)).bind(Uuid::from_bytes(*known.id.as_bytes()));
         let tail = match statement.bind(session).fetch_optional(&mut **connection).await {
-            // A key, an id or a version is there already.
+            // A key, an id or a version exists already.
             Err(sqlx::Error::Database(refused)) if refused.is_unique_violation() && how != How::Locked => {
                 None
             }
@@ -118,7 +118,7 @@ impl Database for Link {
     }
 }
 
-/// What must be known of the log, which ends here.
+/// Reads the facts under the lock; the log ends at `head`.
 async fn facts(
     connection: &mut PgConnection,
     asked: &Asked<'_>,
@@ -151,7 +151,7 @@ async fn facts(
     Ok(facts)
 }
 
-/// Which ids are used, and what stands where an append with them may stand already.
+/// Reads which ids are used, and the events at the positions where a duplicate append may be.
 async fn ids(connection: &mut PgConnection, asked: &Asked<'_>, facts: &mut Facts) -> Result<(), sqlx::Error> {
     let streams: Vec<&str> = asked.ids.iter().map(|(stream, _)| stream.as_str()).collect();
     let ids: Vec<Uuid> = asked.ids.iter().map(|(_, id)| Uuid::from_bytes(*id.as_bytes())).collect();
@@ -195,7 +195,7 @@ fn tail(row: &sqlx::postgres::PgRow) -> Result<Tail, sqlx::Error> {
     })
 }
 
-/// The statement with the rows of a group, column by column.
+/// The statement with the rows of a group as arrays, one per column.
 fn bind<'a>(staged: &'a Staged<'_>) -> sqlx::query::Query<'a, Postgres, PgArguments> {
     let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     macro_rules! streams {
@@ -241,12 +241,12 @@ fn bind<'a>(staged: &'a Staged<'_>) -> sqlx::query::Query<'a, Postgres, PgArgume
         .bind(unless_empty(streams!(stream => stream.newest.map(|id| Uuid::from_bytes(*id.as_bytes())))))
 }
 
-/// A column, unless there is nothing in it: then it costs nothing.
+/// A column, or `None` if all of its values are NULL, which saves its bytes.
 fn unless_empty<T>(column: Vec<Option<T>>) -> Option<Vec<Option<T>>> {
     Some(column).filter(|column| column.iter().any(Option::is_some))
 }
 
-/// The media type; JSON needs none.
+/// The media type; `None` for JSON.
 fn content_type(content_type: &annals_core::ContentType) -> Option<&str> {
     (*content_type != annals_core::ContentType::Json).then(|| content_type.as_str())
 }

@@ -1,4 +1,4 @@
-//! PostgreSQL, as `annals` sees it: the kind of store of `postgres://…`.
+//! The PostgreSQL backend of `annals`: stores with addresses `postgres://…`.
 
 use std::sync::Arc;
 

@@ -1,11 +1,11 @@
-//! What an error of PostgreSQL means to the caller of the store: by its code, never by its text.
+//! Classifies errors of PostgreSQL for the caller of the store: by code, never by text.
 
 use annals_core::{Cause, StoreId};
 use annals_sql::{Failure, Step, Stopped, Verdict};
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 use uuid::Uuid;
 
-/// The server's error, if it is one.
+/// The server's error; `None` if the error comes from elsewhere.
 fn of_server(error: &sqlx::Error) -> Option<&PgDatabaseError> {
     match error {
         sqlx::Error::Database(refused) => Some(refused.downcast_ref()),
@@ -13,23 +13,23 @@ fn of_server(error: &sqlx::Error) -> Option<&PgDatabaseError> {
     }
 }
 
-/// The server's code of an error; empty if it is none of the server's.
+/// The server's error code; empty if the error is not from the server.
 pub(crate) fn code(error: &sqlx::Error) -> &str {
     of_server(error).map_or("", PgDatabaseError::code)
 }
 
-/// Whether the server has ended the connection with this error.
+/// Whether the server closed the connection with this error.
 pub(crate) fn is_last(error: &sqlx::Error) -> bool {
     let severity = of_server(error).map(PgDatabaseError::severity);
     matches!(severity, Some(PgSeverity::Fatal | PgSeverity::Panic))
 }
 
-/// What the store itself says, as an error of the library.
+/// Wraps an error of the store itself in an error of the library.
 pub(crate) fn stopped(reason: Stopped) -> sqlx::Error {
     sqlx::Error::Configuration(Box::new(reason))
 }
 
-/// What the store itself says, here or in a function in the database (`sql/`).
+/// The error of the store itself, raised here or by a function in the database (`sql/`).
 pub(crate) fn reason(error: &sqlx::Error) -> Option<Stopped> {
     if let sqlx::Error::Configuration(cause) = error {
         return cause.downcast_ref().cloned();
@@ -42,13 +42,13 @@ pub(crate) fn reason(error: &sqlx::Error) -> Option<Stopped> {
             Some(Stopped::OtherLog { expected: id(refused.detail()?)?, found: id(refused.message())? })
         }
         "AN003" => Some(Stopped::OtherHistory { seen: refused.detail()?.parse().ok()? }),
-        // The library's statements are gone, or somebody else's are there, too.
+        // The statements that the library prepared are missing, or those of another client are there too.
         "AN004" | "42P05" | "26000" => Some(Stopped::Pooled),
         _ => None,
     }
 }
 
-/// What this error means for what was under way.
+/// Classifies this error of a step.
 pub(crate) fn failure(error: sqlx::Error, step: Step) -> Failure {
     if let Some(reason) = reason(&error) {
         return Failure::stopped(step, reason);
@@ -56,17 +56,17 @@ pub(crate) fn failure(error: sqlx::Error, step: Step) -> Failure {
     let code = code(&error);
     let verdict = match &error {
         sqlx::Error::Database(_) => match code.get(..2).unwrap_or("") {
-            // The server has answered, so it has rolled back, unless it is going down with the commit under way.
+            // The server has responded, so it has rolled back, unless it is shutting down during a commit.
             "08" => Verdict::Unknown,
             "57" if code.starts_with("57P") => Verdict::Unknown,
             "22" | "23" | "44" | "54" => Verdict::Refused,
             "P0" if code == "P0001" => Verdict::Refused,
-            // Rights, a database or a table that is not there, a feature that the server lacks.
+            // A missing privilege, database, table or feature.
             "0A" | "28" | "3D" | "3F" | "42" => Verdict::Unusable,
             _ if ["57014", "53200", "53400"].contains(&code) && step == Step::Read => Verdict::Exhausted,
             _ => Verdict::Undone,
         },
-        // Nothing was sent, or the table of the log has no row.
+        // Nothing was sent, or the table `log` has no row.
         sqlx::Error::Encode(_) | sqlx::Error::RowNotFound => Verdict::Unusable,
         sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } if step == Step::Read => Verdict::Unusable,
         _ => Verdict::Unknown,
@@ -75,7 +75,7 @@ pub(crate) fn failure(error: sqlx::Error, step: Step) -> Failure {
     Failure::at(step, said(error), verdict, hint)
 }
 
-/// What the server said and its code, without what the library adds: where in PostgreSQL's own source that was.
+/// The server's message and code, without what the library adds: the location in PostgreSQL's source.
 fn said(error: sqlx::Error) -> Cause {
     match of_server(&error) {
         Some(refused) => format!("{} ({})", refused.message(), refused.code()).into(),
@@ -83,7 +83,7 @@ fn said(error: sqlx::Error) -> Cause {
     }
 }
 
-/// What can be done about it.
+/// What the caller can do about the error.
 fn hint(error: &sqlx::Error) -> &'static str {
     match (code(error), error) {
         ("", sqlx::Error::Io(_)) => "the connection to PostgreSQL is lost, or there is none",
@@ -106,10 +106,10 @@ fn hint(error: &sqlx::Error) -> &'static str {
     }
 }
 
-/// A read that failed, for the caller.
+/// The error of a failed read.
 pub(crate) fn failed(error: sqlx::Error) -> annals_core::Error {
     match failure(error, Step::Read) {
-        // Wrong as stored or as served, not as asked.
+        // Wrong in the database, not in the request.
         Failure::Refused(cause) => annals_core::Error::Unusable(Box::new(cause)),
         failure => failure.into(),
     }

@@ -1,5 +1,5 @@
-//! Values as literals, of the type that the server takes there. What is written means the same as the bytes that `value` encodes,
-//! whatever `standard_conforming_strings` is set to.
+//! Values as literals of the type that the server expects. A literal means the same as the bytes that `value` encodes,
+//! independent of `standard_conforming_strings`.
 
 use std::fmt::Write as _;
 
@@ -11,8 +11,8 @@ use crate::value::{number, oid};
 
 const MICROS_OF_DAY: i64 = 86_400_000_000;
 
-/// Writes a value for a place that takes this type. `false` if it has no literal that is sure to mean the same; then something may
-/// be written.
+/// Writes a value as a literal of this type. Returns `false` if no literal is certain to mean the same; some text may have
+/// been written then.
 pub(crate) fn write(text: &mut String, value: &Value, info: &PgTypeInfo) -> bool {
     let kind = number(info);
     let is_text = matches!(kind, oid::TEXT | oid::VARCHAR | oid::BPCHAR | oid::JSON);
@@ -48,17 +48,17 @@ pub(crate) fn write(text: &mut String, value: &Value, info: &PgTypeInfo) -> bool
     written.is_ok()
 }
 
-/// Neither zero with a sign, nor near zero, nor infinite, nor no number.
+/// Neither negative zero, subnormal, infinite nor NaN.
 fn is_plain(number: f64) -> bool {
     number.is_normal() || number.to_bits() == 0
 }
 
-/// A string in which a backslash always escapes, so that no setting says what it means.
+/// A string in which a backslash is always an escape, independent of the settings.
 fn write_text(text: &mut String, words: &str) -> bool {
     text.push_str("E'");
     for letter in words.chars() {
         match letter {
-            // The text of a statement ends there.
+            // A NUL ends the text of a statement.
             '\0' => return false,
             '\'' => text.push_str("''"),
             '\\' => text.push_str("\\\\"),
@@ -81,7 +81,7 @@ fn write_bytes(text: &mut String, bytes: &[u8]) -> bool {
 /// A time of the years 1 to 9999.
 fn write_time(text: &mut String, micros: i64) -> bool {
     let (days, of_day) = (micros.div_euclid(MICROS_OF_DAY), micros.rem_euclid(MICROS_OF_DAY));
-    // Years begin in March, so that the leap day is their last; an era is 400 years.
+    // Years begin in March, so that the leap day is the last day; an era is 400 years.
     let shifted = days + 719_468;
     let (era, day) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
     let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;

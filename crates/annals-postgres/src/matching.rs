@@ -1,7 +1,7 @@
-//! Queries in SQL: the positions that a query means.
+//! Queries in SQL: the positions of the events that match.
 //!
-//! The text is the same whatever the names and however many there are: they are one value, a JSON array of arms, so that
-//! there are few statements to prepare and to plan. Each arm is looked up by itself along its index (`LATERAL`, `LIMIT`).
+//! The text does not depend on the names or their number: they are one value, a JSON array of arms, so that there are few
+//! statements to prepare and to plan. Each arm is looked up separately in its index (`LATERAL`, `LIMIT`).
 
 use annals_core::{Direction, Position, Query};
 use annals_sql::{Arm, Property, arms, order};
@@ -13,22 +13,23 @@ pub(crate) struct Matching {
     pub(crate) arms: String,
 }
 
-/// By what arms are looked up, and how: the kind, the table and what must hold.
+/// The kinds of arms: the name of the kind, the table and the condition.
 const KINDS: [(&str, &str, &str); 8] = [
-    // The rest of a tag's event is needed only if there is something to filter by.
+    // The event of a tag is read only if there are filters.
     ("tag alone", "event_tags AS e", "e.tag = i.name"),
     ("tag", "event_tags AS t JOIN events AS e ON e.position = t.position", "t.tag = i.name"),
     ("process", "events AS e", "e.process_id = i.name"),
     ("initiator", "events AS e", "e.initiator = i.name"),
     ("type", "events AS e", "e.event_type = i.name"),
     ("category", "events AS e", "e.entity_type = i.name"),
-    // As the index has it, which is only of events that have a predecessor.
+    // As in the index, which contains only events with a predecessor.
     (
         "predecessor",
         "events AS e",
         "e.triggering_event COLLATE \"C\" = i.name AND e.triggering_event IS NOT NULL",
     ),
-    // The index of ids is not in the order of positions: without the fence (`OFFSET`) the table would be gone through in it.
+    // The index of ids is not in the order of positions: without the optimization fence (`OFFSET`) the planner would scan
+    // the table in that order.
     ("id", "(SELECT * FROM events AS x WHERE x.event_id = i.id OFFSET 0) AS e", "true"),
 ];
 
@@ -43,8 +44,8 @@ const FILTERS: &str = "
     ))";
 
 impl Matching {
-    /// The positions between `$2` and `$3` that this query means, in this direction, at most `$4`. The arms are `$6`.
-    /// `None` if it means every event.
+    /// The positions between `$2` and `$3` that match this query, in this direction, at most `$4`. The arms are `$6`.
+    /// `None` if the query matches every event.
     pub(crate) fn page(query: &Query, direction: Direction) -> Option<Self> {
         if query.is_all() {
             return None;
@@ -57,8 +58,8 @@ impl Matching {
         Some(Self { sql, arms: Value::from(arms).to_string() })
     }
 
-    /// The first position after each of these that its query means, with the number of the query. The arms are `$1`.
-    /// `None` if there is nothing to look up.
+    /// The first match of each query after its position, with the number of the query. The arms are `$1`. `None` if there
+    /// is nothing to look up.
     pub(crate) fn first(queries: &[(usize, &Query, Position)]) -> Option<Self> {
         let of_query = |(number, query, after): &(usize, &Query, Position)| {
             let after = i64::try_from(after.get()).unwrap_or(i64::MAX);
@@ -97,7 +98,7 @@ fn looked_up(arms: &[Value], place: &str, range: &str, order: &str, limit: &str)
     kinds.collect::<Vec<_>>().join(" UNION ALL ")
 }
 
-/// An arm as JSON, beside what is its own.
+/// An arm as JSON, with additional fields.
 fn of_arm(arm: &Arm<'_>, mut own: Map<String, Value>) -> Value {
     let (kind, name) = match arm.by {
         Property::Tag(tag) if arm.filters.is_empty() => ("tag alone", tag),

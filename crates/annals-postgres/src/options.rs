@@ -1,4 +1,4 @@
-//! How a store on PostgreSQL is opened, and where it is: the parts of its URL.
+//! Options of a store on PostgreSQL, and its address: the parts of its URL.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -7,31 +7,31 @@ use std::time::Duration;
 use annals_core::{Clock, Error, Invalid, Limits, Result, SystemClock};
 use sqlx::postgres::PgConnectOptions;
 
-/// How a store is opened.
+/// Options of a store.
 #[derive(Clone)]
 pub struct Options {
-    /// How large an append may be.
+    /// Limits on the size of an append.
     pub limits: Limits,
-    /// Where recorded times come from.
+    /// The source of recorded times.
     pub clock: Arc<dyn Clock>,
-    /// Connections for reads. Beside them a store has one that writes and one that listens. 8 by default.
+    /// Most connections for reads. A store has two more, one that writes and one that listens. 8 by default.
     pub connections_max: u32,
     /// How long a read waits for a connection, and an append for the lock of the log. 10 seconds by default. A statement
-    /// that is not answered in twice this time is given up.
+    /// without a response after twice this time fails.
     pub patience: Duration,
-    /// How often the head is looked at while somebody waits, in case that no notification comes. 1 second by default.
+    /// How often the head is polled while a reader waits, in case a notification is lost. 1 second by default.
     pub poll: Duration,
-    /// Whether appends are written although the log is fenced: for the copy of a log that moves.
+    /// Whether to append although the log is fenced: for the copy of a log that is being moved.
     pub moving: bool,
-    /// Whether the server must follow another: for the replica of a log ([`Replicated`](annals_sql::Replicated)). Reads are
-    /// refused once it takes writes, and no tables are made.
+    /// Whether the server must be a standby: for the replica of a log ([`Replicated`](annals_sql::Replicated)). Reads are
+    /// refused once it is promoted, and no tables are created.
     pub replica: bool,
-    /// Whether the log must be there: no tables are made, and none are changed. For those who only read.
+    /// Whether the log must exist: no tables are created or changed. For read-only use.
     pub existing: bool,
 }
 
 impl Options {
-    /// A server that has not answered a statement for this long is given up: twice the patience.
+    /// The time limit of a statement: twice the patience.
     pub(crate) fn silence(&self) -> Duration {
         self.patience * 2
     }
@@ -52,10 +52,10 @@ impl Default for Options {
     }
 }
 
-/// The schema that a log lies in if the URL names none.
+/// The default schema of a log.
 const SCHEMA: &str = "annals";
 
-/// What an address may say behind its `?`: our own, and what the driver reads.
+/// The parameters of an address: those of the store, and those of the driver.
 const PARAMETERS: [&str; 20] = [
     "schema",
     "host",
@@ -79,7 +79,7 @@ const PARAMETERS: [&str; 20] = [
     "options[",
 ];
 
-/// Where a log is: a server, a database, and a schema in it.
+/// The location of a log: a server, a database, and a schema in it.
 #[derive(Clone)]
 pub(crate) struct Address {
     pub(crate) connect: PgConnectOptions,
@@ -89,7 +89,7 @@ pub(crate) struct Address {
 impl FromStr for Address {
     type Err = Error;
 
-    /// Reads `postgres://USER:PASSWORD@HOST:PORT/DATABASE?schema=SCHEMA`, with what else PostgreSQL's URLs may have.
+    /// Parses `postgres://USER:PASSWORD@HOST:PORT/DATABASE?schema=SCHEMA`, with the other parameters of PostgreSQL's URLs.
     fn from_str(url: &str) -> Result<Self> {
         let (url, _) = annals_sql::split_replica(url)?;
         annals_sql::check_parameters(&url, &PARAMETERS)?;
@@ -99,7 +99,7 @@ impl FromStr for Address {
         let schema = own.last().map_or(SCHEMA, |pair| &pair["schema=".len()..]);
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
         if schema.is_empty() || schema.len() > 48 || !schema.chars().all(plain) {
-            // Not the value itself, which may be the end of a password.
+            // Without the value, which may be the end of a password.
             let problem = "has a `schema`, which must be 1 to 48 of a to z, 0 to 9 and _";
             return Err(Invalid::new("store", problem).into());
         }

@@ -1,4 +1,4 @@
-//! Whose place this is: see `annals_state::Claim`.
+//! The tenant that owns a schema: see `annals_state::Claim`.
 
 use annals_core::{Result, StoreId};
 use annals_state::{Claim, Claimed};
@@ -8,10 +8,11 @@ use uuid::Uuid;
 use crate::options::Address;
 use crate::{Options, append, relocation, schema};
 
-/// Claims the place with this address for a tenant, and makes the log there, if need be. A claim that is there stays.
+/// Claims the schema at this address for a tenant, and creates the log there if it is missing. An existing claim of the
+/// tenant is kept.
 ///
 /// # Errors
-/// `Invalid` if the place is somebody else's; `Unavailable` if PostgreSQL is not reached or refuses.
+/// `Invalid` if the schema belongs to another owner; `Unavailable` if PostgreSQL is not reached or refuses.
 pub(crate) async fn claim(url: &str, claim: Claim<'_>) -> Result<()> {
     let address: Address = url.parse()?;
     schema::open(&address, &Options::default()).await?;
@@ -26,7 +27,7 @@ pub(crate) async fn claim(url: &str, claim: Claim<'_>) -> Result<()> {
             None => None,
         };
         let (log, is_empty) = (id(row.try_get(0)?), row.try_get(1)?);
-        // If it is refused, the connection is dropped, and with it the transaction.
+        // If the claim is refused, the connection is dropped, which rolls back the transaction.
         let decided = claim.decide(&Claimed { log, is_empty, owner });
         if let Ok(true) = decided {
             let insert = sqlx::query("INSERT INTO owner (directory, tenant) VALUES ($1, $2)");

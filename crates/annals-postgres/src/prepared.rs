@@ -1,29 +1,29 @@
-//! What a session has prepared for statements that are queued (`queue`).
+//! The statements that are prepared in a session for queued statements (`queue`).
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use sqlx::postgres::PgTypeInfo;
 
-/// The statements that are prepared in a session.
+/// The prepared statements of a session.
 #[derive(Default)]
 pub(crate) struct Prepared {
     pub(crate) by_text: HashMap<String, Arc<Named>>,
     /// The number of the next name.
     pub(crate) next: u64,
-    /// Names that are not used any more.
+    /// Names that are no longer used.
     pub(crate) stale: Vec<u64>,
 }
 
-/// A statement that is prepared.
+/// A prepared statement.
 pub(crate) struct Named {
     pub(crate) number: u64,
-    /// The types that it takes.
+    /// The types of its parameters.
     pub(crate) types: Vec<PgTypeInfo>,
 }
 
 impl Prepared {
-    /// None of them is used any more.
+    /// Marks all of them as no longer used.
     pub(crate) fn forget(&mut self) {
         self.stale.extend(self.by_text.drain().map(|(_, named)| named.number));
     }

@@ -1,6 +1,6 @@
-//! Reads: each is one statement, so what it answers is one moment of the log.
+//! Reads: each is one statement, so its result is one moment of the log.
 //!
-//! Each says as well which log it was answered from (`sql/whole.sql`), which is compared before the answer is believed.
+//! Each result also identifies its log (`sql/whole.sql`), which is checked before the result is used.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,28 +28,28 @@ pub(crate) const HEAD: &str = "SELECT coalesce(max(position), 0) FROM events";
 
 type Statement<'q> = Query<'q, Postgres, PgArguments>;
 
-/// What reads a log.
+/// Reads a log.
 pub(crate) struct Reader {
     pub(crate) pool: Pool<Door>,
     pub(crate) lineage: Arc<Lineage>,
-    /// The longest that the server may take to answer.
+    /// The time limit of a statement.
     pub(crate) silence: Duration,
-    /// Whether it must follow another.
+    /// Whether the server must be a standby.
     pub(crate) replica: bool,
     pub(crate) predecessors: Predecessors,
 }
 
-/// How many indexes of predecessors there are that can be used.
+/// The number of valid indexes of predecessors.
 const PREDECESSORS: &str = "SELECT count(*) FROM pg_catalog.pg_index AS x JOIN pg_catalog.pg_class AS c ON c.oid = x.indexrelid \
      JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
      WHERE n.nspname = current_schema() AND c.relname = 'events_by_predecessor' AND x.indisvalid";
 
-/// What every read says of the log.
+/// The columns that every read returns about the log.
 fn whole(end: &str) -> String {
     include_str!("../sql/whole.sql").replace("{end}", end)
 }
 
-/// The event at the position that is this value.
+/// The event at the position in this value.
 fn event_at(value: &str) -> String {
     format!("SELECT s.event_id FROM events AS s WHERE s.position = {value}")
 }
@@ -69,13 +69,13 @@ impl Reader {
         Ok(self.log_and_event(read, None).await?.0)
     }
 
-    /// A page, if the log has this event.
+    /// A page; `None` if the log does not have the event `seen`.
     pub(crate) async fn log_after(&self, read: &LogRead, seen: Witness) -> Result<Option<LogPage>> {
         let (page, held) = self.log_and_event(read, Some(seen.position)).await?;
         Ok(self.lineage.has(seen, held).then_some(page))
     }
 
-    /// A page, and the event at a position, in one moment.
+    /// A page, and the event at a position, of one moment.
     async fn log_and_event(
         &self,
         read: &LogRead,
@@ -84,7 +84,7 @@ impl Reader {
         let (first, last, limit) = log_span(read);
         let matching = Matching::page(&read.query, read.direction);
         let events = match &matching {
-            // Without a query the positions are no choice.
+            // Without a query, the range of positions is the only condition.
             None => "events WHERE position BETWEEN $2 AND $3".to_owned(),
             Some(Matching { sql, .. }) => format!("({sql}) AS meant JOIN events USING (position)"),
         };
@@ -152,7 +152,7 @@ impl Reader {
         rows.iter().filter_map(|row| stream_info(row).map_err(failed).transpose()).collect()
     }
 
-    /// Position of the first event of the append that had this key.
+    /// Position of the first event of the append with this key.
     pub(crate) async fn keyed(&self, key: &IdempotencyKey) -> Result<Option<Position>> {
         let sql = whole("SELECT position FROM events WHERE idempotency_key = $2");
         let rows = self.rows(sql, |statement| statement.bind(key.as_str())).await.map_err(failed)?;
@@ -161,7 +161,7 @@ impl Reader {
         Ok(position.map(|position| Position::new(number(position))))
     }
 
-    /// An error if a predecessor is named and the log has no index of them.
+    /// Returns an error if a predecessor is named and the log has no index of them.
     pub(crate) async fn check_predecessors(&self, named: bool) -> Result<()> {
         let look = async || {
             let rows = self.rows(whole(PREDECESSORS), |statement| statement).await.map_err(failed)?;
@@ -175,7 +175,8 @@ impl Reader {
         Ok(Position::new(until(&rows)?))
     }
 
-    /// What a statement answers, whose `$1` is the event that the log must still have. A caller may go away in the middle.
+    /// Executes a statement whose `$1` is the position of the event that the log must still have. The call may be dropped
+    /// at any point.
     async fn rows<'q>(
         &self,
         sql: String,
@@ -187,7 +188,7 @@ impl Reader {
         let line = lent.line();
         let ask = async |connection: &mut Connected| statement.fetch_all(&mut **connection).await;
         let rows = line.answered(self.silence, Step::Read, ask).await;
-        // What is prepared on the connection may be of other tables.
+        // After these errors, the statements prepared on the connection may refer to other tables.
         let is_open = match &rows {
             Ok(rows) => self.check(rows, asked, &line.connection().session).map(|()| true)?,
             Err(error @ sqlx::Error::Database(_)) => {
@@ -201,13 +202,13 @@ impl Reader {
         rows
     }
 
-    /// What the server is that has answered.
+    /// The role of the server that responded.
     fn role(&self, rows: &[PgRow]) -> Result<Role, sqlx::Error> {
         let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
         Role::of(row.try_get("follows")?, self.replica).map_err(stopped)
     }
 
-    /// Compares the log that has answered with the one that is meant.
+    /// Compares the log that responded with the expected one.
     fn check(&self, rows: &[PgRow], asked: Witness, session: &str) -> Result<(), sqlx::Error> {
         let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
         let of_session: Option<String> = row.try_get("session")?;
@@ -224,7 +225,7 @@ impl Reader {
         self.lineage.check(asked, found).map_err(stopped)
     }
 
-    /// The events of a page, and whether no more are meant.
+    /// The events of a page, and whether it has all matching events.
     fn events(&self, rows: &[PgRow], limit: i64) -> Result<(Vec<RecordedEvent>, bool)> {
         let mut events = Vec::with_capacity(rows.len());
         for row in rows {
@@ -241,7 +242,7 @@ impl Reader {
     }
 }
 
-/// How far the whole goes, which every row says.
+/// The end of the read, which every row contains.
 fn until(rows: &[PgRow]) -> Result<u64> {
     let row = rows.first().ok_or(sqlx::Error::RowNotFound).map_err(failed)?;
     Ok(number(row.try_get("until").map_err(failed)?))
@@ -257,12 +258,12 @@ fn stream_info(row: &PgRow) -> Result<Option<StreamInfo>, sqlx::Error> {
     }))
 }
 
-/// A number of a column that is never below 0.
+/// A number from a column that is never negative.
 pub(crate) fn number(column: i64) -> u64 {
     u64::try_from(column).unwrap_or(0)
 }
 
-/// A position as a column has it.
+/// A position as a column value.
 pub(crate) fn column(position: Position) -> i64 {
     i64::try_from(position.get()).unwrap_or(i64::MAX)
 }

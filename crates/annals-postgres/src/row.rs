@@ -1,4 +1,4 @@
-//! Values and rows as PostgreSQL has them.
+//! Values and rows in PostgreSQL's representation.
 
 use annals_core::{RecordedEvent, Result, Timestamp};
 use annals_sql::EventRow;
@@ -76,7 +76,7 @@ fn columns(row: &PgRow) -> Result<EventRow, sqlx::Error> {
     })
 }
 
-/// How many bytes a page has up to this row, with it.
+/// The bytes of a page up to and including this row.
 pub(crate) fn bytes(row: &PgRow) -> Result<i64> {
     row.try_get("bytes").map_err(failed)
 }

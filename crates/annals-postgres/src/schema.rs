@@ -1,13 +1,13 @@
-//! Migrations: the tables of a log are made, and brought to what this version of Annals knows.
+//! Migrations: creates the tables of a log, and updates them to this version of Annals.
 //!
-//! - M1  Of several processes that migrate at once, one does it and the others wait, under an advisory lock; they find
-//!       nothing left to do. What is there is read from the tables of the catalog, in the snapshot of each statement: what
-//!       a backend keeps of names (`to_regclass`) may be older than the lock.
+//! - M1  Of several processes that migrate concurrently, one migrates and the others wait for an advisory lock; they then
+//!       find no missing steps. Existing objects are read from the tables of the catalog, in the snapshot of each
+//!       statement: a backend's cache of names (`to_regclass`) may be older than the lock.
 //! - M2  All missing steps are one transaction.
-//! - M3  Tables that are newer than this version are refused, and left as they are.
-//! - M4  Functions that a dump has left out are made again.
-//! - M5  An index over all events is made with a new log, and otherwise only by [`migrate`], beside the appends that go on
-//!       meanwhile: no log waits for it when it is opened. One that was left half made is dropped and made again.
+//! - M3  Tables that are newer than this version are refused, and left unchanged.
+//! - M4  Functions that a dump did not include are created again.
+//! - M5  An index over all events is created with a new log, and otherwise only by [`migrate`], while appends continue: no
+//!       log waits for it when it is opened. An index that was left incomplete is dropped and created again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,24 +23,25 @@ use crate::error::{failed, stopped};
 use crate::options::Address;
 use crate::session::Door;
 
-/// A server that has not answered for this long while tables are made, or while another process makes them, is given up.
+/// The time limit for creating tables, and for waiting for another process that creates them.
 const TABLES_MAX: Duration = Duration::from_secs(120);
 
-/// An index over all events may take long to be made: this only ends what has hung.
+/// The time limit for creating an index over all events, which may take long: it only ends a hung statement.
 const INDEX_MAX: Duration = Duration::from_secs(30 * 24 * 3_600);
-/// How often who waits for another that makes the index looks whether it is done.
+/// The interval at which the lock is tried while another process creates the index.
 const LOOK: Duration = Duration::from_millis(200);
-/// The index of predecessors, but for how it is made. By bytes, so that no collation of the system can change its order.
+/// The index of predecessors, without the command that creates it. Ordered by bytes, so that no change of a system
+/// collation affects its order.
 const PREDECESSORS: &str = "events_by_predecessor ON events (triggering_event COLLATE \"C\", position) \
      WHERE triggering_event IS NOT NULL";
 
-/// Tables that belong together, and where it is noted how far they are.
+/// Tables that belong together, with the table of their completed steps.
 struct Part {
-    /// The table of the steps that were done.
+    /// The table of completed steps.
     migrations: &'static str,
-    /// What each step does, from 1 on. A step that was released does not change.
+    /// The SQL of each step, from 1 on. A released step does not change.
     steps: &'static [&'static str],
-    /// Functions, and the step (from 0 on) that makes each.
+    /// Functions, and the step (from 0 on) that creates each.
     functions: &'static [(&'static str, usize)],
 }
 
@@ -56,7 +57,7 @@ const LOG: Part = Part {
     functions: &[("append_group", 1), ("assert_log", 2), ("assumed_after", 4)],
 };
 
-/// The state beside a log, which may lie elsewhere.
+/// The state beside a log, which may be in another schema or database.
 const STATE: Part = Part {
     migrations: "state_migrations",
     steps: &[
@@ -67,11 +68,11 @@ const STATE: Part = Part {
     functions: &[],
 };
 
-/// Makes the tables of the log with this address and of the state beside it, or brings them up to date, with the indexes that
-/// a log of an earlier version does not have. Returns how many steps were missing. Others may use the log meanwhile.
+/// Creates the tables of the log with this address and of the state beside it, or updates them, with the indexes that a log
+/// of an earlier version does not have. Returns the number of missing steps. The log may be used meanwhile.
 ///
 /// # Errors
-/// `Invalid` if the address is none, if the database is not in UTF-8, or if the tables are newer than this version of
+/// `Invalid` if the address is not valid, if the database is not in UTF-8, or if the tables are newer than this version of
 /// Annals; `Unavailable` if PostgreSQL is not reached or refuses.
 pub async fn migrate(url: &str) -> Result<usize> {
     let address: Address = url.parse()?;
@@ -79,7 +80,7 @@ pub async fn migrate(url: &str) -> Result<usize> {
     Ok(schema.run(&LOG).await? + schema.run(&STATE).await? + schema.index_predecessors().await?)
 }
 
-/// Makes the tables of the state with this address, or brings them up to date, if need be.
+/// Creates or updates the tables of the state with this address, if steps are missing.
 pub(crate) async fn open_state(address: &Address, options: &Options) -> Result<()> {
     let mut schema = Schema::connect(address, options).await?;
     if !schema.missing(&STATE).await?.is_nothing() {
@@ -88,7 +89,7 @@ pub(crate) async fn open_state(address: &Address, options: &Options) -> Result<(
     Ok(())
 }
 
-/// The identity of the log; makes its tables, or brings them up to date, if need be.
+/// The identity of the log; creates or updates its tables, if steps are missing.
 pub(crate) async fn open(address: &Address, options: &Options) -> Result<(StoreId, Opened)> {
     let mut schema = Schema::connect(address, options).await?;
     let missing = schema.missing(&LOG).await?;
@@ -112,7 +113,7 @@ pub(crate) async fn open(address: &Address, options: &Options) -> Result<(StoreI
     Ok((id, Opened(schema)))
 }
 
-/// Reports what the server is set to that takes from the guarantees.
+/// Logs a warning for each setting of the server that weakens the guarantees.
 async fn warn(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let row =
         connection.fetch_one("SELECT current_setting('fsync'), current_setting('full_page_writes')").await?;
@@ -124,14 +125,14 @@ async fn warn(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
-/// The connection over which a log was opened.
+/// The connection with which a log was opened.
 pub(crate) struct Opened(Schema);
 
 impl Opened {
-    /// Checks, after another connection was made and used, that this one still has its own session.
+    /// Checks, after another connection was opened and used, that this one still has its own session.
     ///
     /// # Errors
-    /// If a pooler has given it another.
+    /// If a pooler has assigned it another session.
     pub(crate) async fn still_the_same(mut self) -> Result<()> {
         let session = self.0.line.connection().session.clone();
         let found = self.0.ask(async |connection| {
@@ -145,7 +146,7 @@ impl Opened {
     }
 }
 
-/// What is missing of a part.
+/// The missing objects of a part.
 struct Missing {
     steps: usize,
     functions: Vec<usize>,
@@ -157,7 +158,7 @@ impl Missing {
     }
 }
 
-/// A schema on which tables are made.
+/// A connection to a schema, for migrations.
 struct Schema {
     line: Line<Door>,
     name: String,
@@ -165,14 +166,14 @@ struct Schema {
 }
 
 impl Schema {
-    /// By a connection of its own: a pool would try for long to reach a server that is not there.
+    /// Opens a single connection: a pool would retry for long if the server is not reachable.
     async fn connect(address: &Address, options: &Options) -> Result<Self> {
         let door = Arc::new(Door::migrating(address, options));
         let line = Line::open(&door).await.map_err(failed)?;
         Ok(Self { line, name: address.schema.clone(), silence: options.silence() })
     }
 
-    /// What a question is answered with, in time.
+    /// Executes a query within the time limit.
     async fn ask<T>(
         &mut self,
         question: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
@@ -190,7 +191,7 @@ impl Schema {
         done.await.map_err(failed)
     }
 
-    /// What is missing of this part.
+    /// Finds the missing objects of this part.
     async fn missing(&mut self, part: &Part) -> Result<Missing> {
         let name = self.name.clone();
         let (done, functions) =
@@ -206,7 +207,7 @@ impl Schema {
         Ok(Missing { steps: part.steps.len() - done, functions })
     }
 
-    /// Makes what is missing of this part; returns how much that was.
+    /// Creates the missing objects of this part; returns their number.
     async fn run(&mut self, part: &Part) -> Result<usize> {
         let encoding = self.ask(async |connection| {
             connection.fetch_one("SHOW server_encoding").await?.try_get::<String, _>(0)
@@ -236,9 +237,10 @@ impl Schema {
 }
 
 impl Schema {
-    /// Makes the index of predecessors, if it is missing; returns how many steps that took. Appends go on meanwhile.
+    /// Creates the index of predecessors if it is missing; returns the number of steps. Appends continue meanwhile.
     ///
-    /// Who waits for another that makes it asks again and again: a statement that waits would be waited for by the other.
+    /// While another process creates the index, the lock is polled: `CREATE INDEX CONCURRENTLY` there would wait for a
+    /// statement that blocks on the lock.
     async fn index_predecessors(&mut self) -> Result<usize> {
         let name = format!("annals index {}", self.name);
         loop {
@@ -252,7 +254,7 @@ impl Schema {
         let (schema, there) = (self.name.clone(), self.index_is_valid().await?);
         if there != Some(true) {
             let make = async move |connection: &mut PgConnection| {
-                // It waits for transactions that were open when it began, as that of a dump.
+                // It waits for transactions that were open when it began, such as that of a dump.
                 connection.execute("SET lock_timeout TO 0").await?;
                 if there.is_some() {
                     let drop = format!("DROP INDEX CONCURRENTLY \"{schema}\".events_by_predecessor");
@@ -268,7 +270,7 @@ impl Schema {
         Ok(usize::from(there != Some(true)))
     }
 
-    /// Whether the index of predecessors can be used; `None` if it is not there.
+    /// Whether the index of predecessors is valid; `None` if it does not exist.
     async fn index_is_valid(&mut self) -> Result<Option<bool>> {
         let name = self.name.clone();
         self.ask(async move |connection| {
@@ -283,7 +285,7 @@ impl Schema {
     }
 }
 
-/// Makes what is missing of this part, in the transaction that is open.
+/// Creates the missing objects of this part, in the open transaction.
 async fn make(
     connection: &mut PgConnection,
     schema: &str,
@@ -293,7 +295,7 @@ async fn make(
     let Part { migrations, steps, .. } = part;
     let done = steps.len() - missing.steps;
     if done == 0 {
-        // A role that may make tables in a schema that is there need not be allowed to make one.
+        // A role that may create tables in an existing schema may lack the privilege to create a schema.
         let there = sqlx::query("SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1)");
         let there = there.bind(schema).fetch_one(&mut *connection).await?;
         let create = match there.try_get::<bool, _>(0)? {
@@ -325,7 +327,7 @@ async fn make(
     Ok(())
 }
 
-/// How many steps were done, and which of them make a function that is missing.
+/// The number of completed steps, and the steps whose functions are missing.
 async fn missing(
     connection: &mut PgConnection,
     schema: &str,

@@ -1,12 +1,12 @@
-//! A connection: how it is made, what it is set to, whatever the server, the database or the role is set to, and how what it
-//! does is ended.
+//! Connections: how they are opened, configured independently of the settings of the server, database and role, and ended.
 //!
-//! - S1  Every connection is set and checked before it is used. It has a name of its own, a setting of the session, by which
-//!       it is noticed if a pooler gives its server to somebody else between two transactions.
-//! - S2  One of the state that leads to the state of another log than the one that was opened is refused. Which log a
-//!       connection leads to, each of its statements checks.
+//! - S1  Every connection is configured and checked before it is used. It has a name of its own, in a setting of the
+//!       session, so that it is detected if a pooler assigns its server connection to another client between two
+//!       transactions.
+//! - S2  A connection to the state of another log than the opened one is refused. Each statement on a log checks which log
+//!       it is.
 //!
-//! `docs/sql-stores.md` lists the settings and what is done about each.
+//! `docs/sql-stores.md` lists the settings and how each is handled.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, OnceLock};
@@ -24,17 +24,17 @@ use crate::error::stopped;
 use crate::options::Address;
 use crate::prepared::Prepared;
 
-/// A connection that nobody used for this long is closed.
+/// A connection that is idle for this long is closed.
 const KEPT: Duration = Duration::from_secs(600);
 
-/// Settings that only a superuser may change, and what they must be.
+/// Settings that only a superuser may change, with the required values.
 const MUST_BE: [(&str, &str); 3] = [
     ("session_replication_role", "origin"),
     ("zero_damaged_pages", "off"),
     ("ignore_checksum_failure", "off"),
 ];
 
-/// How connections of one kind are made.
+/// Opens connections of one kind.
 pub(crate) struct Door {
     pub(crate) address: Address,
     options: Options,
@@ -43,20 +43,20 @@ pub(crate) struct Door {
     cancels: Arc<Cancels<Self>>,
 }
 
-/// The log whose state a connection must lead to, once it is known which. A log itself is checked by each statement.
+/// The log whose state a connection must lead to, once it is known. Statements on a log check the log themselves.
 pub(crate) type StateOf = Arc<OnceLock<StoreId>>;
 
-/// A connection with what is known of it.
+/// A connection with its session.
 pub(crate) struct Connected {
     sql: PgConnection,
     id: Id,
-    /// What the setting `annals.session` is in its session, and in no other.
+    /// The value of the setting `annals.session` in its session, and in no other.
     pub(crate) session: String,
-    /// Statements that were queued and are prepared.
+    /// Queued statements that are prepared.
     pub(crate) prepared: Prepared,
 }
 
-/// A session, among all of all servers: numbers of processes are given again.
+/// A session, unique among all sessions of all servers: process numbers are reused.
 #[derive(Clone)]
 pub(crate) struct Id {
     process: i32,
@@ -95,7 +95,7 @@ impl Door {
         Self::new(address, options, settings(address, options) + moving, None)
     }
 
-    /// Connections that make tables, which may take its time.
+    /// Connections for migrations, which may take long.
     pub(crate) fn migrating(address: &Address, options: &Options) -> Self {
         let set = "; SET lock_timeout TO '60s'; SET statement_timeout TO 0; \
                    SET idle_in_transaction_session_timeout TO '60s'";
@@ -108,7 +108,7 @@ impl Door {
         Pool::new(self, most, patience, KEPT)
     }
 
-    /// These connections, and those of the other one, are ended by one connection.
+    /// One shared connection ends the sessions of both kinds.
     #[must_use]
     pub(crate) fn ended_with(mut self, other: &Self) -> Self {
         self.cancels = other.cancels.clone();
@@ -126,7 +126,7 @@ impl Door {
             Some(_) => "(SELECT store_id FROM state)",
             None => "NULL::uuid",
         };
-        // A role that acts as another (`ALTER ROLE .. SET role`) sees its own session as the role that has logged in.
+        // A role that acts as another (`ALTER ROLE .. SET role`) sees its own session only as the role that logged in.
         let set = format!(
             "{}; SET annals.session TO '{session}'; SET ROLE NONE; \
              SELECT pid, backend_start::text FROM pg_stat_get_activity(pg_backend_pid()); RESET ROLE; \
@@ -183,8 +183,8 @@ impl Driver for Door {
         &self.cancels
     }
 
-    /// A commit that waits for a standby is not ended: it would become visible without being there. Neither is a session that
-    /// does nothing: a pooler may have given it to somebody else.
+    /// A commit that waits for a standby is not ended: it would become visible without being on the standby. An idle
+    /// session is not ended either: a pooler may have assigned it to another client.
     async fn cancel(&self, other: &mut Connected, sessions: &[(Id, Step)]) -> Result<(), sqlx::Error> {
         for (id, step) in sessions {
             let condition = match step {
@@ -211,14 +211,15 @@ impl Driver for Door {
     }
 }
 
-/// What the store relies on, whatever the server or the role is set to.
+/// The settings that a log requires, set independently of the server and the role.
 fn settings(address: &Address, options: &Options) -> String {
     let silence = options.silence().as_millis();
-    // A commit that is cancelled while it waits for a standby counts as done; `statement_timeout` is none of that, for
-    // PostgreSQL disarms it before it commits. A lower one is kept. The lock of the log is given up when its holder has
-    // gone silent.
-    // Every question is answered from an index, and planned for its own values: a type that is rare is not looked for as
-    // one that is frequent.
+    // A commit that is cancelled while it waits for a standby counts as done; `statement_timeout` cannot cause that,
+    // because PostgreSQL disarms it before it commits. A lower one is kept. The server ends a session that stays idle in a
+    // transaction with the lock of the log.
+    //
+    // Every query is answered from an index, and planned for its own values: a rare type is not planned like a frequent
+    // one.
     format!(
         "{}; SET plan_cache_mode TO force_custom_plan; \
          SET enable_seqscan TO off; SET enable_bitmapscan TO off; SET enable_hashjoin TO off; \
@@ -235,7 +236,7 @@ fn settings(address: &Address, options: &Options) -> String {
     )
 }
 
-/// What both the log and the state rely on.
+/// The settings that both the log and the state require.
 pub(crate) fn common(address: &Address, options: &Options) -> String {
     format!(
         "SET search_path TO \"{}\", pg_temp; \

@@ -1,8 +1,8 @@
-//! The state beside a log, in a schema: connections for the framework, which knows the tables. What is said over one is
-//! said in the same way in the transaction of an append, for inline projections.
+//! The state beside a log, in a schema: connections for the framework, which reads and writes the tables. It sends the same
+//! statements in the transaction of an append, for inline projections.
 //!
-//! What is committed here can be made again from the log, so a commit does not wait for the disk; a crash of the server
-//! may take back the last ones, whole ones only.
+//! Data that is committed here can be derived from the log again, so a commit does not wait for the disk; a crash of the
+//! server may undo the last commits, but none in part.
 
 mod queue;
 
@@ -25,10 +25,10 @@ use crate::session::{Connected, Door, StateOf};
 use crate::value::{self, Cell};
 use crate::{Options, schema, session};
 
-/// A connection of a pool that nobody used for this long is given up.
+/// A pooled connection that is idle for this long is closed.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// A schema with the state beside a log in it.
+/// A schema with the state beside a log.
 pub struct PostgresState {
     address: Address,
     options: Options,
@@ -39,11 +39,11 @@ pub struct PostgresState {
 }
 
 impl PostgresState {
-    /// The state with this address, `postgres://USER:PASSWORD@HOST:PORT/DATABASE?schema=SCHEMA`. Connects to nothing yet.
-    /// Must be called on the runtime that it is used on.
+    /// The state with this address, `postgres://USER:PASSWORD@HOST:PORT/DATABASE?schema=SCHEMA`. Does not connect yet. Must
+    /// be called on the runtime on which it is used.
     ///
     /// # Errors
-    /// `Invalid` if the address is none.
+    /// `Invalid` if the address is not valid.
     pub fn at(url: &str, options: Options) -> Result<Self> {
         let address: Address = url.parse()?;
         let bound = StateOf::default();
@@ -59,7 +59,7 @@ impl PostgresState {
         };
         let readers = pool("SET default_transaction_read_only TO on");
         let writers = pool("SET synchronous_commit TO off");
-        // A token is durable before it is used, and does not wait for a standby.
+        // A fencing token is durable before it is used, and does not wait for a standby.
         let alone = door(
             "SET synchronous_commit TO local; \
              SELECT set_config('idle_session_timeout', '30000', false) \
@@ -69,7 +69,7 @@ impl PostgresState {
     }
 }
 
-/// What the state relies on. Sessions that stay idle in a transaction are ended.
+/// The settings that the state requires. Sessions that stay idle in a transaction are terminated.
 fn settings(address: &Address, options: &Options) -> String {
     format!("{}; SET idle_in_transaction_session_timeout TO 60000", session::common(address, options))
 }
@@ -109,7 +109,7 @@ impl Sessions for PostgresState {
 impl Speaks for Door {
     fn enter(place: &str, in_append: bool) -> String {
         match in_append {
-            // The statements of users are planned as usual.
+            // The user's statements are planned as usual.
             true => format!(
                 "SET LOCAL search_path TO \"{place}\", pg_temp; SET LOCAL enable_seqscan TO on; \
                  SET LOCAL enable_bitmapscan TO on; SET LOCAL enable_hashjoin TO on; SET LOCAL enable_mergejoin TO on"
@@ -140,11 +140,11 @@ impl Speaks for Door {
     }
 }
 
-/// Executes a statement. The server is asked first which types it takes, so that what SQL means is left to it.
+/// Executes a statement. It is prepared first to get the types of its parameters, so the server alone interprets the SQL.
 async fn run(connection: &mut PgConnection, sql: &str, values: &[&Value]) -> Result<Answer, Fault> {
     let done = try_run(connection, sql, values).await;
     if let Err(Fault::Unavailable(_)) = done {
-        // A table may have been made again with other columns; the statement is prepared again.
+        // A table may have been recreated with other columns; the statement is prepared again.
         let _ = connection.clear_cached_statements().await;
     }
     done
@@ -198,7 +198,7 @@ fn columns(row: &sqlx::postgres::PgRow) -> Result<Vec<Value>, Fault> {
     row.columns().iter().map(read).collect()
 }
 
-/// What an error means for the sender of a statement.
+/// Classifies an error for the sender of a statement.
 pub(crate) fn fault(error: sqlx::Error) -> Fault {
     if let Some(reason) = reason(&error) {
         return reason.fault();
@@ -207,11 +207,12 @@ pub(crate) fn fault(error: sqlx::Error) -> Fault {
         sqlx::Error::Database(refused) => {
             let refused = refused.downcast_ref::<PgDatabaseError>();
             let code = refused.code();
-            // A statement whose table was made again meanwhile is to be sent again. Other features that are not supported have
-            // the same code, and messages come in the server's language: the function of PostgreSQL tells.
+            // A statement whose table was recreated meanwhile can be sent again. Other unsupported features have the same
+            // code, and messages are in the server's language, so the case is recognised by the function in PostgreSQL's
+            // source.
             let is_old = code == "0A000" && refused.routine() == Some("RevalidateCachedQuery");
             let silent = code == "25P03";
-            // A standby: the address may lead to the primary again.
+            // The server is a standby: the address may lead to the primary again later.
             let standby = code == "25006";
             !is_old
                 && !silent

@@ -1,4 +1,4 @@
-//! A log in a PostgreSQL database: the parts of the store, and what each call goes to.
+//! A log in a PostgreSQL database: the parts of the store, and the part that executes each call.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use crate::session::Door;
 use crate::watch::Watch;
 use crate::{Options, schema};
 
-/// A log in a PostgreSQL database. Any number of processes may have it open.
+/// A log in a PostgreSQL database. Any number of processes may open it.
 pub struct PostgresStore {
     id: StoreId,
     limits: Limits,
@@ -33,12 +33,12 @@ pub struct PostgresStore {
 }
 
 impl PostgresStore {
-    /// Opens the log with this address, `postgres://USER:PASSWORD@HOST:PORT/DATABASE?schema=SCHEMA`; makes the schema
-    /// (`annals` if none is named) and its tables if need be. Must be called on the runtime that the store is used on.
+    /// Opens the log with this address, `postgres://USER:PASSWORD@HOST:PORT/DATABASE?schema=SCHEMA`; creates the schema
+    /// (`annals` by default) and its tables if they are missing. Must be called on the runtime on which the store is used.
     ///
     /// # Errors
-    /// `Invalid` if the address is none, leads to a pooler that does not keep sessions, or the tables are newer than this
-    /// version; `Unavailable` if PostgreSQL is not reached or refuses.
+    /// `Invalid` if the address is not valid, leads to a pooler that does not keep sessions, or the tables are newer than
+    /// this version; `Unavailable` if PostgreSQL is not reached or refuses.
     pub async fn open(url: &str, options: Options) -> Result<Self> {
         let address: Address = url.parse()?;
         let (id, opened) = schema::open(&address, &options).await.map_err(of_opening)?;
@@ -64,12 +64,12 @@ impl PostgresStore {
         Ok(Self { id, limits, reader, committer, progress, inlines, _watch: watch })
     }
 
-    /// The projections that take events in the transaction of their append.
+    /// The projections that process events in the transaction of their append.
     pub fn inlines(&self) -> &Inlines {
         &self.inlines
     }
 
-    /// Finishes the appends that are under way and gives the connections back.
+    /// Finishes the appends in progress and closes the connections.
     pub async fn close(self) {
         self.committer.close().await;
         drop(self._watch);

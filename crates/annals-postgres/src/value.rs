@@ -1,6 +1,7 @@
-//! Values of read models, which are of any type that a column of PostgreSQL has and a value of ours fits.
+//! Values of read models, for every column type of PostgreSQL that can hold one.
 //!
-//! The server says which type it takes for a value and which it gives; here are the bytes of each.
+//! The server reports the type that it expects or returns for a value; this file converts the value to and from the bytes
+//! of that type.
 
 use annals_state::Value;
 use sqlx::encode::IsNull;
@@ -9,10 +10,10 @@ use sqlx::postgres::{PgArgumentBuffer, PgTypeInfo, PgValueRef};
 use sqlx::{Encode, Postgres, Type, TypeInfo};
 use uuid::Uuid;
 
-/// Microseconds from 1970 to 2000, where PostgreSQL's times begin.
+/// Microseconds from 1970 to 2000, the epoch of PostgreSQL's times.
 const EPOCH: i64 = 946_684_800_000_000;
 
-/// Types by their numbers, which never change.
+/// Types by their object ids, which never change.
 pub(crate) mod oid {
     pub(crate) const BOOL: u32 = 16;
     pub(crate) const BYTEA: u32 = 17;
@@ -40,7 +41,7 @@ pub(crate) fn number(info: &PgTypeInfo) -> u32 {
     info.oid().map_or(0, |oid| oid.0)
 }
 
-/// A value and the type that the server takes there.
+/// A value and the type that the server expects for it.
 pub(crate) struct Cell<'a> {
     pub(crate) value: &'a Value,
     pub(crate) info: PgTypeInfo,
@@ -84,7 +85,7 @@ impl Encode<'_, Postgres> for Cell<'_> {
             (Value::Real(number), oid::FLOAT4) => buffer.extend_from_slice(&(*number as f32).to_be_bytes()),
             (Value::Text(words), kind) if text(kind) => buffer.extend_from_slice(words.as_bytes()),
             (Value::Text(words), oid::JSONB) => {
-                buffer.push(1); // The version of its form.
+                buffer.push(1); // The version of the format.
                 buffer.extend_from_slice(words.as_bytes());
             }
             (Value::Text(words), oid::UUID) => buffer.extend_from_slice(Uuid::try_parse(words)?.as_bytes()),
@@ -118,7 +119,7 @@ fn kind_of(value: &Value) -> &'static str {
 /// The value in these bytes.
 ///
 /// # Errors
-/// If the type is none of those that are known here.
+/// If the type is not supported.
 pub(crate) fn read(value: &PgValueRef<'_>, info: &PgTypeInfo) -> Result<Value, BoxDynError> {
     let bytes = value.as_bytes()?;
     let words = || Ok::<_, BoxDynError>(Value::Text(std::str::from_utf8(bytes)?.to_owned()));
@@ -142,7 +143,7 @@ pub(crate) fn read(value: &PgValueRef<'_>, info: &PgTypeInfo) -> Result<Value, B
     }
 }
 
-/// An exact number: how many groups of four digits, the power of 10,000 of the first, the sign, digits behind the point.
+/// An exact number: the count of four-digit groups, the power of 10,000 of the first, the sign, the digits after the point.
 fn numeric(number: i64) -> Vec<u8> {
     let mut groups = Vec::new();
     let mut rest = number.unsigned_abs();

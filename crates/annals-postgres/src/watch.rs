@@ -1,12 +1,13 @@
-//! Waking those who wait: what this process has written is notified to the others, and what they notify is heard.
+//! Wakes waiting readers: this process notifies the others of its appends, and listens for their notifications.
 //!
-//! - H1  A notification is a hint to look: how far the log goes, only the log itself says. It is sent after the commit, by
-//!       itself: PostgreSQL commits transactions that notify one after the other in the whole server, which an append must not
-//!       wait for. So it may be lost with the process that should have sent it; who waits looks at the head by itself from time
-//!       to time. On a standby nothing can be listened to: there it is looked often.
-//! - H2  A notification that comes while nobody waits is not forgotten: the next who waits looks at once.
-//! - H3  A connection on which nothing is heard for [`QUIET`] is asked for an answer, and made again if none comes. That holds
-//!       up nobody who waits.
+//! - H1  A notification is a hint to read the head; only the log itself determines how far it goes. It is sent after the
+//!       commit, in a transaction of its own: PostgreSQL serializes the commits of all notifying transactions of a server,
+//!       and appends must not wait for that. So a notification may be lost with the process that should have sent it;
+//!       therefore the head is also polled while a reader waits. A standby does not allow LISTEN, so there the head is
+//!       polled often.
+//! - H2  A notification that arrives while no reader waits is kept: the next one that waits reads the head at once.
+//! - H3  A connection that is silent for [`QUIET`] is checked, and replaced if it does not respond. No reader waits for
+//!       this.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,32 +25,32 @@ use crate::options::Address;
 use crate::read::Reader;
 use crate::session::{Connected, Door};
 
-/// Between two notifications of one process, and between two looks that notifications lead to. What is written meanwhile
-/// is in the next.
+/// The interval between two notifications of one process, and between two reads of the head after notifications. Appends in
+/// between are part of the next notification.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Between two looks at the head of a standby, and after a notification that has turned out to say nothing new.
+/// The interval between two reads of the head on a standby, and the delay after a notification without a new head.
 const LOOK: Duration = Duration::from_millis(25);
 
-/// A connection on which nothing was heard for this long is asked for an answer.
+/// A connection that is silent for this long is checked.
 const QUIET: Duration = Duration::from_secs(5);
 
-/// It is made again if it does not answer in this time.
+/// A checked connection that does not respond in this time is replaced.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// Between two attempts to listen, at the most.
+/// The longest interval between two attempts to listen.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// A notification is a commit, which need not wait for the disk.
 const NOTIFY: &str = "SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, $2)";
 
-/// Tasks that notify, listen and look, until this is dropped.
+/// The tasks that notify, listen and poll, until this is dropped.
 pub(crate) struct Watch(
     #[allow(dead_code, reason = "holds the tasks as long as the store lives")] JoinSet<()>,
 );
 
 impl Watch {
-    /// Begins to notify others of what is `written`, and to look for `progress`.
+    /// Starts to notify others of `written`, and to update `progress`.
     pub(crate) fn start(
         reader: Arc<Reader>,
         address: &Address,
@@ -57,7 +58,8 @@ impl Watch {
         written: watch::Receiver<Position>,
         progress: Progress,
     ) -> Self {
-        // Notifications are of one database. Not by identity: the copy of a log that has moved has the same.
+        // Notifications are per database. The channel is not named by the log's identity, which the copy of a moved log has
+        // too.
         let channel = format!("annals {}", address.schema);
         let mut tasks = JoinSet::new();
         tasks.spawn(notify(reader.clone(), channel.clone(), written));
@@ -88,11 +90,11 @@ async fn notify_once(reader: &Reader, channel: &str, head: Position) -> Result<(
     Ok(())
 }
 
-/// Looks at the head while somebody waits: when something was heard, and from time to time.
+/// Reads the head while a reader waits: after a notification, and at intervals.
 async fn look(reader: Arc<Reader>, heard: Arc<Heard>, poll: Duration, progress: Progress) {
     let mut answered = Instant::now();
     let mut standby = Poll::every(LOOK.min(poll));
-    // Something was heard since the head was looked at the last time.
+    // Whether a notification arrived since the head was last read.
     let mut is_heard = false;
     loop {
         let pause = if heard.is_standby.load(Ordering::Relaxed) { standby.pause() } else { poll };
@@ -115,22 +117,22 @@ async fn look(reader: Arc<Reader>, heard: Arc<Heard>, poll: Duration, progress: 
                     tokio::time::sleep(if head > known { PAUSE } else { LOOK.min(poll) }).await;
                 }
             }
-            // Who waits would else wait for a server that is gone.
+            // Without an error, a reader would wait for a server that is gone.
             Err(error) if answered.elapsed() >= reader.silence => progress.fail(error),
             Err(error) => tracing::debug!(error = error.chain(), "the head could not be looked at"),
         }
     }
 }
 
-/// What has come of listening.
+/// The state of the listening connection.
 #[derive(Default)]
 struct Heard {
     notify: Notify,
-    /// The server only reads, so nothing can be listened to.
+    /// The server is a standby, which does not allow LISTEN.
     is_standby: AtomicBool,
 }
 
-/// Where notifications are listened to.
+/// Listens for notifications.
 struct Ears {
     address: Address,
     channel: String,
@@ -139,12 +141,12 @@ struct Ears {
 }
 
 impl Ears {
-    /// Listens, again after this time if that fails: a standby may be promoted.
+    /// Listens, and retries after this time if that fails: a standby may be promoted.
     async fn run(self, again: Duration) {
         loop {
             let began = Instant::now();
             let Err(error) = self.listen().await else {
-                // One that is lost at once, as by a proxy, is not made again without a pause.
+                // A connection that is lost at once, as by a proxy, is not replaced without a delay.
                 tokio::time::sleep(again.saturating_sub(began.elapsed())).await;
                 continue;
             };
@@ -167,14 +169,14 @@ impl Ears {
         });
         let mut listener = listening.await?;
         self.heard.is_standby.store(false, Ordering::Relaxed);
-        // What came before may have been missed.
+        // Earlier notifications may have been missed.
         self.heard.notify.notify_one();
         loop {
             match tokio::time::timeout(QUIET, listener.try_recv()).await {
                 Ok(Ok(Some(_))) => self.heard.notify.notify_one(),
                 Ok(lost) => return lost.map(drop),
                 Err(_) => {
-                    // Listening again is an answer as good as any, and mends what a pooler may have done to the session.
+                    // LISTEN is as good a check as any, and restores the session if a pooler has replaced it.
                     let ask = AssertSqlSafe(format!("LISTEN \"{}\"", self.channel));
                     answered::<Door, _>(ANSWER.min(self.silence), listener.execute(ask)).await?;
                 }

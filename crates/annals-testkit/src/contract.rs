@@ -1,9 +1,9 @@
-//! The contract, clause by clause. Each clause is one function, named as a sentence; its first line of
-//! documentation begins with the guarantee of `docs/guarantees.md` that it proves.
+//! The contract, clause by clause. Each clause is one function, named as a sentence; its documentation begins with the
+//! guarantee of `docs/guarantees.md` that it tests.
 //!
-//! The list of clauses stands once, below: [`contract!`](crate::contract!) makes tests of it, `clause` makes
-//! the functions public, [`CLAUSES`] gives them to programs. A clause that is written but not listed is
-//! reported by the compiler as unused.
+//! The list of clauses is defined once, below: [`contract!`](crate::contract!) generates tests from it, `clause` makes the
+//! functions public, and [`CLAUSES`] makes the names available to programs. The compiler reports a clause that is not
+//! listed as unused.
 
 mod atomic;
 mod conditions;
@@ -23,7 +23,7 @@ mod versions;
 
 use crate::history;
 
-/// Hands the list of all clauses to a macro. For the macros of this crate only.
+/// Passes the list of all clauses to a macro. For the macros of this crate only.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __clauses {
@@ -218,11 +218,10 @@ macro_rules! publish {
 }
 __clauses!(publish);
 
-/// Makes one named test for each clause of the contract, for one store.
+/// Generates one named test for each clause of the contract, for one store.
 ///
-/// `open` is an expression that makes a fresh [`Subject`](crate::Subject); it may await. A clause that cannot
-/// hold is left out by name, with the reason; it stays visible as an ignored test. A name that is no clause
-/// does not compile.
+/// `open` is an expression that creates a fresh [`Subject`](crate::Subject); it may await. A clause that cannot hold is
+/// skipped by name, with the reason, and is listed as an ignored test. The name of an unknown clause does not compile.
 ///
 /// ```
 /// # mod tests {
@@ -248,7 +247,7 @@ __clauses!(publish);
 /// # }
 /// ```
 ///
-/// A name that is no clause:
+/// An unknown clause:
 ///
 /// ```compile_fail,E0432
 /// # mod tests {
@@ -263,7 +262,7 @@ __clauses!(publish);
 /// # }
 /// ```
 ///
-/// A reason that says nothing:
+/// An empty reason:
 ///
 /// ```compile_fail,E0080
 /// # mod tests {
@@ -287,8 +286,8 @@ macro_rules! contract {
     };
 }
 
-/// What [`contract!`](crate::contract!) expands to. `$d` is a dollar sign for the macro that is made in here:
-/// it has one arm for each clause that is left out, and one for all others.
+/// The expansion of [`contract!`](crate::contract!). `$d` is a dollar sign for the macro that is defined in it, which has
+/// one arm for each skipped clause and one for all others.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __contract {

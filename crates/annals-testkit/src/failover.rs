@@ -1,5 +1,5 @@
-//! A store in memory that loses its newest events: its clients are led to a server that did not have them, as by a failover or
-//! a restore.
+//! A store in memory that loses its newest events: its clients are moved to a server without them, as by a failover or a
+//! restore.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,7 +11,7 @@ use annals_core::{
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-/// Pages that are counted.
+/// The kinds of pages that are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pages {
     /// Of the log.
@@ -20,17 +20,17 @@ pub enum Pages {
     OfStreams,
 }
 
-/// A store whose log is exchanged under those who use it.
+/// A store whose log can be replaced while it is in use.
 pub struct Failover {
     id: StoreId,
-    /// How often the log was read.
+    /// The number of reads of the log.
     pub log_reads: AtomicUsize,
-    /// The end of the log that waiting believes in, whatever there is.
+    /// A head that `wait` returns without reading the log, if it is beyond the position.
     pub believed: AtomicU64,
     /// Most events of a page of a stream, as if they were large.
     pub stream_page: AtomicUsize,
     now: watch::Sender<Arc<MemoryStore>>,
-    /// Where clients are led once this many more of these pages were read.
+    /// The server that clients are moved to after this many more of these pages.
     next: Mutex<Option<(Pages, usize, Arc<MemoryStore>)>>,
 }
 
@@ -42,7 +42,7 @@ impl Failover {
         Self::on(store.id(), store)
     }
 
-    /// The same log on a server of its own that has the events up to this position: a replica that is behind.
+    /// The same log on another server that has the events up to this position: a lagging replica.
     pub async fn replica(&self, up_to: Position) -> Arc<Self> {
         Self::on(self.id, self.server(up_to, []).await)
     }
@@ -63,7 +63,7 @@ impl Failover {
         self.now.borrow().clone()
     }
 
-    /// Leads everybody to a server that has the events up to this position, and these.
+    /// Moves all clients to a server that has the events up to this position, and then these.
     ///
     /// # Panics
     /// If an append is refused.
@@ -71,7 +71,7 @@ impl Failover {
         self.now.send_replace(self.server(up_to, then).await);
     }
 
-    /// The same, once this many more of these pages were read.
+    /// Like [`lose`](Self::lose), after this many more of these pages.
     ///
     /// # Panics
     /// If an append is refused.
@@ -86,7 +86,7 @@ impl Failover {
         *self.next.lock().expect("nobody panics with it") = Some((pages, count, server));
     }
 
-    /// Such a page was read.
+    /// Counts a page that was read.
     fn was_read(&self, pages: Pages) {
         let mut next = self.next.lock().expect("nobody panics with it");
         match next.take_if(|(of, ..)| *of == pages) {
@@ -147,7 +147,7 @@ impl EventStore for Failover {
     async fn head(&self) -> Result<Position> {
         self.now().head().await
     }
-    /// Waits for more than there was, also on a server that has less.
+    /// Waits on the current server, across moves. Returns the believed head at once if it is beyond the position.
     async fn wait(&self, after: Position) -> Result<Position> {
         let believed = Position::new(self.believed.load(Ordering::SeqCst));
         if believed > after {

@@ -1,4 +1,4 @@
-//! What the clauses say again and again: events to write, answers to expect, the picture of a whole store.
+//! Helpers for clauses: events to write, results to expect, a picture of a whole store.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use annals_core::{
 };
 use tokio::sync::Barrier;
 
-/// The store on trial, as the clauses pass it on to their tasks.
+/// The store under test, as clauses pass it to their tasks.
 pub(crate) type Store = Arc<dyn EventStore>;
 
 pub(crate) fn stream(name: &str) -> StreamId {
@@ -48,27 +48,27 @@ pub(crate) fn with_data(data: impl Into<Bytes>) -> NewEvent {
     NewEvent::new("thing.noted", data).expect("the type's name is acceptable")
 }
 
-/// An event with the id that always comes out for this name.
+/// An event with the id for this name, always the same.
 pub(crate) fn named(name: &str) -> NewEvent {
     with_data(format!("{{\"name\":\"{name}\"}}")).with_id(EventId::from_name(name.as_bytes()))
 }
 
-/// That many events, numbered from 1 in their data.
+/// This many events, numbered from 1 in their data.
 pub(crate) fn events(count: usize) -> Vec<NewEvent> {
     (1..=count).map(|number| with_data(number.to_string())).collect()
 }
 
-/// An append of that many events to one stream.
+/// An append of this many events to one stream.
 pub(crate) fn some(name: &str, expected: Expected, count: usize) -> Append {
     Append::to(stream(name), expected, events(count))
 }
 
-/// An append of one event to one stream, at whatever version.
+/// An append of one event to one stream, at any version.
 pub(crate) fn one(name: &str, event: NewEvent) -> Append {
     Append::to(stream(name), Expected::Any, [event])
 }
 
-/// The outcome of an append that must be committed.
+/// The outcome of an append that must be committed, now or before.
 #[track_caller]
 pub(crate) fn done(answer: Result<Appended>) -> Appended {
     match answer {
@@ -77,7 +77,7 @@ pub(crate) fn done(answer: Result<Appended>) -> Appended {
     }
 }
 
-/// The outcome of an append that must be committed now and not have been before.
+/// The outcome of an append that must be committed now, not before.
 #[track_caller]
 pub(crate) fn new(answer: Result<Appended>) -> Appended {
     let appended = done(answer);
@@ -100,7 +100,7 @@ pub(crate) fn refused(answer: Result<Appended>) -> Conflict {
     }
 }
 
-/// What is wrong with an append that must be refused as invalid.
+/// The error of a call that must be refused as invalid.
 #[track_caller]
 pub(crate) fn invalid<T: std::fmt::Debug>(answer: Result<T>) -> Invalid {
     match answer {
@@ -110,7 +110,7 @@ pub(crate) fn invalid<T: std::fmt::Debug>(answer: Result<T>) -> Invalid {
     }
 }
 
-/// The answer of a read, which must not fail.
+/// The result of a read, which must succeed.
 #[track_caller]
 pub(crate) fn read<T>(answer: Result<T>) -> T {
     match answer {
@@ -129,7 +129,7 @@ pub(crate) async fn events_of(store: &Store, name: &str) -> Vec<RecordedEvent> {
     read(store.stream_events(&stream(name)).await)
 }
 
-/// Everything that can be seen of a store: what a refused append must not change.
+/// The visible state of a store: a refused append must not change it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Picture {
     pub(crate) events: Vec<RecordedEvent>,
@@ -150,7 +150,7 @@ impl Picture {
     }
 }
 
-/// Runs that many tasks at once, all released at the same moment, and returns what they say in their order.
+/// Runs this many tasks concurrently, all released at the same moment, and returns their results in order.
 pub(crate) async fn race<T, F>(count: usize, task: impl Fn(usize) -> F) -> Vec<T>
 where
     F: Future<Output = T> + Send + 'static,
@@ -173,7 +173,7 @@ where
     answers
 }
 
-/// What a task says at its end; its panic is the clause's.
+/// The result of a task; its panic is propagated.
 pub(crate) async fn joined<T>(task: tokio::task::JoinHandle<T>) -> T {
     match task.await {
         Ok(answer) => answer,

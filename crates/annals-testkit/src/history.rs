@@ -1,9 +1,9 @@
-//! Random concurrent histories: several tasks append and read at random, everything that was asked and answered
-//! is kept, and afterwards there must be one order that explains all of it.
+//! Random concurrent histories: several tasks append and read at random, every request and its response is recorded, and
+//! afterwards there must be one order that explains all of them.
 //!
-//! The log itself is the order of the appends that were committed. `request` makes the requests from a seed,
-//! `model` says what a store at one place of that order answers, and `check` looks for a place, between a
-//! call and its return, where the model answers as the store did.
+//! The log itself is the order of the committed appends. `request` generates the requests from a seed, `model` computes the
+//! response of a store at one point of that order, and `check` looks for a point, between a call and its return, at which
+//! the model's response is that of the store.
 
 mod check;
 mod model;
@@ -22,14 +22,14 @@ use self::request::Requests;
 use crate::Trial;
 use crate::given::{Store, log, race, read};
 
-/// Tasks that ask at once.
+/// Concurrent tasks.
 const TASKS: usize = 4;
-/// Requests of each.
+/// Requests of each task.
 const REQUESTS: usize = 60;
 /// Histories of one run, each with a seed of its own, when no seed is given.
 const HISTORIES: u64 = 6;
 
-/// One request and its answer.
+/// A request and its response.
 #[derive(Debug)]
 enum Asked {
     Append(Append, Result<Appended>),
@@ -38,7 +38,7 @@ enum Asked {
     Stream(StreamRead, StreamPage),
 }
 
-/// One request, its answer, and when it was made and answered on a clock that all tasks share.
+/// A request, its response, and the times of both on a clock that all tasks share.
 #[derive(Debug)]
 struct Step {
     asked: Asked,
@@ -46,12 +46,12 @@ struct Step {
     answer: u64,
 }
 
-/// G3: whatever many tasks ask at once, there is one order of appends, the log's, in which every answer was
-/// right at some moment between its request and its return: versions, refusals, duplicates and reads.
+/// G3: for the requests of concurrent tasks there is one order of appends, that of the log, in which every response was
+/// correct at some moment between its request and its return: versions, refusals, duplicates and reads.
 pub async fn random_histories_have_one_order(trial: &mut Trial) {
     for seed in seeds() {
         let place = trial.another().await;
-        // The seed must be known whichever way the history fails, so a panic is caught and named.
+        // The seed must be printed however the history fails, so a panic is caught and extended by it.
         let store = place.store().clone();
         let history = tokio::spawn(async move { run(&store, seed).await });
         if let Err(error) = history.await {
@@ -63,7 +63,7 @@ pub async fn random_histories_have_one_order(trial: &mut Trial) {
     }
 }
 
-/// The seed that `ANNALS_SEED` gives, or some that differ from run to run.
+/// The seed in `ANNALS_SEED`, or seeds that differ from run to run.
 pub(crate) fn seeds() -> Vec<u64> {
     if let Ok(seed) = std::env::var("ANNALS_SEED") {
         return vec![seed.parse().expect("ANNALS_SEED is a whole number")];
@@ -87,30 +87,30 @@ async fn run(store: &Store, seed: u64) {
     check::check(&log(store).await, &history.steps, false);
 }
 
-/// What was asked of a store at random by several tasks at once, and answered.
+/// The random requests of several concurrent tasks to a store, and its responses.
 ///
-/// For tests of what the contract cannot bring about: a disk that fails in the middle of it. The clause
-/// `random_histories_have_one_order` does the same with a store that is well.
+/// For tests of faults that are outside the contract, such as a failing disk. The clause `random_histories_have_one_order`
+/// does the same with a store without faults.
 #[derive(Debug)]
 pub struct History {
     steps: Vec<Step>,
 }
 
 impl History {
-    /// Asks this store, by this seed. The store must be new. Reads must succeed; appends may fail.
+    /// Sends the requests of this seed to this store. The store must be new. Reads must succeed; appends may fail.
     pub async fn of(store: &Arc<dyn EventStore>, seed: u64) -> Self {
         Self { steps: ask_all(store, seed).await }
     }
 
-    /// How many requests were answered, and of how many appends nobody was told what became of them.
+    /// The number of requests, and of appends whose outcome is unknown.
     pub fn count(&self) -> (usize, usize) {
         let unknown = |step: &&Step| matches!(step.asked, Asked::Append(_, Err(Error::Indeterminate(_))));
         (self.steps.len(), self.steps.iter().filter(unknown).count())
     }
 
-    /// Checks that one order, that of this log, explains every answer. The log is that of the store, or of the same one
-    /// opened again. An append whose outcome is `Indeterminate` may be in it or not; one that was refused because the
-    /// store could not write is not.
+    /// Checks that one order, that of this log, explains every response. The log is that of the store, or of the same store
+    /// opened again. It may contain an append whose outcome is `Indeterminate`; it does not contain one that was refused
+    /// because the store could not write.
     ///
     /// # Panics
     /// If no order explains them.
@@ -171,7 +171,7 @@ async fn ask(store: &Store, requests: &mut Requests, clock: &AtomicU64) -> Step 
     }
 }
 
-/// Appends that were sent, so that others can send them again.
+/// The appends that were sent, so that other tasks can repeat them.
 type Sent = Arc<Mutex<Vec<Append>>>;
 
 /// The appends that were sent so far.

@@ -1,7 +1,7 @@
-//! G1, G4 and G5 where they are hardest for a store that several processes share: commits that are held up,
-//! connections that are cut, and a subscriber who reads all the time.
+//! G1, G4 and G5 in the hardest cases for a store that several processes share: delayed commits, cut connections, and a
+//! subscriber that reads all the time.
 //!
-//! How a commit is held up and a connection is cut, only the tests of the store know; what must come of it is here.
+//! The tests of a store implement how a commit is delayed and a connection is cut; this file checks the results.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -20,8 +20,8 @@ pub fn keyed(name: &str, name_of_key: &str) -> Append {
     Append::to(stream(name), Expected::Any, events(1)).once(key(name_of_key))
 }
 
-/// Follows the log from its beginning, through all that makes the store unavailable, until `is_last` says so; says which
-/// positions it has seen.
+/// Follows the log from its beginning, retrying while the store is unavailable, until `is_last` returns true; returns the
+/// positions that it has seen.
 ///
 /// # Panics
 /// If a read fails in another way.
@@ -42,7 +42,7 @@ pub async fn follow(store: Store, is_last: impl Fn(&RecordedEvent) -> bool) -> V
     }
 }
 
-/// Appends again and again until it is known what became of it; counts the answers that do not say.
+/// Repeats an append until its outcome is known; counts the indeterminate results.
 ///
 /// # Panics
 /// If the append is refused.
@@ -57,13 +57,13 @@ pub async fn persist(store: &dyn EventStore, append: &Append, unknown: &AtomicUs
     }
 }
 
-/// A log with one event. `hold` begins an append of one event beside these stores, and leaves it open: the event is
-/// written, its position taken. Then two of the stores append, and wait (`until_waiting` knows when). Nobody sees what
-/// is not committed. Then `end` ends what was held open, and a subscriber of the third store has seen every position up
-/// to `last` once. Returns the positions of the eight that waited.
+/// Starts with a log of one event. `hold` begins an append of one event beside these stores and leaves it open: the event
+/// is written, its position taken. Then two of the stores append and wait (`until_waiting` returns when they do). No reader
+/// sees uncommitted events. Then `end` ends the open append, and a subscriber of the third store has seen every position up
+/// to `last` once. Returns the positions of the eight waiting appends.
 ///
 /// # Panics
-/// If it is otherwise.
+/// If a check fails.
 pub async fn others_wait(
     [one, two, reader]: [Store; 3],
     hold: impl AsyncFnOnce(),
@@ -95,12 +95,12 @@ pub async fn others_wait(
     positions
 }
 
-/// Writers over each of these stores, which are of one log, send every append again until it is answered, while `cut`
-/// cuts connections, and returns how many it has cut. Once there are enough, what was acknowledged is there once, where
-/// it was said to be, and a subscriber of the last store has seen all of it in order.
+/// Writers over each of these stores, which share one log, repeat every append until its outcome is known, while `cut` cuts
+/// connections and returns how many it has cut. After `times` cuts, every acknowledged append is in the log once, at its
+/// acknowledged position, and a subscriber of the last store has seen all of them in order.
 ///
 /// # Panics
-/// If it is otherwise.
+/// If a check fails.
 pub async fn nothing_is_lost_or_done_twice(
     stores: &[Store],
     times: usize,
@@ -155,12 +155,12 @@ pub async fn nothing_is_lost_or_done_twice(
     Survived { cuts, unknown, acknowledged: done.len() }
 }
 
-/// What a store has survived.
+/// The result of a run with cut connections.
 #[derive(Clone, Copy, Debug)]
 pub struct Survived {
     /// Connections that were cut.
     pub cuts: usize,
-    /// Answers that did not say what became of the append.
+    /// Indeterminate results.
     pub unknown: usize,
     /// Appends that were acknowledged.
     pub acknowledged: usize,

@@ -1,6 +1,6 @@
-//! Calls that must cost the same whatever the size of the log: for stores whose database chooses how to answer.
+//! Calls whose cost must not depend on the size of the log: for stores whose database chooses a query plan.
 //!
-//! The tests of a store load many events, make these calls, and ask the database how many rows it has looked at.
+//! The tests of a store load many events, make these calls, and read from the database how many rows it has scanned.
 
 use annals_core::{
     Append, Category, EventId, EventStore, EventType, Expected, LogRead, NewEvent, Position, Query,
@@ -9,11 +9,10 @@ use annals_core::{
 
 use crate::given::{category, done, event, event_type, key, read, stream, tag};
 
-/// How large logs are at which the calls are made: these, or, to see it at more, up to the one that
-/// `ANNALS_HOT_EVENTS` says.
+/// The sizes of logs on which the calls are made: `usual`, or `ANNALS_HOT_EVENTS` in place of the larger one.
 ///
 /// # Panics
-/// If that is no number.
+/// If `ANNALS_HOT_EVENTS` is not a number.
 pub fn sizes(usual: [i64; 2]) -> [i64; 2] {
     match std::env::var("ANNALS_HOT_EVENTS") {
         Ok(events) => [usual[0], events.parse().expect("ANNALS_HOT_EVENTS is a number of events")],
@@ -21,18 +20,18 @@ pub fn sizes(usual: [i64; 2]) -> [i64; 2] {
     }
 }
 
-/// The names in a log that was loaded: event `n` (from 1) is of the stream `bulk-{n / 10}`, of the type `bulk.noted` and
-/// has the tag `common` and the predecessor `common`; every thousandth is of the type `rare.noted` instead and has the tag
+/// The names in the loaded log: event `n` (from 1) is of the stream `bulk-{n / 10}`, of the type `bulk.noted` and has the
+/// tag `common` and the predecessor `common`; every thousandth is of the type `rare.noted` instead and has the tag
 /// `rare:{n}`, the process `process-{n}`, the predecessor `cause-{n}`, and the key `key-{n}`. Its id is `n`, as a number.
 pub struct Names;
 
 impl Names {
-    /// A type that most events have.
+    /// The type of most events.
     pub fn common_type() -> EventType {
         event_type("bulk.noted")
     }
 
-    /// A tag that every event has.
+    /// The tag of every event.
     pub fn common_tag() -> Tag {
         tag("common")
     }
@@ -43,8 +42,8 @@ impl Names {
     }
 }
 
-/// Makes every call that a service makes all the time, once, on a log that has some thousand events of [`Names`] or none.
-/// `round` makes the names that are new.
+/// Makes each of the frequent calls of a service once, on a log with some thousand events of [`Names`] or none. New names
+/// are derived from `round`.
 ///
 /// # Panics
 /// If one fails.
@@ -87,7 +86,7 @@ pub async fn calls(store: &dyn EventStore, round: &str) {
         read(store.read_log(LogRead::forward(middle).matching(query.clone()).limit(10)).await);
         read(store.read_log(LogRead::backward(Position::MAX).matching(query).limit(10)).await);
     }
-    // The tag that is looked up is the first one: the caller names the rarest first.
+    // The first tag is looked up: the caller names the rarest first.
     let both = QueryItem { tags: both.tags.iter().rev().cloned().collect(), ..both };
     read(store.read_log(LogRead::forward(Position::FIRST).matching(Query::item(both)).limit(10)).await);
     let after = Some(stream(&format!("bulk-{}", head.get() / 20)));
@@ -107,7 +106,7 @@ async fn appends(store: &dyn EventStore, round: &str, rare: u64) {
     done(store.append(append(Expected::NoStream).once(key(&format!("hot {round}")))).await);
     done(store.append(append(Expected::Exact(Version::FIRST))).await);
     done(store.append(append(Expected::Any)).await);
-    // These are judged on what is read under the lock.
+    // Appends that are decided on facts read under the lock.
     done(store.append(append(Expected::Exists)).await);
     let claim = Query::tags([tag(&format!("claim:{round}"))]);
     let claimed: NewEvent = event("hot.claimed").with_tag(tag(&format!("claim:{round}")));

@@ -1,10 +1,10 @@
 //! The contract of Annals' stores, as tests.
 //!
-//! A store is a store if it keeps the guarantees G1 to G10 (`docs/guarantees.md`). This crate says them as
-//! clauses, one function each, and holds any store to them: those of Annals and yours. It knows the contract
-//! (`annals-core`) and no store.
+//! A store must keep the guarantees G1 to G10 (`docs/guarantees.md`). This crate defines them as clauses, one function
+//! each, and tests any store against them: those of Annals and yours. It depends on the contract (`annals-core`) and on no
+//! store.
 //!
-//! Say how your store is opened, and make the tests, in `tests/it/contract.rs` of your crate:
+//! Implement how your store is opened, and generate the tests, in `tests/it/contract.rs` of your crate:
 //!
 //! ```no_run
 //! # mod tests {
@@ -37,14 +37,14 @@
 //! # }
 //! ```
 //!
-//! Each clause becomes a test with its name. A clause that your store cannot keep is left out with a reason,
-//! and stays visible as an ignored test: see [`contract!`]. The last clause runs random concurrent histories
-//! against a plain model; when it fails it prints the seed, and `ANNALS_SEED` repeats it.
+//! Each clause becomes a test with its name. A clause that your store cannot keep is skipped with a reason, and is listed
+//! as an ignored test: see [`contract!`]. The last clause runs random concurrent histories against a simple model; when it
+//! fails it prints the seed, and `ANNALS_SEED` repeats it.
 //!
-//! The files, in reading order: `trial` (how a store is opened for a clause), `contract` (the list), the files
-//! under `contract/` (the clauses), `history` (random histories and their checker); for stores on databases `hostile`
-//! (several processes, and connections that are cut), `outages` (a server that goes away or makes wait) and `hot` (calls that
-//! must not cost more in a large log); and `failover`, a store that loses events. It starts no server: your tests do.
+//! The files, in reading order: `trial` (how a store is opened for a clause), `contract` (the list), the files under
+//! `contract/` (the clauses), `history` (random histories and their checker); for stores on databases `hostile` (several
+//! processes, and cut connections), `outages` (servers that stop or block) and `hot` (calls whose cost must not grow with
+//! the log); and `failover`, a store that loses events. This crate starts no server: your tests do.
 //!
 //! State beside a log has a contract of its own, in the same form: `state_trial`, `state_contract` and [`state_contract!`].
 #![forbid(unsafe_code)]

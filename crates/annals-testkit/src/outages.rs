@@ -1,7 +1,7 @@
-//! G9 for a store on a database: a server that goes away, one that makes everybody wait, a full disk, a clock that jumps,
-//! tables that many make at once. Every call ends in an error of the right kind, and later calls work.
+//! G9 for a store on a database: a server that stops, one that blocks all clients, a full disk, a clock that jumps, tables
+//! that several processes create at once. Every call ends with an error of the correct kind, and later calls succeed.
 //!
-//! How a table is locked or a log is migrated, only the tests of the store know; what must come of it is here.
+//! The tests of a store implement how a table is locked or a log is migrated; this file checks the results.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -17,11 +17,11 @@ use crate::hostile::{keyed, persist};
 
 /// A server that a test stops and starts again.
 pub trait Restart {
-    /// Where a store on it is opened; the same after a restart.
+    /// The address at which a store on it is opened; it is the same after a restart.
     fn url(&self) -> String;
-    /// Starts it again, and returns when it takes connections.
+    /// Starts it again, and returns when it accepts connections.
     fn start(&mut self);
-    /// Ends it without a warning, as a loss of power would.
+    /// Kills it without a shutdown, as a loss of power would.
     fn crash(&mut self);
     /// Shuts it down, as an operator does.
     fn stop(&mut self);
@@ -32,7 +32,7 @@ pub fn append(number: usize) -> Append {
     keyed("a-1", &format!("key-{number}"))
 }
 
-/// Holds an answer to be `unavailable`, and to say why.
+/// Checks that a result is `unavailable`, for this reason.
 ///
 /// # Panics
 /// If it is not.
@@ -44,7 +44,7 @@ pub fn unavailable<T: std::fmt::Debug>(answer: Result<T>, why: &str) {
     }
 }
 
-/// Holds an answer to be `unusable`, and to say why.
+/// Checks that a result is `unusable`, for this reason.
 ///
 /// # Panics
 /// If it is not.
@@ -64,11 +64,11 @@ async fn count(store: &Store) -> usize {
     store.log_events(Query::all()).await.expect("the log can be read").len()
 }
 
-/// A server that stops loses nothing that was acknowledged, and after its restart everything continues, for a
-/// store that `open` opens on it.
+/// A server that stops loses no acknowledged append, and after its restart all calls succeed, for a store that `open` opens
+/// on it.
 ///
 /// # Panics
-/// If it is otherwise.
+/// If a check fails.
 pub async fn a_restart_is_survived(mut server: impl Restart, open: impl AsyncFn(&str) -> Store) {
     let store = open(&server.url()).await;
     let mut acknowledged = 0;
@@ -89,7 +89,7 @@ pub async fn a_restart_is_survived(mut server: impl Restart, open: impl AsyncFn(
         acknowledged += usize::from(!written(store.append(append(100 + number)).await).duplicate);
         assert_eq!(count(&store).await, acknowledged);
     }
-    // A waiting reader is woken by what comes after all of this.
+    // A waiting reader is woken by an append after all of this.
     let head = store.head().await.expect("the server is there again");
     let waiting = tokio::spawn({
         let waiter = open(&server.url()).await;
@@ -99,11 +99,11 @@ pub async fn a_restart_is_survived(mut server: impl Restart, open: impl AsyncFn(
     assert!(joined(waiting).await >= last);
 }
 
-/// While `lock` holds the tables of this empty log, calls end in time, and write nothing; when `unlock` has let go of them,
-/// they work.
+/// While `lock` holds the tables of this empty log, calls end in time and write nothing; after `unlock` has released them,
+/// calls succeed.
 ///
 /// # Panics
-/// If it is otherwise.
+/// If a check fails.
 pub async fn whoever_has_to_wait_for_too_long_is_told(
     store: Store,
     lock: impl AsyncFnOnce(),
@@ -126,10 +126,10 @@ pub async fn whoever_has_to_wait_for_too_long_is_told(
     assert!(!written(store.append(append(1)).await).duplicate, "nothing was written before");
 }
 
-/// Six migrate a database without tables at once: together they do as many steps as one does `alone`.
+/// Six tasks migrate a database without tables at once: together they execute as many steps as one does `alone`.
 ///
 /// # Panics
-/// If it is otherwise.
+/// If a check fails.
 pub async fn tables_are_made_once_by_many<M>(migrate: impl Fn() -> M, alone: usize)
 where
     M: Future<Output = Result<usize>> + Send + 'static,
@@ -142,15 +142,15 @@ where
     assert_eq!(steps.iter().sum::<usize>(), alone, "{steps:?}");
 }
 
-/// Appends large events until the database has no room for more: each is acknowledged or refused as unavailable with what to
-/// do, reads go on, and what was refused is not there. After `make_room`, what was refused is taken.
+/// Appends large events until the database is full: each is acknowledged or refused as unavailable with a remedy, reads
+/// continue, and refused appends are not in the log. After `make_room`, the refused append is committed.
 ///
 /// # Panics
-/// If it is otherwise.
+/// If a check fails.
 pub async fn a_full_disk_refuses_appends_and_nothing_else(store: Store, make_room: impl AsyncFnOnce()) {
     let large = |number: usize| {
         let mut append = keyed("a-1", &format!("key-{number}"));
-        // What cannot be made smaller: a database may compress.
+        // Incompressible data, because a database may compress it.
         let bytes = (0..400_000_u64).map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8);
         append.writes[0].event.data = bytes.map(|byte| byte ^ number as u8).collect::<Vec<_>>().into();
         append
@@ -171,16 +171,16 @@ pub async fn a_full_disk_refuses_appends_and_nothing_else(store: Store, make_roo
     let log = store.log_events(Query::all()).await.expect("reads go on");
     assert_eq!(log.len(), acknowledged, "what was refused is not there");
     make_room().await;
-    // To make room may have cost a connection.
+    // `make_room` may have cost a connection.
     let appended = persist(&*store, &large(acknowledged), &AtomicUsize::new(0)).await;
     assert_eq!(appended.first, Position::new(acknowledged as u64 + 1), "there is no gap");
 }
 
-/// Two stores of one log, of which one has a clock that jumps back by a day and forward by a year: positions are as they
-/// were, and recorded times never decrease.
+/// Two stores of one log, one of which has a clock that jumps back by a day and forward by a year: positions are not
+/// affected, and recorded times never decrease.
 ///
 /// # Panics
-/// If it is otherwise.
+/// If a check fails.
 pub async fn a_clock_that_jumps_changes_no_order(open: impl AsyncFn(Arc<dyn Clock>) -> Store) {
     const START: i64 = 1_700_000_000_000_000;
     const DAY: i64 = 24 * 60 * 60 * 1_000_000;

@@ -1,10 +1,10 @@
-//! The contract of state beside a log, clause by clause, as `contract` is that of stores: each clause is one function, named as a
-//! sentence, whose first line of documentation begins with what it proves: C1 to C4 of checkpoints, L1 to L4 of leases (each at the
-//! head of its file in `annals-state`), N1 and N2 of snapshots, T1 of the whole.
+//! The contract of state beside a log, clause by clause, in the form of `contract`: each clause is one function, named as a
+//! sentence, whose documentation begins with the rule that it tests: C1 to C4 of checkpoints, L1 to L4 of leases (each
+//! listed at the top of its file in `annals-state`), N1 and N2 of snapshots, T1 of the whole.
 //!
-//! The list of clauses stands once, below: [`state_contract!`](crate::state_contract!) makes tests of it, `state_clause` makes the
-//! functions public, [`STATE_CLAUSES`] gives them to programs. A clause that is written but not listed is reported by the compiler
-//! as unused.
+//! The list of clauses is defined once, below: [`state_contract!`](crate::state_contract!) generates tests from it,
+//! `state_clause` makes the functions public, and [`STATE_CLAUSES`] makes the names available to programs. The compiler
+//! reports a clause that is not listed as unused.
 
 mod checkpoints;
 mod crashes;
@@ -20,7 +20,7 @@ use std::time::Duration;
 use annals_core::{EventId, Position};
 use annals_state::{Acquired, Checkpoint, Lease, StateError, StateStore};
 
-/// Hands the list of all clauses to a macro. For the macros of this crate only.
+/// Passes the list of all clauses to a macro. For the macros of this crate only.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __state_clauses {
@@ -125,10 +125,11 @@ macro_rules! publish {
 }
 __state_clauses!(publish);
 
-/// Makes one named test for each clause of the contract of state, for one implementation.
+/// Generates one named test for each clause of the contract of state, for one implementation.
 ///
-/// `open` is an expression that makes a fresh [`StateSubject`](crate::StateSubject); it may await. A clause that cannot hold is left
-/// out by name, with the reason, as with [`contract!`](crate::contract!); a name that is no clause does not compile.
+/// `open` is an expression that creates a fresh [`StateSubject`](crate::StateSubject); it may await. A clause that cannot
+/// hold is skipped by name, with the reason, as with [`contract!`](crate::contract!); the name of an unknown clause does
+/// not compile.
 ///
 /// ```
 /// # mod tests {
@@ -169,7 +170,7 @@ macro_rules! state_contract {
     };
 }
 
-/// What [`state_contract!`](crate::state_contract!) expands to. `$d` is a dollar sign for the macro that is made in here.
+/// The expansion of [`state_contract!`](crate::state_contract!). `$d` is a dollar sign for the macro that is defined in it.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __state_contract {
@@ -205,7 +206,7 @@ macro_rules! __state_contract {
     };
 }
 
-/// How long leases of clauses last.
+/// The duration of leases in clauses.
 const LENGTH: Duration = Duration::from_secs(60);
 
 /// A checkpoint at this position, with an event and a ladder.
@@ -217,7 +218,7 @@ fn at(position: u64) -> Checkpoint {
     }
 }
 
-/// Acquires a lease that is free.
+/// Acquires a free lease.
 async fn acquire(state: &dyn StateStore, name: &str, holder: &str) -> Lease {
     match state.acquire(name, holder, LENGTH).await.expect("the state answers") {
         Acquired::Held(lease) => lease,
@@ -225,7 +226,7 @@ async fn acquire(state: &dyn StateStore, name: &str, holder: &str) -> Lease {
     }
 }
 
-/// Who has a lease that is not given.
+/// The holder of a lease that is refused.
 async fn refused(state: &dyn StateStore, name: &str, holder: &str) -> String {
     match state.acquire(name, holder, LENGTH).await.expect("the state answers") {
         Acquired::Held(lease) => panic!("two have the lease `{name}`: {lease:?}"),
@@ -238,7 +239,7 @@ async fn read(state: &dyn StateStore, name: &str) -> Option<Checkpoint> {
     state.checkpoint(name).await.expect("the state answers")
 }
 
-/// Makes a checkpoint where there is none.
+/// Creates a checkpoint for a name without one.
 async fn create(state: &dyn StateStore, name: &str, checkpoint: &Checkpoint) {
     assert!(state.create(name, checkpoint, None).await.expect("the state answers"), "`{name}` has none yet");
 }

@@ -1,7 +1,7 @@
-//! A trial of state: one clause of its contract held against one implementation.
+//! A trial of state: tests one clause of its contract on one implementation.
 //!
-//! Who writes one says how it is opened ([`StateSubject`]); a clause gets a [`StateTrial`]. Dropping all handles is a crash: there is
-//! no other way to close state.
+//! An implementer provides how it is opened ([`StateSubject`]); a clause gets a [`StateTrial`]. Dropping all handles is a
+//! crash: there is no other way to close state.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,15 +11,15 @@ use std::time::Duration;
 use annals_core::{Clock as _, Result, StoreId, TestClock, Timestamp};
 use annals_state::StateStore;
 
-/// A place where state under test lives: a file, a database. Each clause gets a place of its own.
+/// A place for state under test: a file, a database. Each clause gets its own place.
 pub trait StateSubject: 'static {
-    /// Opens the state that lives here, for this log. The first time there is none; later it must find what was written.
+    /// Opens the state at this place, for this log. The first time it is empty; later it must have what was written.
     ///
     /// Leases end by `clock`, unless the place has a clock of its own.
     fn open(&self, log: StoreId, clock: Arc<TestClock>) -> impl Future<Output = Result<Arc<dyn StateStore>>>;
 
-    /// Moves the clock by which leases end by this many microseconds, also back. Where the clock is a server's, which nobody can
-    /// move, the times that are stored are moved the other way.
+    /// Moves the clock by which leases end by this many microseconds, which may be negative. If it is the clock of a
+    /// server, which cannot be moved, the stored times are moved in the opposite direction.
     fn move_clock(&self, clock: &TestClock, micros: i64) -> impl Future<Output = ()> {
         let now = clock.now().as_micros();
         clock.set(Timestamp::from_micros(now + micros));
@@ -29,7 +29,7 @@ pub trait StateSubject: 'static {
 
 type Local<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
-/// A subject, whatever its type.
+/// A subject of any type.
 trait Place {
     fn open(&self, log: StoreId, clock: Arc<TestClock>) -> Local<'_, Result<Arc<dyn StateStore>>>;
     fn move_clock<'a>(&'a self, clock: &'a TestClock, micros: i64) -> Local<'a, ()>;
@@ -45,7 +45,7 @@ impl<S: StateSubject> Place for S {
     }
 }
 
-/// One clause's stage: empty state of a log, and the way to more handles.
+/// The environment of one clause: the empty state of a log, and a way to open more handles.
 pub struct StateTrial {
     clock: Arc<TestClock>,
     log: StoreId,
@@ -63,12 +63,12 @@ impl StateTrial {
         trial
     }
 
-    /// The state on trial.
+    /// The state under test.
     pub fn state(&self) -> &Arc<dyn StateStore> {
         self.state.as_ref().expect("state is open between the methods of a trial")
     }
 
-    /// The log that it is the state of.
+    /// The log to which the state belongs.
     pub fn log(&self) -> StoreId {
         self.log
     }
@@ -80,25 +80,25 @@ impl StateTrial {
         self.state()
     }
 
-    /// Another handle, as another process has it.
+    /// Another handle, as in another process.
     pub async fn beside(&self) -> Arc<dyn StateStore> {
         self.open_for(self.log).await.expect("the state opens a second time")
     }
 
-    /// Opens what lives at the place for a log.
+    /// Opens the state at the place for a log.
     ///
     /// # Errors
-    /// As the state says.
+    /// Those of the state.
     pub async fn open_for(&self, log: StoreId) -> Result<Arc<dyn StateStore>> {
         self.place.open(log, self.clock.clone()).await
     }
 
-    /// So much time passes.
+    /// Lets this much time pass.
     pub async fn pass(&self, time: Duration) {
         self.place.move_clock(&self.clock, micros(time)).await;
     }
 
-    /// The clock is set back by so much.
+    /// Sets the clock back by this much.
     pub async fn set_back(&self, time: Duration) {
         self.place.move_clock(&self.clock, -micros(time)).await;
     }
@@ -108,16 +108,16 @@ fn micros(time: Duration) -> i64 {
     i64::try_from(time.as_micros()).expect("clauses move the clock by days at most")
 }
 
-/// What the clock of a trial shows at first: 2017-04-15T13:00:00Z.
+/// The initial time of the clock of a trial: 2017-04-15T13:00:00Z.
 const START_MICROS: i64 = 1_492_261_200_000_000;
 
 /// Ends a clause that hangs.
 const HANG: Duration = Duration::from_secs(300);
 
-/// Holds one clause against empty state, on a runtime of several threads; [`state_contract!`](crate::state_contract) calls this.
+/// Tests one clause on empty state, on a runtime of several threads; [`state_contract!`](crate::state_contract) calls this.
 ///
 /// # Panics
-/// If the state does not keep the clause, or does not come to an end within five minutes.
+/// If the state does not keep the clause, or the clause does not end within five minutes.
 pub fn hold_state<S: StateSubject>(
     clause: &str,
     subject: impl AsyncFnOnce() -> S,

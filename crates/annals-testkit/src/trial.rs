@@ -1,8 +1,7 @@
-//! A trial: one clause of the contract held against one store.
+//! A trial: tests one clause of the contract on one store.
 //!
-//! Who writes a store says how it is opened and closed ([`Subject`]); a clause gets a [`Trial`], which has a
-//! fresh store open and can close it and open it again. A trial knows nothing of what is tried; the clauses
-//! are in `contract`.
+//! An implementer provides how the store is opened and closed ([`Subject`]); a clause gets a [`Trial`], which has a fresh
+//! store open and can close and reopen it. The clauses are in `contract`.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,36 +11,36 @@ use std::time::Duration;
 
 use annals_core::{EventStore, Limits, TestClock, Timestamp};
 
-/// A place where a store under test lives: a directory, a database, a server.
+/// A place for a store under test: a directory, a database, a server.
 ///
-/// Each clause gets a place of its own. The first [`open`](Self::open) there finds nothing; a later one, after
-/// [`close`](Self::close), must find what was written. A store that ends with the process simply opens an
-/// empty one, and leaves out the clauses on reopening with that reason.
+/// Each clause gets its own place. The first [`open`](Self::open) finds an empty place; a later one, after
+/// [`close`](Self::close), must find what was written. A store in memory opens an empty store each time, and skips the
+/// clauses on reopening with that reason.
 pub trait Subject: 'static {
     /// The store.
     type Store: EventStore;
 
-    /// Opens the store that lives here.
+    /// Opens the store at this place.
     ///
-    /// Recorded times come from `clock`. A store that cannot be given a clock ignores it, and leaves out the
-    /// clauses that need one.
+    /// Recorded times come from `clock`. A store that cannot use another clock ignores it, and skips the clauses that need
+    /// one.
     fn open(&self, clock: Arc<TestClock>) -> impl Future<Output = Self::Store>;
 
-    /// Closes the store, so that it can be opened again. Dropping it is enough unless you say otherwise.
+    /// Closes the store, so that it can be opened again. The default drops it.
     fn close(&self, store: Self::Store) -> impl Future<Output = ()> {
         drop(store);
         std::future::ready(())
     }
 
-    /// Opens another handle on the store that is open here, as a second process would.
+    /// Opens another handle on the open store, as a second process would.
     ///
-    /// A store of which one process has one handle leaves out the clause on two handles, with that reason.
+    /// A store that allows only one handle skips the clause on two handles, with that reason.
     fn open_beside(&self, clock: Arc<TestClock>) -> impl Future<Output = Self::Store> {
         let _ = clock;
         async { panic!("this store has one handle: leave out the clause `two_handles_share_one_log`") }
     }
 
-    /// The limits that the store is opened with.
+    /// The limits with which the store is opened.
     fn limits(&self) -> Limits {
         Limits::default()
     }
@@ -49,7 +48,7 @@ pub trait Subject: 'static {
 
 type Local<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
-/// A place with its store open, whatever their types.
+/// A place with an open store, of any type.
 trait Place {
     fn store(&self) -> Arc<dyn EventStore>;
     fn limits(&self) -> Limits;
@@ -92,7 +91,7 @@ impl<S: Subject> Place for Opened<S> {
     }
 }
 
-/// One clause's stage: a fresh store, the clock that it was given, and the way to more.
+/// The environment of one clause: a fresh store, its clock, and a way to open more stores.
 pub struct Trial {
     clock: Arc<TestClock>,
     place: Option<Box<dyn Place>>,
@@ -101,7 +100,7 @@ pub struct Trial {
 }
 
 impl Trial {
-    /// A fresh store, at a place that `subject` makes.
+    /// A fresh store, at a place created by `subject`.
     pub async fn start<S: Subject>(subject: impl AsyncFn() -> S + 'static) -> Self {
         let clock = Arc::new(TestClock::at(Timestamp::from_micros(START_MICROS)));
         let (subject, given) = (Rc::new(subject), Arc::clone(&clock));
@@ -114,22 +113,22 @@ impl Trial {
         Self { clock, place: Some(place), store, fresh }
     }
 
-    /// The store on trial.
+    /// The store under test.
     pub fn store(&self) -> &Arc<dyn EventStore> {
         self.store.as_ref().expect("a store is open between the methods of a trial")
     }
 
-    /// The clock that the store was given. It stands still until it is moved.
+    /// The clock of the store. It does not advance by itself.
     pub fn clock(&self) -> &TestClock {
         &self.clock
     }
 
-    /// The limits that the store was opened with.
+    /// The limits with which the store was opened.
     pub fn limits(&self) -> Limits {
         self.place.as_ref().expect("a place is there between the methods of a trial").limits()
     }
 
-    /// Closes the store and opens it again. Nothing else may hold it.
+    /// Closes the store and opens it again. There must be no other reference to it.
     pub async fn reopen(&mut self) -> &Arc<dyn EventStore> {
         drop(self.store.take());
         let place = self.place.take().expect("a place is there between the methods of a trial");
@@ -139,7 +138,7 @@ impl Trial {
         self.store()
     }
 
-    /// Another handle on the store on trial.
+    /// Another handle on the store under test.
     pub async fn beside(&self) -> Arc<dyn EventStore> {
         let place = self.place.as_ref().expect("a place is there between the methods of a trial");
         place.beside(Arc::clone(&self.clock)).await
@@ -152,7 +151,7 @@ impl Trial {
     }
 }
 
-/// A second store beside the one on trial.
+/// A second store beside the one under test.
 pub struct Another {
     store: Arc<dyn EventStore>,
     _place: Box<dyn Place>,
@@ -165,17 +164,16 @@ impl Another {
     }
 }
 
-/// What the clock of a trial shows at first: 2017-04-15T13:00:00Z.
+/// The initial time of the clock of a trial: 2017-04-15T13:00:00Z.
 const START_MICROS: i64 = 1_492_261_200_000_000;
 
-/// Ends a clause that hangs. It says nothing about how fast a store should be.
+/// Ends a clause that hangs. It is not a requirement on speed.
 const HANG: Duration = Duration::from_secs(300);
 
-/// Holds one clause against a fresh store, on a runtime of several threads; [`contract!`](crate::contract)
-/// calls this.
+/// Tests one clause on a fresh store, on a runtime of several threads; [`contract!`](crate::contract) calls this.
 ///
 /// # Panics
-/// If the store does not keep the clause, or does not come to an end within five minutes.
+/// If the store does not keep the clause, or the clause does not end within five minutes.
 pub fn hold<S: Subject>(
     clause: &str,
     subject: impl AsyncFn() -> S + 'static,

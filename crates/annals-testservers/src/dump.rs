@@ -1,28 +1,28 @@
-//! Databases as SQL text, and back: dumps, as the people who run a database make them, by the programs that come with it.
+//! Dumps of databases as SQL text, and their restoration, with the tools of each database, as operators do it.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-/// What is dumped.
+/// The scope of a dump.
 #[derive(Clone, Copy, Debug)]
 pub enum Of<'a> {
     /// These schemas of PostgreSQL, which are databases of MariaDB and MySQL.
     Schemas(&'a [String]),
-    /// These tables of the database that the address names.
+    /// These tables of the database in the address.
     Tables(&'a [String]),
 }
 
-/// The dump of what is in the database with this address: one statement for each row, without owners, rights and the time.
+/// Dumps the database with this address: one statement for each row, without owners, privileges and time.
 ///
 /// # Panics
-/// If the program fails or is missing; what it said is printed.
+/// If the program fails or is missing; its output is printed.
 pub fn dump(url: &str, of: Of<'_>) -> String {
     let mut command = if is_postgres(url) { pg_dump(url, of) } else { mariadb_dump(url, of) };
     let output = command.output().expect("the program that dumps a database can be run");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{url} cannot be dumped: {said}");
     let text = String::from_utf8(output.stdout).expect("a dump is text");
-    // Commands to the client alone, which older clients refuse, and the versions of the programs.
+    // Without commands for the client only, which older clients refuse, and without the versions of the programs.
     let is_kept = |line: &&str| {
         let for_clients =
             ["\\restrict", "\\unrestrict", "/*M!999999", "-- Dumped", "-- MariaDB dump", "-- Host:"];
@@ -40,8 +40,8 @@ pub fn dump(url: &str, of: Of<'_>) -> String {
     kept
 }
 
-/// A row without the value of a column that the database computes, which MySQL refuses to be given. Its own program leaves it
-/// out; that of MariaDB does so for MariaDB alone. It is the last column.
+/// A row without the value of a generated column, which MySQL does not accept. MySQL's own program leaves it out; MariaDB's
+/// does so only for MariaDB. It is the last column.
 fn without_generated(line: &str, column: Option<&str>) -> String {
     let row = column.filter(|_| line.starts_with("INSERT INTO ")).and_then(|column| {
         let (columns, values) = line.split_once(&format!(", `{column}`) VALUES ("))?;
@@ -79,7 +79,7 @@ fn mariadb_dump(url: &str, of: Of<'_>) -> Command {
 /// Executes the statements of a dump in the database with this address.
 ///
 /// # Panics
-/// If one fails; what the program said is printed.
+/// If one fails; the output of the program is printed.
 pub fn load(url: &str, dump: &str) {
     let mut command = match is_postgres(url) {
         true => {
@@ -96,7 +96,7 @@ pub fn load(url: &str, dump: &str) {
     };
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("the client of a database can be run");
-    // A client that stops at a statement reads no more, and says why.
+    // A client that fails at a statement stops reading, and reports the error.
     let _ = child.stdin.take().expect("it was asked for as a pipe").write_all(dump.as_bytes());
     let output = child.wait_with_output().expect("the client ends");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -106,7 +106,7 @@ fn is_postgres(url: &str) -> bool {
     url.starts_with("postgres://")
 }
 
-/// The address as PostgreSQL's own programs take it.
+/// The address in the form that PostgreSQL's own programs accept.
 fn without_schema(url: &str) -> &str {
     url.split('?').next().unwrap_or(url)
 }

@@ -1,10 +1,10 @@
 //! The files of released formats, in `fixtures/` at the root of the project. `fixtures/README.md` describes them.
 //!
-//! Knows where they are, and nothing of what they hold.
+//! This file only locates them, and is independent of their content.
 
 use std::path::{Path, PathBuf};
 
-/// The variable that names the folder into which the writers of fixtures write.
+/// The variable that names the folder for new fixtures.
 const WRITE_TO: &str = "ANNALS_FIXTURES";
 
 /// The folder with this name in `fixtures/`.
@@ -13,10 +13,11 @@ pub fn folder(name: &str) -> PathBuf {
     root.join("fixtures").join(name)
 }
 
-/// What every release has written of this kind (`embedded`, `postgres`, `outbox`), oldest first: `0.1.0/embedded`, and so on.
+/// The fixtures of this kind (`embedded`, `postgres`, `outbox`) of every release, oldest first: `0.1.0/embedded`, and so
+/// on.
 ///
 /// # Panics
-/// If there is none: a test that opens nothing proves nothing.
+/// If there is none: a test without a fixture proves nothing.
 pub fn of_releases(kind: &str) -> Vec<PathBuf> {
     let releases = std::fs::read_dir(folder("")).expect("the folder of the fixtures can be read");
     let mut found: Vec<PathBuf> = releases.flatten().map(|entry| entry.path().join(kind)).collect();
@@ -26,8 +27,7 @@ pub fn of_releases(kind: &str) -> Vec<PathBuf> {
     found
 }
 
-/// The folder that a writer of fixtures of this kind must fill. `None` if none were asked for: only `cargo xtask fixtures` does
-/// that.
+/// The folder for new fixtures of this kind. `None` unless they are requested, which only `cargo xtask fixtures` does.
 ///
 /// # Panics
 /// If the folder exists: a fixture is never written a second time.
@@ -39,7 +39,7 @@ pub fn to_write(kind: &str) -> Option<PathBuf> {
     Some(folder)
 }
 
-/// Copies a folder with all that is in it.
+/// Copies a folder with its content.
 ///
 /// # Panics
 /// If that fails.
@@ -55,7 +55,7 @@ pub fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// The message of a test that fails because today's code does not read this fixture.
+/// The message of a test that fails because the current code does not read this fixture.
 pub fn lost(what: &str, fixture: &Path) -> String {
     format!(
         "{what}, of {}: users who update to this version would lose it. Never change a fixture: make the code read it",

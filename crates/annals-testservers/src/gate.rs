@@ -1,4 +1,4 @@
-//! An address at which connections can be made to wait before they are let through.
+//! An address at which connections can be delayed before they reach the server.
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "it fails the test that uses it")]
 
 use std::sync::{Arc, Mutex};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// An address before a server. It ends with the runtime of the test.
+/// An address whose connections are forwarded to a server. It ends with the runtime of the test.
 pub struct Gate {
     /// The URL of the server, through this gate.
     pub url: String,
@@ -15,15 +15,15 @@ pub struct Gate {
 
 struct State {
     to: String,
-    /// The turn of connections that are made now, and up to which turn they are let through.
+    /// The number given to new connections; those with numbers up to `open_to` are forwarded.
     turn: Mutex<u64>,
     open_to: watch::Sender<u64>,
-    /// How many connections wait.
+    /// The number of waiting connections.
     waiting: watch::Sender<usize>,
 }
 
 impl Gate {
-    /// A gate before the server of this URL, which lets everybody through.
+    /// A gate for the server of this URL; it is open.
     pub async fn to(url: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let here = listener.local_addr().unwrap().to_string();
@@ -45,7 +45,7 @@ impl Gate {
         Self { url, state }
     }
 
-    /// From now on new connections wait.
+    /// Delays new connections from now on.
     pub fn shut(&self) {
         *self.state.turn.lock().unwrap() += 1;
     }
@@ -55,12 +55,12 @@ impl Gate {
         self.state.waiting.subscribe().wait_for(|waiting| *waiting >= count).await.unwrap();
     }
 
-    /// Connections that are made from now on are let through; those that wait go on waiting.
+    /// Forwards new connections from now on; those that wait continue to wait.
     pub fn open_for_new(&self) {
         *self.state.turn.lock().unwrap() = 0;
     }
 
-    /// Those that wait are let through.
+    /// Forwards the waiting connections.
     pub fn open(&self) {
         self.state.open_to.send_replace(u64::MAX);
     }

@@ -1,30 +1,30 @@
-//! The kinds and versions of servers that suites run on, and which of them a run takes.
+//! The kinds and versions of servers on which suites run, and the selection for a run.
 //!
-//! A contract runs on all of them. Other suites run on one version of each kind, so that a run has an end, and on all if
-//! [`ALL`] is set, as `cargo xtask test --full` does.
+//! A contract runs on all of them. Other suites run on one version of each kind, to limit the duration of a run, and on all
+//! if [`ALL`] is set, as `cargo xtask test --full` does.
 
 use crate::server::{self, Server};
 
-/// The variable by which every suite runs on every version of a server.
+/// The variable with which every suite runs on every version of a server.
 pub const ALL: &str = "ANNALS_ALL_SERVERS";
 
 /// A kind of server and its version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// The oldest PostgreSQL that is found.
+    /// The oldest installed PostgreSQL.
     Postgres,
-    /// The newest PostgreSQL that is found.
+    /// The newest installed PostgreSQL.
     NewestPostgres,
-    /// MariaDB of the system.
+    /// MariaDB from the system's package.
     MariaDb,
-    /// The newest MariaDB that is found.
+    /// The newest installed MariaDB.
     NewestMariaDb,
     /// MySQL.
     MySql,
 }
 
 impl Kind {
-    /// Whether it speaks as PostgreSQL does.
+    /// Whether it has the protocol and the SQL of PostgreSQL.
     pub fn is_postgres(self) -> bool {
         matches!(self, Self::Postgres | Self::NewestPostgres)
     }
@@ -42,7 +42,7 @@ impl Kind {
         is_chosen
     }
 
-    /// Settings with which nothing waits for the disk: a crash of the machine is not tested here.
+    /// Settings with which no commit waits for the disk: crashes of the machine are not tested here.
     pub fn quick(self) -> &'static [&'static str] {
         if self.is_postgres() {
             &["fsync=off", "log_min_messages=warning"]
@@ -62,7 +62,7 @@ impl Kind {
         }
     }
 
-    /// A server of this kind on which nothing waits for the disk, with these settings beside that.
+    /// A server of this kind on which no commit waits for the disk, with these additional settings.
     pub fn start_quick(self, more: &[&str]) -> Server {
         self.start(&[self.quick(), more].concat())
     }

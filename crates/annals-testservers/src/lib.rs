@@ -1,16 +1,16 @@
-//! What the tests of this project need of a machine: database servers, and the files of releases. Not published.
+//! The environment of the tests of this project: database servers, and the files of releases. Not published.
 //!
 //! ```text
-//! server.rs    a server of a test's own: PostgreSQL, MariaDB, MySQL; where they are installed
-//! kind.rs      on which kinds and versions of servers a suite runs
-//! proxy.rs     an address before a server that falls silent or leads elsewhere
-//! dump.rs      what is in a server, as SQL text
-//! place.rs     a log of a test's own on one of these, with a role of its own; gate.rs: connections that are made to wait
+//! server.rs    a server for one test: PostgreSQL, MariaDB, MySQL; where they are installed
+//! kind.rs      the kinds and versions of servers on which a suite runs
+//! proxy.rs     an address for a server that can go silent or lead elsewhere
+//! dump.rs      the content of a server, as SQL text
+//! place.rs     a log for one test on one of these, with its own role; gate.rs: delayed connections
 //! fixtures.rs  the files that releases have written
 //! ```
 //!
-//! It starts servers and finds files, and knows nothing of events. What a store must do is in `annals-testkit`, which
-//! starts nothing. Read first: `server.rs`.
+//! It starts servers and finds files, and is independent of events. The requirements on a store are in `annals-testkit`,
+//! which starts no server. Read first: `server.rs`.
 #![forbid(unsafe_code)]
 
 #[cfg(unix)]

@@ -1,4 +1,4 @@
-//! A log of its own for each test, with a role of its own, and a connection beside it.
+//! A log for each test, with its own role, and a connection beside it.
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "it fails the test that uses it")]
 
 use std::sync::OnceLock;
@@ -11,10 +11,10 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 use tokio::sync::Mutex;
 
-/// Where the log of a test is.
+/// The location of a test's log.
 #[derive(Clone, Debug)]
 pub struct Place {
-    /// The address, as a role that may do what a service must.
+    /// The address, with a role that has the privileges of a service.
     pub url: String,
     /// The schema or the database.
     pub name: String,
@@ -35,22 +35,22 @@ fn with_user(url: &str, user: &str) -> String {
 }
 
 impl Place {
-    /// One on the oldest PostgreSQL.
+    /// A place on the oldest PostgreSQL.
     pub async fn postgres() -> Self {
         Self::on(Kind::Postgres).await
     }
 
-    /// One on the MariaDB of the system.
+    /// A place on the MariaDB of the system.
     pub async fn mariadb() -> Self {
         Self::on(Kind::MariaDb).await
     }
 
-    /// One on the server of this kind that all tests share.
+    /// A place on the server of this kind that all tests share.
     pub async fn on(kind: Kind) -> Self {
         Self::named(kind, number()).await
     }
 
-    /// The same with this name, which must be new.
+    /// A place with this name, which must be new.
     pub async fn named(kind: Kind, name: String) -> Self {
         static SERVERS: [OnceLock<Server>; 5] = [const { OnceLock::new() }; 5];
         let server = SERVERS[kind as usize].get_or_init(|| match kind.is_postgres() {
@@ -71,27 +71,26 @@ impl Place {
             }
         };
         let role = role.replace("{0}", &place.name).replace("{1}", &place.name.replace('_', "\\_"));
-        // PostgreSQL refuses to grant on one database in two sessions at once.
+        // PostgreSQL does not allow concurrent grants on one database.
         static ONE: Mutex<()> = Mutex::const_new(());
         let _one = ONE.lock().await;
         place.beside().await.run(&role).await;
         place
     }
 
-    /// From now on the role of PostgreSQL does everything as another one, with whose rights and for which it makes what it
-    /// makes.
+    /// Makes the PostgreSQL role act as another role, which has the privileges and owns all created objects.
     pub async fn act_as_another(&self) {
         let grant = "CREATE ROLE {}_owner; GRANT CREATE ON DATABASE postgres TO {}_owner; GRANT {}_owner TO {}; \
             ALTER ROLE {} SET role = '{}_owner'";
         self.beside().await.run(&grant.replace("{}", &self.name)).await;
     }
 
-    /// Another one, in a database of the same kind.
+    /// Another place, on the same kind of server.
     pub async fn another(&self) -> Self {
         Self::on(self.kind).await
     }
 
-    /// Executes a dump. What it makes is this role's; in MariaDB and MySQL, where nothing has an owner, it may be anybody's.
+    /// Executes a dump. On PostgreSQL as the test's role, which then owns the objects; MariaDB and MySQL have no owners.
     pub fn load(&self, dump: &str) {
         crate::dump::load(if self.is_postgres() { &self.url } else { &self.owner }, dump);
     }
@@ -102,7 +101,7 @@ impl Place {
         crate::dump::dump(&self.owner, crate::dump::Of::Schemas(&schemas))
     }
 
-    /// A connection of the server's owner.
+    /// A connection of the server's administrator.
     pub async fn beside(&self) -> Beside {
         match self.is_postgres() {
             true => Beside::Postgres(PgConnection::connect(&self.owner).await.unwrap()),
@@ -115,17 +114,17 @@ impl Place {
         self.kind
     }
 
-    /// Whether its server speaks as PostgreSQL does.
+    /// Whether its server has the protocol and the SQL of PostgreSQL.
     pub fn is_postgres(&self) -> bool {
         self.kind.is_postgres()
     }
 
-    /// The type that a whole number is cast to.
+    /// The type to which a whole number is cast.
     pub fn whole(&self) -> &'static str {
         if self.is_postgres() { "BIGINT" } else { "SIGNED" }
     }
 
-    /// Takes the events after this position from the log, as a failover to a standby that did not have them would.
+    /// Deletes the events after this position, as a failover to a standby without them would.
     pub async fn lose(&self, after: u64) {
         let name = &self.name;
         let mut owner = self.beside().await;
@@ -143,7 +142,7 @@ impl Place {
         }
     }
 
-    /// Ends the connections of the test's role; says how many.
+    /// Ends the connections of the test's role; returns their number.
     pub async fn cut(&self) -> usize {
         let mut beside = self.beside().await;
         match &mut beside {
@@ -157,7 +156,7 @@ impl Place {
                 let mut cut = 0;
                 for row in rows {
                     let kill = format!("KILL {}", row.get::<i64, _>(0));
-                    // It may have ended by itself.
+                    // The connection may have ended by itself.
                     cut += usize::from(connection.execute(AssertSqlSafe(kill)).await.is_ok());
                 }
                 cut
@@ -166,7 +165,7 @@ impl Place {
     }
 }
 
-/// A connection beside those of what is tested.
+/// A connection beside those under test.
 #[derive(Debug)]
 pub enum Beside {
     /// To PostgreSQL.
@@ -184,7 +183,7 @@ impl Beside {
         }
     }
 
-    /// The number that a query answers with.
+    /// The number that a query returns.
     pub async fn number(&mut self, sql: &str) -> i64 {
         match self {
             Self::Postgres(connection) => connection.fetch_one(AssertSqlSafe(sql)).await.unwrap().get(0),
@@ -192,7 +191,7 @@ impl Beside {
         }
     }
 
-    /// The schemas whose names begin like this.
+    /// The schemas whose names begin with this prefix.
     pub async fn schemas(&mut self, prefix: &str) -> Vec<String> {
         let sql = "SELECT schema_name FROM information_schema.schemata";
         let mut names: Vec<String> = match self {
@@ -209,7 +208,8 @@ impl Beside {
     }
 }
 
-/// Makes tests that get a [`Place`](crate::place::Place) on each server of this run, of functions with these names.
+/// Generates tests of the functions with these names: each gets a [`Place`](crate::place::Place) on each server of this
+/// run.
 #[macro_export]
 macro_rules! on_each_database {
     ($($name:ident,)*) => {

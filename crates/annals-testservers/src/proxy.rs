@@ -1,7 +1,7 @@
-//! A proxy before a server: an address that can lead elsewhere, fall silent, or lose its connections.
+//! A proxy for a server: an address that can lead elsewhere, go silent, or lose its connections.
 //!
-//! What a load balancer, a firewall or a broken network does to connections, without their ends being told: a proxy that is
-//! silent keeps every connection open, takes what is sent, and passes nothing on. It knows no protocol.
+//! It simulates a load balancer, a firewall or a broken network that affects connections without closing them: a silent
+//! proxy keeps every connection open, reads what is sent, and forwards nothing. It is independent of the protocol.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -15,13 +15,13 @@ pub struct Proxy {
 }
 
 struct State {
-    /// Where new connections lead.
+    /// The target of new connections.
     to: Mutex<String>,
-    /// Nothing that clients send is passed on.
+    /// Nothing that clients send is forwarded.
     swallows_requests: AtomicBool,
-    /// Nothing that the server sends is passed on.
+    /// Nothing that the server sends is forwarded.
     swallows_answers: AtomicBool,
-    /// How many connections it has accepted, and how many of these, the first ones, are silent whatever the others are.
+    /// The number of accepted connections, and how many of them, the first ones, are silent.
     accepted: AtomicUsize,
     silent: AtomicUsize,
     open: Mutex<Vec<TcpStream>>,
@@ -35,7 +35,7 @@ fn place_of(url: &str) -> &str {
 }
 
 impl Proxy {
-    /// A proxy before the server of this URL.
+    /// A proxy for the server of this URL.
     ///
     /// # Panics
     /// If there is no free port.
@@ -64,28 +64,28 @@ impl Proxy {
         &self.url
     }
 
-    /// New connections lead to the server of this URL.
+    /// Directs new connections to the server of this URL.
     pub fn lead_to(&self, url: &str) {
         *lock(&self.state.to) = place_of(url).to_owned();
     }
 
-    /// From now on nothing is passed on, on old connections and on new ones, which are accepted.
+    /// Forwards nothing from now on, on open connections and on new ones, which are still accepted.
     pub fn fall_silent(&self) {
         self.state.swallows_requests.store(true, Ordering::SeqCst);
         self.lose_answers();
     }
 
-    /// From now on nothing more is passed on by the connections that are open; new ones work.
+    /// Forwards nothing from now on, on the open connections; new ones work.
     pub fn silence_open(&self) {
         self.state.silent.store(self.state.accepted.load(Ordering::SeqCst), Ordering::SeqCst);
     }
 
-    /// From now on the server gets what clients send, and clients get no answer.
+    /// Forwards only what clients send from now on; clients get no response.
     pub fn lose_answers(&self) {
         self.state.swallows_answers.store(true, Ordering::SeqCst);
     }
 
-    /// New connections work again. Those on which something may have been lost are cut.
+    /// New connections work again. Open connections, on which data may have been lost, are cut.
     pub fn recover(&self) {
         self.state.swallows_requests.store(false, Ordering::SeqCst);
         self.state.swallows_answers.store(false, Ordering::SeqCst);
@@ -95,7 +95,7 @@ impl Proxy {
     /// Cuts every connection.
     pub fn cut(&self) {
         for stream in lock(&self.state.open).drain(..) {
-            // It may have ended by itself.
+            // The connection may have ended by itself.
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
@@ -109,7 +109,7 @@ impl State {
     fn accept(self: &Arc<Self>, client: TcpStream) {
         let number = self.accepted.fetch_add(1, Ordering::SeqCst);
         let to = lock(&self.to).clone();
-        // A server that is away refuses, as it would without a proxy: the client is dropped.
+        // If the server is not running, the client is dropped, as without a proxy.
         let Ok(server) = TcpStream::connect(to) else { return };
         let pair = client.try_clone().and_then(|client| Ok((client, server.try_clone()?)));
         let Ok((from_client, from_server)) = pair else { return };

@@ -1,11 +1,11 @@
-//! Database servers for tests: real ones, that a test starts itself on a directory and a port of their own.
+//! Real database servers for tests: a test starts its own, with its own directory and port.
 //!
-//! - D1  A server ends with the process that started it, however that ends: a shell holds it, and the shell's input
-//!       closes with the process. Its directory goes with it.
+//! - D1  A server ends with the process that started it, however that ends: its parent is a shell whose input closes with
+//!       the process. Its directory is removed with it.
 //! - D2  It runs as `nobody` if the tests run as root, which database servers refuse.
-//! - D3  Servers that run already are named by variables: `ANNALS_POSTGRES_URL`, `ANNALS_MYSQL_URL`.
+//! - D3  Servers that are already running are given by variables: `ANNALS_POSTGRES_URL`, `ANNALS_MYSQL_URL`.
 //!
-//! Knows where servers are installed, and nothing of what is done with them.
+//! This file locates and runs servers, and is independent of their use.
 
 use std::io::Read as _;
 use std::net::{TcpListener, TcpStream};
@@ -17,51 +17,51 @@ use std::time::{Duration, Instant};
 
 use annals_testkit::outages::Restart;
 
-/// Where `cargo xtask test` puts servers that the system has no package of.
+/// The folder in which `cargo xtask test` puts servers without a system package.
 const FETCHED: &str = "/var/tmp/annals-servers";
-/// The user and the group that servers run as if the tests run as root: `nobody`, `nogroup`.
+/// The user and the group of servers if the tests run as root: `nobody`, `nogroup`.
 const NOBODY: u32 = 65_534;
-/// Ends a start that hangs. It says nothing about how fast a server should start.
+/// Ends a start that hangs. It is not a requirement on speed.
 const HANG: Duration = Duration::from_secs(180);
 
-/// A server of its own.
+/// A server of one test.
 pub struct Server {
     program: Program,
     directory: PathBuf,
     port: u16,
     settings: Vec<String>,
-    /// How large a file system it has of its own, if it has one.
+    /// The size of its own file system, if it has one.
     small: Option<String>,
     running: Option<Child>,
 }
 
-/// What a server is made from.
+/// The program of a server.
 #[derive(Clone, Debug)]
 enum Program {
     /// PostgreSQL: the folder of its programs.
     Postgres(PathBuf),
-    /// MariaDB of the system: the server itself.
+    /// MariaDB from the system's package: the server program.
     MariaDb(PathBuf),
-    /// A newer MariaDB: the folder of all of it.
+    /// A newer MariaDB: the folder of its distribution.
     NewestMariaDb(PathBuf),
-    /// MySQL: the folder of all of it.
+    /// MySQL: the folder of its distribution.
     MySql(PathBuf),
 }
 
-/// A PostgreSQL server of the oldest version that is found, with these settings (`name=value`).
+/// A PostgreSQL server of the oldest installed version, with these settings (`name=value`).
 pub fn oldest_postgres(settings: &[&str]) -> Server {
     let found = postgres_folders();
     Server::create(Program::Postgres(found.first().expect(NO_POSTGRES).clone()), settings)
 }
 
-/// A PostgreSQL server of the newest version that is found, with these settings (`name=value`).
+/// A PostgreSQL server of the newest installed version, with these settings (`name=value`).
 pub fn newest_postgres(settings: &[&str]) -> Server {
     let found = postgres_folders();
     Server::create(Program::Postgres(found.last().expect(NO_POSTGRES).clone()), settings)
 }
 
-/// A PostgreSQL server with a small file system of its own, of `size` bytes (`8m`), for a tablespace; and where that is. It is
-/// in memory, and gone when the server is. `None` where the right to mount is missing.
+/// A PostgreSQL server with a small file system of its own, of `size` bytes (`8m`), for a tablespace, and the path of that.
+/// It is in memory, and ends with the server. `None` if mounting is not permitted.
 pub fn postgres_with_small_disk(size: &str) -> Option<(Server, PathBuf)> {
     let mut probe = Command::new("unshare");
     probe.args(["--mount", "mount", "-t", "tmpfs", "annals", "/mnt"]).stderr(Stdio::null());
@@ -77,10 +77,10 @@ pub fn postgres_with_small_disk(size: &str) -> Option<(Server, PathBuf)> {
     Some((server, small))
 }
 
-/// A MariaDB server of the newest version that is found, with these settings (`name=value`).
+/// A MariaDB server of the newest installed version, with these settings (`name=value`).
 ///
 /// # Panics
-/// If there is none but the system's: `cargo xtask test` fetches it.
+/// If there is only the system's: `cargo xtask test` fetches it.
 pub fn newest_mariadb(settings: &[&str]) -> Server {
     Server::create(Program::NewestMariaDb(fetched("mariadb-", "bin/mariadbd")), settings)
 }
@@ -93,7 +93,7 @@ pub fn mysql(settings: &[&str]) -> Server {
     Server::create(Program::MySql(fetched("mysql-", "bin/mysqld")), settings)
 }
 
-/// The fetched folder whose name begins like this and that holds this program.
+/// The fetched folder with this prefix that contains this program.
 fn fetched(prefix: &str, program: &str) -> PathBuf {
     let folders = std::fs::read_dir(FETCHED).into_iter().flatten().flatten();
     let mut folders: Vec<PathBuf> = folders
@@ -145,7 +145,7 @@ fn postgres_folders() -> Vec<PathBuf> {
 }
 
 impl Program {
-    /// The server program, with the options and variables that it needs wherever it runs.
+    /// The server program, with the options and variables that it always needs.
     fn server(&self) -> Command {
         match self {
             Self::Postgres(folder) => Command::new(folder.join("postgres")),
@@ -162,7 +162,7 @@ impl Program {
             Self::MySql(folder) => {
                 let mut server = Command::new(folder.join("bin/mysqld"));
                 server.env("LD_LIBRARY_PATH", folder.join("lib/private"));
-                // Without its second port, which only one server of a machine can have.
+                // Without its second port, which would conflict with other servers on the machine.
                 server.args(["--no-defaults", "--mysqlx=OFF", &format!("--basedir={}", folder.display())]);
                 server
             }
@@ -171,14 +171,14 @@ impl Program {
 }
 
 impl Server {
-    /// Makes an empty server and starts it.
+    /// Creates an empty server and starts it.
     fn create(program: Program, settings: &[&str]) -> Self {
         let mut server = Self::made(program, settings);
         server.start();
         server
     }
 
-    /// Makes an empty server.
+    /// Creates an empty server.
     fn made(program: Program, settings: &[&str]) -> Self {
         let (directory, port) = (directory(), free_port());
         let mut server = Self { program, directory, port, settings: Vec::new(), small: None, running: None };
@@ -187,8 +187,8 @@ impl Server {
         server
     }
 
-    /// A server that follows this PostgreSQL server and only reads, until it is promoted (`SELECT pg_promote()`). It has
-    /// the settings of this one.
+    /// A standby of this PostgreSQL server, until it is promoted (`SELECT pg_promote()`). It has the settings of this
+    /// server.
     pub fn standby(&self) -> Self {
         let Program::Postgres(folder) = &self.program else { panic!("only PostgreSQL has standbys here") };
         let mut standby = Self {
@@ -210,7 +210,7 @@ impl Server {
         standby
     }
 
-    /// The address of a database of this server, which it has: `postgres` or `mysql`.
+    /// The address of an existing database of this server: `postgres` or `mysql`.
     pub fn url(&self) -> String {
         match self.program {
             Program::Postgres(_) => format!("postgres://postgres@127.0.0.1:{}/postgres", self.port),
@@ -220,21 +220,21 @@ impl Server {
         }
     }
 
-    /// Which version it is, as its program says.
+    /// The version, as its program reports it.
     pub fn version(&self) -> String {
         let said = self.program.server().arg("--version").output().expect("the server says its version");
         String::from_utf8_lossy(&said.stdout).trim().to_owned()
     }
 
-    /// Where its files are.
+    /// The directory of its files.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// Starts it on the files that it has, and waits until it lets clients in.
+    /// Starts it on its files, and waits until it accepts clients.
     ///
     /// # Panics
-    /// If it does not; what it said is printed.
+    /// If it does not start; its log is printed.
     pub fn start(&mut self) {
         let mut arguments = match &self.program {
             Program::Postgres(_) => vec![format!("-p{}", self.port), format!("-D{}", self.data().display())],
@@ -244,7 +244,8 @@ impl Server {
                 format!("--datadir={}", self.data().display()),
                 format!("--socket={}", self.directory.join("socket").display()),
                 format!("--pid-file={}", self.directory.join("pid").display()),
-                // A server that starts removes what it finds there, also the temporary tables of another that runs.
+                // A starting server removes the files that it finds there, including the temporary tables of another
+                // running server.
                 format!("--tmpdir={}", self.directory.display()),
             ],
         };
@@ -254,7 +255,7 @@ impl Server {
                 _ => arguments.push(format!("--{setting}")),
             }
         }
-        // The shell reads until nobody can write any more, which is when the test's process has ended.
+        // The shell reads until every writer is closed, which is when the test's process has ended.
         let script = r#"log=$1; shift; "$@" </dev/null >>"$log" 2>&1 & pid=$!; echo $pid; exec >/dev/null
             cat >/dev/null; kill -QUIT $pid 2>/dev/null; wait $pid; [ -e "$(dirname "$log")/kept" ] || rm -rf "$(dirname "$log")""#;
         let mut shell = match &self.small {
@@ -284,18 +285,19 @@ impl Server {
         }
     }
 
-    /// Gives it these settings instead of those that it has, from its next start on.
+    /// Replaces its settings, from its next start on.
     pub fn set(&mut self, settings: &[&str]) {
         self.settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
     }
 
-    /// Ends it at once, as a crash would: with SIGKILL for MariaDB, with SIGQUIT for PostgreSQL and all of its parts.
+    /// Kills it, as a crash would: with SIGKILL for MariaDB and MySQL, with SIGQUIT for PostgreSQL and all of its
+    /// processes.
     pub fn crash(&mut self) {
         let signal = if matches!(self.program, Program::Postgres(_)) { "-QUIT" } else { "-KILL" };
         self.end(signal);
     }
 
-    /// Ends it in order: it stops taking clients, throws out those that are there, and ends.
+    /// Shuts it down: it accepts no more clients, disconnects the others, and ends.
     pub fn stop(&mut self) {
         let signal = if matches!(self.program, Program::Postgres(_)) { "-INT" } else { "-TERM" };
         self.end(signal);
@@ -365,14 +367,14 @@ impl Server {
         install.arg(format!("--datadir={}", self.data().display())).current_dir("/").output()
     }
 
-    /// Sockets in the directory, so that nothing has to be writable elsewhere.
+    /// Puts sockets in the directory, so that no other path must be writable.
     fn place_sockets(&self) {
         let own = format!(
             "unix_socket_directories = '{}'\nlisten_addresses = '127.0.0.1'\nmax_connections = 200\n",
             self.directory.display()
         );
         let path = self.data().join("postgresql.auto.conf");
-        // What a standby follows stands there already.
+        // The settings of a standby are already there.
         let before = std::fs::read_to_string(&path).unwrap_or_default();
         std::fs::write(path, before + &own).expect("the settings can be written");
     }
@@ -396,7 +398,7 @@ impl Server {
         }
     }
 
-    /// Whether PostgreSQL has started but lets nobody in yet, after an earlier run.
+    /// Whether PostgreSQL has started but does not accept clients yet, as during recovery.
     fn is_starting(&self) -> bool {
         let status = std::fs::read_to_string(self.data().join("postmaster.pid")).unwrap_or_default();
         !status.lines().any(|line| matches!(line.trim(), "ready" | "standby"))
@@ -410,7 +412,7 @@ impl Server {
         self.directory.join("server.log")
     }
 
-    /// What it has written to its log.
+    /// The content of its log.
     pub fn said(&self) -> String {
         std::fs::read_to_string(self.log()).unwrap_or_default()
     }
@@ -433,14 +435,14 @@ impl Restart for Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // The shell of one that runs removes the directory; nobody else does after a crash.
+        // The shell of a running server removes the directory; after a crash it is removed here.
         if self.running.is_none() {
             let _ = std::fs::remove_dir_all(&self.directory);
         }
     }
 }
 
-/// An empty directory of nobody's.
+/// An empty directory that belongs to `nobody`.
 fn directory() -> PathBuf {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -469,7 +471,7 @@ fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|of_mine| of_mine.uid() == 0)
 }
 
-/// A port that nobody listens at.
+/// A port without a listener.
 fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
     listener.local_addr().expect("it has an address").port()

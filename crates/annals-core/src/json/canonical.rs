@@ -1,18 +1,18 @@
-//! JSON in one form, so that two texts that mean the same value are the same bytes.
+//! JSON in canonical form: two texts of the same value have the same bytes.
 //!
 //! The names of an object are sorted, blanks are left out, a string has an escape only where it must, and a number is
-//! written as its digits and a power of ten. Numbers are never rounded: `1.0`, `1` and `10e-1` are the same, and
-//! `0.1` and `0.1000000000000000055` are not.
+//! written as its digits and a power of ten. Numbers are never rounded: `1.0`, `1` and `10e-1` are equal, and `0.1` and
+//! `0.1000000000000000055` are not.
 
 use super::{check_json, units};
 
-/// Whether both are JSON that every reader can read, and mean the same value.
+/// Whether both are JSON that every reader can read, with the same value.
 pub(crate) fn is_same_json(one: &[u8], other: &[u8]) -> bool {
     one == other
         || (check_json(one).is_ok() && check_json(other).is_ok() && canonical(one) == canonical(other))
 }
 
-/// The one form of JSON that was checked.
+/// The canonical form of checked JSON.
 fn canonical(data: &[u8]) -> Vec<u8> {
     let mut writer = Writer { data, at: 0, out: Vec::with_capacity(data.len()), objects: Vec::new() };
     writer.value();
@@ -25,8 +25,8 @@ fn canonical(data: &[u8]) -> Vec<u8> {
     sorted.out
 }
 
-/// Reads JSON that was checked, so that it need not look for what is wrong and is not nested deeply. What it writes has the
-/// members of objects in the order in which they were read.
+/// Reads checked JSON, which has no errors and no deep nesting. Its output has the members of objects in the order in which
+/// they were read.
 struct Writer<'a> {
     data: &'a [u8],
     at: usize,
@@ -38,7 +38,7 @@ struct Writer<'a> {
 /// An object in the output.
 #[derive(Default)]
 struct Object {
-    /// Where its members begin and end.
+    /// The begin and end of its members.
     from: usize,
     to: usize,
     /// Sorted by name.
@@ -49,16 +49,16 @@ struct Object {
     next: usize,
 }
 
-/// Where a member is in the output: its beginning, the end of its name, and its end.
+/// A member in the output: its begin, the end of its name, and its end.
 struct Member {
     from: usize,
     name_to: usize,
     to: usize,
-    /// The number of the first object in its value, if there is one there.
+    /// The number of the first object in its value, if it contains one.
     object: usize,
 }
 
-/// Copies what was written, each object with its members sorted. Each byte is copied once, however deep it is nested.
+/// Copies the output with the members of each object sorted. Each byte is copied once, at any depth.
 struct Sorted<'a> {
     written: &'a [u8],
     objects: &'a [Object],
@@ -66,7 +66,7 @@ struct Sorted<'a> {
 }
 
 impl Sorted<'_> {
-    /// Copies what is between these places. `object` is the number of the first object that begins there or later.
+    /// Copies the bytes between these offsets. `object` is the number of the first object that begins there or later.
     fn copy(&mut self, mut from: usize, to: usize, mut object: usize) {
         while let Some(next) = self.objects.get(object).filter(|next| next.from < to) {
             self.out.extend_from_slice(&self.written[from..next.from]);
@@ -106,8 +106,8 @@ impl Writer<'_> {
         }
     }
 
-    /// Reads the bracket that opens, or the comma before an element. Returns whether an element follows; otherwise the
-    /// bracket that closes was read.
+    /// Reads the opening bracket, or the comma before an element. Returns whether an element follows; if not, the closing
+    /// bracket was read.
     fn has_element(&mut self, close: u8) -> bool {
         self.skip_blanks();
         if self.peek() == close {
@@ -200,7 +200,7 @@ impl Writer<'_> {
         let shift = zeros as i64 - fraction.len() as i64;
         let number = match power.parse::<i64>().ok().and_then(|power| power.checked_add(shift)) {
             Some(power) => format!("{sign}{digits}e{power}"),
-            // A power of ten beyond all that is meant: such numbers are the same if their texts are.
+            // A power of ten beyond the range: such numbers are equal if their texts are.
             None => text.to_owned(),
         };
         self.out.extend_from_slice(number.as_bytes());
@@ -266,7 +266,7 @@ mod tests {
         }
     }
 
-    /// An object of this depth, whose members are in this order, with this much beside each of them.
+    /// Nested objects of this depth, with their members in this order and this text beside each.
     fn nested(depth: usize, reversed: bool, text: &str) -> String {
         let inner = if depth == 0 { "1".to_owned() } else { nested(depth - 1, reversed, text) };
         let members = [format!("\"a\":{inner}"), format!("\"b\":\"{text}\""), "\"c\":{}".to_owned()];
@@ -284,7 +284,7 @@ mod tests {
         let data = r#"{"z":{"y":2,"x":1},"a":{"a":{"c":[{"e":3,"d":2}],"b":1}}}"#;
         assert_eq!(String::from_utf8(canonical(data.as_bytes())).unwrap(), sorted);
         let text = "x".repeat(10_000);
-        // The deepest that may be: 99 objects in one another, and an empty one in each.
+        // The deepest nesting that is allowed: 99 nested objects, with an empty one in each.
         assert!(is_same(&nested(98, false, &text), &nested(98, true, &text)));
     }
 

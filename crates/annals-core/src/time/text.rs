@@ -1,4 +1,4 @@
-//! Times as text: the grammar of RFC 3339, read whole or refused.
+//! Times as text: the grammar of RFC 3339, parsed completely or refused.
 //!
 //! ```text
 //! 2017-04-15                            its first instant in UTC
@@ -6,11 +6,11 @@
 //! 2017-04-15 13:00+09:00                a blank for the T, no seconds; t and z in lower case too
 //! ```
 //!
-//! - T1  No part of a text is left out: a time of day without an offset, a zone in brackets and a leap second are
-//!   refused, each with what to write instead.
-//! - T2  A fraction may have any number of digits. Those after the sixth are dropped: a time is kept to the
-//!   microsecond, and never later than it was written.
-//! - T3  Years have four digits, 0000 to 9999. What is outside of them, in UTC, is refused.
+//! - T1  No part of a text is ignored: a time of day without an offset, a zone in brackets and a leap second are refused,
+//!       each with the correct form in the message.
+//! - T2  A fraction may have any number of digits. Those after the sixth are dropped: a time is stored to the microsecond,
+//!       and never later than it was written.
+//! - T3  Years have four digits, 0000 to 9999. A time outside that range, in UTC, is refused.
 
 use jiff::civil::{Date, Time, date};
 use jiff::fmt::temporal::Pieces;
@@ -29,8 +29,8 @@ const MINUTE: usize = 16;
 /// Bytes of a time to the second.
 const SECOND: usize = 19;
 
-/// Reads a time; the problem is worded to follow the text. A text without an offset is read with `local`; without that
-/// a date is in UTC, and a time of day is refused.
+/// Parses a time; the problem is worded to follow the text. A text without an offset is in `local`; without `local` a date
+/// is in UTC, and a time of day is refused.
 pub(super) fn read(text: &str, local: Option<UtcOffset>) -> Result<Timestamp, String> {
     let unknown = || "is not a time like 2017-04-15T13:00:00Z or 2017-04-15".to_owned();
     if !has_shape(text) {
@@ -42,7 +42,7 @@ pub(super) fn read(text: &str, local: Option<UtcOffset>) -> Result<Timestamp, St
     let Some(time) = pieces.time() else {
         return in_range(days * DAY - local.map_or(0, UtcOffset::seconds), 0);
     };
-    // The library reads it as the second before.
+    // The library would read it as second 59.
     if text.get(MINUTE..SECOND) == Some(":60") {
         return Err(
             "has a leap second, which cannot be kept: write second 59, or second 00 of the next minute"
@@ -68,7 +68,7 @@ pub(super) fn read(text: &str, local: Option<UtcOffset>) -> Result<Timestamp, St
     in_range(days * DAY + of_day - offset.seconds(), i64::from(time.subsec_nanosecond()) / 1_000)
 }
 
-/// Reads an offset from UTC.
+/// Parses an offset from UTC.
 pub(super) fn read_offset(text: &str) -> Option<UtcOffset> {
     let whole = format!("{EPOCH}T00:00:00{text}");
     if !text.starts_with(['Z', 'z', 'U', '+', '-']) || text.ends_with(']') || !has_shape(&whole) {
@@ -82,8 +82,8 @@ fn utc_offset(offset: tz::Offset) -> Option<UtcOffset> {
     (seconds.abs() < DAY).then_some(UtcOffset(seconds))
 }
 
-/// Whether a text has the signs of RFC 3339 where they belong: the library reads other forms of ISO 8601 too, in which a
-/// part could be left out unseen.
+/// Whether a text has the separators of RFC 3339 at their offsets: the library also reads other forms of ISO 8601, in which
+/// a missing part would not be noticed.
 fn has_shape(text: &str) -> bool {
     let is = |at: usize, sign: u8| text.as_bytes().get(at).is_some_and(|found| *found == sign);
     is(4, b'-')
@@ -91,8 +91,7 @@ fn has_shape(text: &str) -> bool {
         && text.match_indices(['.', ',']).all(|(at, _)| at == SECOND)
 }
 
-/// The text in the words of the library, which reads no blank before an offset, no `UTC`, and at most nine digits of a
-/// fraction.
+/// The text in the form that the library reads: no blank before an offset, no `UTC`, and at most nine fractional digits.
 fn plain(text: &str) -> String {
     let mut plain = text.to_owned();
     if let Some(before) = plain.strip_suffix("UTC") {
@@ -119,13 +118,13 @@ fn in_range(seconds: i64, micros: i64) -> Result<Timestamp, String> {
     inside.then_some(time).ok_or_else(|| "is outside of the years 0000 to 9999 in UTC".to_owned())
 }
 
-/// Writes a time within the range, with as many digits of the fraction as it needs.
+/// Writes a time within the range, with as many fractional digits as it needs.
 pub(super) fn write(time: Timestamp) -> String {
     let time = EPOCH.to_datetime(Time::midnight()) + SignedDuration::from_micros(time.0);
     format!("{time}Z")
 }
 
-/// Writes a time within the range, with six digits of the fraction.
+/// Writes a time within the range, with six fractional digits.
 pub(super) fn write_fixed(time: Timestamp) -> String {
     let time = EPOCH.to_datetime(Time::midnight()) + SignedDuration::from_micros(time.0);
     format!("{time:.6}Z")
@@ -247,7 +246,7 @@ mod tests {
 
     #[test]
     fn days_of_the_whole_range_are_written_and_read() {
-        // By a prime number of days, so that each day of the year comes.
+        // A prime number of days, so that each day of the year occurs.
         for days in (Timestamp::MIN.0 / MICROS / DAY..=Timestamp::MAX.0 / MICROS / DAY).step_by(61) {
             let time = Timestamp(days * DAY * MICROS);
             let text = write(time);

@@ -1,11 +1,12 @@
-//! Statements whose answers nobody asks for: several as one text, which is one round trip.
+//! Queued statements, whose results are not needed: several are sent as one text, in one round trip.
 //!
-//! - U1  A statement becomes text only after the server has prepared the same statement on this connection: then it is one whole
-//!       statement, with as many marks as we see. One with `;` or with a comment that is executed is never text.
-//! - U2  A value becomes a literal only if the literal means the same as the value sent apart. Numbers are digits, bytes are
-//!       hexadecimal digits, and quotes in text are doubled. What a backslash means depends on `sql_mode`, so a text that has one
-//!       sets it first. Numbers that have no such literal go with their statement alone.
-//! - U3  A text is smaller than half of `max_allowed_packet`. A statement that alone is larger is sent as it always was.
+//! - U1  A statement becomes text only after the server has prepared it on this connection: then it is a single statement,
+//!       with as many placeholders as counted here. A statement with `;` or with an executable comment is never sent as
+//!       text.
+//! - U2  A value becomes a literal only if the literal means the same as the value sent separately. Numbers are digits,
+//!       bytes are hexadecimal digits, and quotes in text are doubled. The meaning of a backslash depends on `sql_mode`, so
+//!       a text that has one sets the mode first. A statement with a number that has no such literal is sent separately.
+//! - U3  A text is smaller than half of `max_allowed_packet`. A single larger statement is sent as a prepared statement.
 
 use std::fmt::Write as _;
 
@@ -19,19 +20,19 @@ use crate::statement::write_hex;
 
 /// Most bytes of one text.
 const TEXT_BYTES_MAX: usize = 1 << 20;
-/// Statements that a connection remembers.
+/// Most statements that a connection remembers.
 const CHECKED_MAX: usize = 256;
-/// A statement with a longer text goes alone and is not remembered: it has many rows already.
+/// A longer statement is sent separately and is not remembered: it has many rows already.
 const STATEMENT_BYTES_MAX: usize = 16 << 10;
 
-/// Statements on their way.
+/// A text under construction.
 #[derive(Default)]
 struct Text {
     sql: String,
     has_backslash: bool,
 }
 
-/// Executes the statements in their order.
+/// Executes the statements in order.
 pub(crate) async fn run_all(connection: &mut Connected, statements: &[Queued]) -> Result<(), Fault> {
     let bytes_max = (connection.packet / 2).min(TEXT_BYTES_MAX);
     let mut text = Text::default();
@@ -66,7 +67,7 @@ async fn send(connection: &mut Connected, text: &mut Text) -> Result<(), Fault> 
     if sql.is_empty() {
         return Ok(());
     }
-    // The last one without its `;`: after it, the server would look for another statement.
+    // The last one without its `;`, after which the server would expect another statement.
     sql.truncate(sql.len() - SEPARATOR.len());
     if has_backslash {
         sql.insert_str(0, &format!("SET {SQL_MODE};\n"));
@@ -74,10 +75,10 @@ async fn send(connection: &mut Connected, text: &mut Text) -> Result<(), Fault> 
     connection.execute(AssertSqlSafe(sql)).await.map(drop).map_err(fault)
 }
 
-/// After a line, as the statement may end with a comment.
+/// On a line of its own, because the statement may end with a comment.
 const SEPARATOR: &str = "\n;\n";
 
-/// Whether a statement that the server has prepared is one in a text with others too.
+/// Whether a statement that the server has prepared may be part of a text with others.
 fn may_be_part(sql: &str) -> bool {
     !["/*!", "/*M!", ";"].iter().any(|mark| sql.contains(mark))
 }
@@ -85,7 +86,7 @@ fn may_be_part(sql: &str) -> bool {
 /// Whether all of its values have literals.
 fn literals(queued: &Queued) -> bool {
     queued.values.iter().all(|value| match value {
-        // -0 and what is near it, infinity, no number: what a literal of these is depends on the server.
+        // Negative zero, subnormal numbers, infinity and NaN: the meaning of their literals depends on the server.
         Value::Real(number) => number.is_normal() || number.to_bits() == 0,
         Value::Null | Value::Integer(_) | Value::Text(_) | Value::Blob(_) => true,
     })
@@ -105,26 +106,26 @@ fn written(queued: &Queued) -> Text {
     text
 }
 
-/// Writes a literal that is a word of its own, whatever is beside it.
+/// Writes a literal as a separate token, whatever precedes it.
 fn write_value(text: &mut Text, value: &Value) {
     let sql = &mut text.sql;
-    // Two signs of minus and a blank begin a comment.
+    // Two minus signs and a blank begin a comment.
     let is_after_minus = sql.ends_with("--");
     sql.push(if is_after_minus { '(' } else { ' ' });
     let done = match value {
         Value::Null => write!(sql, "NULL"),
         Value::Integer(number) if *number < 0 => write!(sql, "({number})"),
         Value::Integer(number) => write!(sql, "{number}"),
-        // With an exponent, it is not an exact number.
+        // Without an exponent it would be an exact number.
         Value::Real(number) if *number < 0.0 => write!(sql, "({number:e})"),
         Value::Real(number) => write!(sql, "{number:e}"),
         Value::Text(words) => {
             text.has_backslash |= words.contains('\\');
-            // As a string of the connection's character set and collation, which a value sent apart has too.
+            // A string in the character set and collation of the connection, like a value that is sent separately.
             write!(sql, "'{}'", words.replace('\'', "''"))
         }
         Value::Blob(bytes) => {
-            // Without the word, the digits would be a number where one is wanted.
+            // Without `_binary`, the digits would be a number in a numeric context.
             sql.push_str("_binary ");
             write_hex(sql, bytes);
             Ok(())

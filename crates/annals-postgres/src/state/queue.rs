@@ -1,11 +1,12 @@
-//! Statements whose answers nobody asks for: several as one text, which is one round trip.
+//! Queued statements, whose results are not needed: several are sent as one text, in one round trip.
 //!
-//! - U1  Each statement is prepared first, under a name of ours, and the text executes it: `EXECUTE annals_1('5', E'text')`. So the
-//!       server has seen that it is one statement, and no value is ever part of what it parses as one.
-//! - U2  A literal has the type that the server takes there, and its input is exact for it (`literal`). A value without such a
-//!       literal goes with its statement alone.
-//! - U3  After an error all of them are prepared again: a table may have been made again with other columns.
-//! - U4  No name is given up while a text that has it waits to be sent.
+//! - U1  Each statement is prepared first, under a generated name, and the text executes it: `EXECUTE annals_1('5',
+//!       E'text')`. So the server has checked that it is a single statement, and no value is part of the text that it
+//!       parses as one.
+//! - U2  A literal has the type that the server expects, and is exact for that type (`literal`). A statement with a value
+//!       that has no such literal is sent separately.
+//! - U3  After an error all of them are prepared again: a table may have been recreated with other columns.
+//! - U4  No name is released while a text that contains it waits to be sent.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -20,12 +21,12 @@ use crate::session::Connected;
 
 /// Most bytes of one text.
 const TEXT_BYTES_MAX: usize = 1 << 20;
-/// Statements that a connection keeps prepared.
+/// Most prepared statements of a connection.
 const PREPARED_MAX: usize = 64;
-/// A statement with a longer text goes alone: it has many rows already, and the server would keep all of it.
+/// A longer statement is sent separately: it has many rows already, and the server would keep all of its text.
 const STATEMENT_BYTES_MAX: usize = 16 << 10;
 
-/// Executes the statements in their order.
+/// Executes the statements in order.
 pub(crate) async fn run_all(connection: &mut Connected, statements: &[Queued]) -> Result<(), Fault> {
     let done = try_run_all(connection, statements).await;
     if done.is_err() {
@@ -69,12 +70,12 @@ async fn send(connection: &mut Connected, text: String) -> Result<(), Fault> {
     }
 }
 
-/// The statement, prepared in this session.
+/// Returns the statement, prepared in this session.
 async fn prepared(connection: &mut Connected, sql: &str) -> Result<Arc<Named>, Fault> {
     if let Some(named) = connection.prepared.by_text.get(sql) {
         return Ok(named.clone());
     }
-    // As one statement, by the protocol: it says which types are taken, and refuses several.
+    // Prepared by the protocol as one statement: the server returns the parameter types, and refuses several statements.
     let statement = connection.prepare(AssertSqlSafe(sql.to_owned()).into_sql_str()).await.map_err(fault)?;
     let types = match statement.parameters() {
         Some(Either::Left(types)) => types.to_vec(),
@@ -94,7 +95,8 @@ async fn prepared(connection: &mut Connected, sql: &str) -> Result<Arc<Named>, F
     Ok(named)
 }
 
-/// Writes the execution of a statement. `false` if a value has no literal, or there are others than are taken.
+/// Writes the execution of a statement. Returns `false` if a value has no literal, or if the number of values differs from
+/// that of the parameters.
 fn write(text: &mut String, named: &Named, queued: &Queued) -> bool {
     write!(text, "EXECUTE annals_{}", named.number).expect("a text takes everything");
     let places = &queued.statement.places;

@@ -1,4 +1,4 @@
-//! Clauses on whole appends: several streams, many events, and a caller who goes away half way.
+//! Clauses on atomic appends: several streams, many events, and a dropped call.
 
 use std::future::Future;
 use std::pin::pin;
@@ -14,8 +14,8 @@ use crate::given::{
     stream, with_data,
 };
 
-/// G2: an append to several streams is one run in the log, in the order in which it was written, and each of
-/// its streams grows by its own events.
+/// G2: the events of an append to several streams have consecutive positions, in the order in which they were written, and
+/// each of its streams grows by its own events.
 pub async fn an_append_to_several_streams_is_one_run(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(some("b-1", Expected::NoStream, 2)).await);
@@ -43,7 +43,7 @@ pub async fn an_append_to_several_streams_is_one_run(trial: &mut Trial) {
     assert_eq!(positions, [3, 5, 8]);
 }
 
-/// G2: if one of several streams refuses, none is written.
+/// G2: if the condition on one of several streams fails, none is written.
 pub async fn a_refused_append_to_several_streams_writes_none(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(some("b-1", Expected::NoStream, 2)).await);
@@ -60,7 +60,7 @@ pub async fn a_refused_append_to_several_streams_writes_none(trial: &mut Trial) 
     }
 }
 
-/// G2: an append of many events is one append, also where a page ends inside it.
+/// G2: an append of many events is one append, even if a page ends inside it.
 pub async fn a_large_append_is_one_run(trial: &mut Trial) {
     const COUNT: usize = 10_000;
     let store = trial.store();
@@ -77,7 +77,7 @@ pub async fn a_large_append_is_one_run(trial: &mut Trial) {
     }
 }
 
-/// G2: nobody ever sees a part of an append: the head is always at the end of one.
+/// G2: no reader sees a part of an append: the head is always at the end of one.
 pub async fn readers_never_see_half_an_append(trial: &mut Trial) {
     const APPENDS: usize = 60;
     const EVENTS: usize = 7;
@@ -111,8 +111,8 @@ async fn watch_whole_appends(store: Store, end: u64, length: u64) {
     }
 }
 
-/// G2: an append whose caller goes away leaves the store whole: all of its events are there or none, and the
-/// same append sent again writes it once.
+/// G2: an append whose call is dropped leaves the store consistent: either all of its events exist or none, and the same
+/// append sent again writes them once.
 pub async fn a_dropped_append_leaves_the_store_whole(trial: &mut Trial) {
     let store = trial.store();
     for polls in 0..40_usize {
@@ -131,11 +131,11 @@ pub async fn a_dropped_append_leaves_the_store_whole(trial: &mut Trial) {
     assert_eq!(read(store.stream_version(&stream("shared-1")).await), Version::new(80));
 }
 
-/// Polls a future that often, giving others a turn in between, and drops it.
+/// Polls a future this many times, yielding in between, and drops it.
 async fn poll_and_drop<T>(future: impl Future<Output = T>, polls: usize) {
     let mut future = pin!(future);
     for _ in 0..polls {
-        // A waker that does nothing will do: the future is not waited for, only pushed on.
+        // A waker that does nothing is enough, because the future is polled in a loop.
         if future.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready() {
             return;
         }
@@ -143,7 +143,7 @@ async fn poll_and_drop<T>(future: impl Future<Output = T>, polls: usize) {
     }
 }
 
-/// Every append in the log is whole: five events, positions and versions without gaps.
+/// Checks that every append in the log is complete: five events, positions and versions without gaps.
 fn check_whole(events: &[RecordedEvent]) {
     let mut versions = std::collections::HashMap::new();
     for (index, event) in events.iter().enumerate() {
@@ -157,7 +157,7 @@ fn check_whole(events: &[RecordedEvent]) {
     }
 }
 
-/// G2: money moved between two accounts by many at once is neither made nor lost.
+/// G2: concurrent transfers between two accounts keep their sum.
 pub async fn transfers_keep_the_sum(trial: &mut Trial) {
     let store = trial.store();
     race(6, |number| {

@@ -1,4 +1,4 @@
-//! Clauses on what is written being what is read, to the last byte.
+//! Clauses on fidelity: an event is read as it was written, to the last byte.
 
 use annals_core::{
     Append, ContentType, EventId, EventStore, EventType, Expected, LogRead, Metadata, NewEvent, Position,
@@ -10,7 +10,7 @@ use crate::given::{
     Store, at, event, events, events_of, key, log, new, read, refused, some, stream, tag, with_data,
 };
 
-/// Writes an event and checks that every way of reading gives it back as it was.
+/// Writes an event and checks that every way of reading returns it unchanged.
 async fn check_kept(store: &Store, name: &str, written: NewEvent) -> RecordedEvent {
     let done = new(store.append(Append::to(stream(name), Expected::Any, [written.clone()])).await);
     let by_log = read(store.read_log(LogRead::forward(done.first).limit(1)).await).events;
@@ -26,7 +26,7 @@ async fn check_kept(store: &Store, name: &str, written: NewEvent) -> RecordedEve
     recorded.clone()
 }
 
-/// G8: data is kept byte by byte: none, every byte, text of any script, a mebibyte.
+/// G8: data is kept byte by byte: empty data, every byte, text of any script, a mebibyte.
 pub async fn data_is_kept_byte_by_byte(trial: &mut Trial) {
     let store = trial.store();
     let every_byte: Vec<u8> = (0..=255).collect();
@@ -39,7 +39,7 @@ pub async fn data_is_kept_byte_by_byte(trial: &mut Trial) {
     check_kept(store, "blob-1", with_data("{ \"b\": 1, \"a\": 1.0, \"a\": 2e400 }")).await;
 }
 
-/// G8: every field of the metadata and every key of the writer's own is kept.
+/// G8: every field of the metadata and every custom key is kept.
 pub async fn metadata_is_kept(trial: &mut Trial) {
     let store = trial.store();
     let text = |text: &str| Some(Text::from(text));
@@ -67,7 +67,7 @@ pub async fn metadata_is_kept(trial: &mut Trial) {
     }
 }
 
-/// G8: tags are kept, in the order given, as many as are allowed.
+/// G8: tags are kept, in the given order, as many as are allowed.
 pub async fn tags_are_kept_in_order(trial: &mut Trial) {
     let store = trial.store();
     let mut many = event("a.changed");
@@ -96,7 +96,7 @@ pub async fn names_are_kept(trial: &mut Trial) {
     }
 }
 
-/// G8: schema version, content type and the time of occurrence are kept, to their ends.
+/// G8: schema version, content type and the time of occurrence are kept over their whole range.
 pub async fn schema_content_type_and_times_are_kept(trial: &mut Trial) {
     let store = trial.store();
     for schema_version in [0, 1, 2, 255, 256, u16::MAX] {
@@ -114,7 +114,7 @@ pub async fn schema_content_type_and_times_are_kept(trial: &mut Trial) {
     }
 }
 
-/// An event that has something of everything.
+/// An event with every field set.
 fn full(number: u64) -> NewEvent {
     let mut event = with_data(format!("{{\"number\":{number}}}")).with_tag(tag("a")).with_tag(tag("b"));
     event.id = EventId::from_name(&number.to_be_bytes());
@@ -125,8 +125,8 @@ fn full(number: u64) -> NewEvent {
     event
 }
 
-/// G8: an event is the same by every way of reading: by the log, by its stream, and among the unseen events of
-/// a refusal.
+/// G8: an event is the same by every way of reading: from the log, from its stream, and among the unseen events of a
+/// conflict.
 pub async fn an_event_is_the_same_by_every_way_of_reading(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(some("x-1", Expected::NoStream, 3)).await);
@@ -145,7 +145,7 @@ pub async fn an_event_is_the_same_by_every_way_of_reading(trial: &mut Trial) {
     assert_eq!(refused(store.append(claim).await).violations[0].unseen, by_stream);
 }
 
-/// G8: a log that is read and appended elsewhere, append by append, comes out the same.
+/// G8: a log that is read and appended to another store, append by append, is the same there.
 pub async fn a_log_can_be_brought_to_another_store(trial: &mut Trial) {
     let store = trial.store();
     let clock = trial.clock();

@@ -11,7 +11,7 @@ fn to(name: &str, expected: Expected, ids: &[&str]) -> Append {
     Append::to(stream(name), expected, ids.iter().map(|id| named(id)))
 }
 
-/// Sends an append that stands in the log already.
+/// Sends an append that is in the log already, and checks that it is a duplicate.
 async fn check_repeated(store: &Store, append: Append, first: u64, version: u64) {
     let before = Picture::of(store).await;
     let count = append.writes.len() as u64;
@@ -29,8 +29,8 @@ async fn check_invalid(store: &Store, append: Append, field: &str) {
     assert_eq!(Picture::of(store).await, before);
 }
 
-/// G5: an append whose events stand already where it wants to put them gets the original answer, whichever way
-/// it says where.
+/// G5: an append whose events are already in the log at the versions that it expects gets the original outcome, for every
+/// form of the expectation.
 pub async fn the_same_events_again_are_a_duplicate(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(to("order-7", Expected::NoStream, &["a", "b"])).await);
@@ -46,7 +46,7 @@ pub async fn the_same_events_again_are_a_duplicate(trial: &mut Trial) {
     check_repeated(store, to("order-7", at(1), &["b", "c"]), 2, 3).await;
 }
 
-/// G5: the same events are the same append also if a condition on another stream has gone stale since.
+/// G5: the same events are a duplicate even if a condition on another stream has become stale.
 pub async fn the_same_events_are_a_duplicate_in_spite_of_other_conditions(trial: &mut Trial) {
     let store = trial.store();
     let append = to("order-7", Expected::NoStream, &["a"]).expecting(stream("price-1"), Expected::NoStream);
@@ -55,7 +55,7 @@ pub async fn the_same_events_are_a_duplicate_in_spite_of_other_conditions(trial:
     check_repeated(store, append, 1, 1).await;
 }
 
-/// G5: an append to several streams is recognised by its events as well.
+/// G5: an append to several streams is recognised by its events too.
 pub async fn the_same_events_of_several_streams_are_a_duplicate(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(some("stock-1", Expected::NoStream, 2)).await);
@@ -70,7 +70,7 @@ pub async fn the_same_events_of_several_streams_are_a_duplicate(trial: &mut Tria
     check_invalid(store, turned, "events[0].id").await;
 }
 
-/// G5: events that stand already, but elsewhere in the stream than the append wants them, are refused.
+/// G5: events that are already in the stream, at other versions than the append expects, are refused.
 pub async fn the_same_events_wanted_elsewhere_are_refused(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(to("order-7", Expected::NoStream, &["a", "b", "c"])).await);
@@ -82,7 +82,7 @@ pub async fn the_same_events_wanted_elsewhere_are_refused(trial: &mut Trial) {
     check_invalid(store, to("order-7", Expected::Any, &["a", "c"]), "events[0].id").await;
 }
 
-/// G5: an append of which only some events stand already is refused, and changes nothing.
+/// G5: an append of which only some events are already in the log is refused, and changes nothing.
 pub async fn a_partly_known_append_is_refused(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(to("order-7", Expected::NoStream, &["a", "b"])).await);
@@ -95,7 +95,7 @@ pub async fn a_partly_known_append_is_refused(trial: &mut Trial) {
     assert!(events_of(store, "order-8").await.is_empty());
 }
 
-/// G5: an id is unique within a stream; in another stream it is another event's.
+/// G5: an id is unique within a stream; in another stream it identifies another event.
 pub async fn the_same_id_in_another_stream_is_another_event(trial: &mut Trial) {
     let store = trial.store();
     for name in ["order-7", "order-8", "order", "Order-7"] {
@@ -117,14 +117,14 @@ pub async fn one_id_twice_in_an_append_is_refused(trial: &mut Trial) {
     check_invalid(store, apart, "events[2].id").await;
 }
 
-/// G5: a reused id is invalid rather than a conflict, also where a condition does not hold.
+/// G5: a reused id is invalid rather than a conflict, even if a condition does not hold.
 pub async fn a_reused_id_is_named_before_a_stale_version(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(to("order-7", Expected::NoStream, &["a", "b"])).await);
     check_invalid(store, to("order-7", at(1), &["a"]), "events[0].id").await;
 }
 
-/// G5: a key that is known answers first, whatever the ids of its events are.
+/// G5: a known key is looked up first, whatever the ids of the events are.
 pub async fn a_used_key_is_answered_before_ids_are_looked_at(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(to("order-7", Expected::NoStream, &["a"]).once(key("request-1"))).await);
@@ -135,7 +135,7 @@ pub async fn a_used_key_is_answered_before_ids_are_looked_at(trial: &mut Trial) 
     assert_eq!(again.count(), 1);
 }
 
-/// G5: of many who send the same events at once, without a key, exactly one writes.
+/// G5: of concurrent appends of the same events, without a key, exactly one writes.
 pub async fn concurrent_retries_of_the_same_events_write_once(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(some("order-7", Expected::NoStream, 1)).await);
@@ -153,7 +153,7 @@ pub async fn concurrent_retries_of_the_same_events_write_once(trial: &mut Trial)
     assert_eq!(events_of(store, "order-7").await.len(), 7);
 }
 
-/// G5: every UUID is an id, also the one of all zeros and the one of all ones.
+/// G5: every UUID is an id, including the one of all zeros and the one of all ones.
 pub async fn every_uuid_is_an_id(trial: &mut Trial) {
     let store = trial.store();
     let ids = [[0_u8; 16], [255; 16], *b"0123456789abcdef"].map(EventId::from_bytes);

@@ -1,4 +1,4 @@
-//! Clauses on two stores knowing nothing of each other, and on two handles knowing all of each other.
+//! Clauses on the isolation of two stores, and on two handles to one store.
 
 use annals_core::{Append, EventStore, EventStoreExt, Expected, Position, Query};
 
@@ -14,7 +14,7 @@ pub async fn two_logs_have_two_identities(trial: &mut Trial) {
     assert_eq!(trial.store().id(), ids[0]);
 }
 
-/// G10: nothing that is done in one log shows in another: streams, keys and ids are each log's own.
+/// G10: an append to one log is not visible in another: each log has its own streams, keys and ids.
 pub async fn one_log_does_not_show_in_another(trial: &mut Trial) {
     let another = trial.another().await;
     let append = Append::to(stream("order-7"), Expected::NoStream, [named("a")]).once(key("request-1"));
@@ -27,8 +27,8 @@ pub async fn one_log_does_not_show_in_another(trial: &mut Trial) {
     assert_eq!((log(trial.store()).await.len(), log(another.store()).await.len()), (1, 1));
 }
 
-/// G4: two handles on one log, as two processes have them, are one store: what is written by one is read, conflicts and
-/// wakes in the other, also what that has read or cached before.
+/// G4: two handles on one log, as in two processes, are one store: an append through one is read, causes conflicts and
+/// wakes waiting readers through the other, even where that has read or cached before.
 pub async fn two_handles_share_one_log(trial: &mut Trial) {
     let beside = trial.beside().await;
     let handles = [trial.store(), &beside];

@@ -10,8 +10,7 @@ use crate::given::{
     refused, some, stream, tag,
 };
 
-/// G5: the same append with the same key is answered with the original outcome, marked as a duplicate, and
-/// writes nothing.
+/// G5: the same append with the same key gets the original outcome, marked as a duplicate, and writes nothing.
 pub async fn the_same_key_gets_the_original_outcome(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(some("order-1", Expected::NoStream, 1)).await);
@@ -28,7 +27,7 @@ pub async fn the_same_key_gets_the_original_outcome(trial: &mut Trial) {
     assert_eq!(Picture::of(store).await, before);
 }
 
-/// G5: the original outcome stays the original one when its streams have gone on.
+/// G5: the original outcome does not change when its streams grow.
 pub async fn the_original_outcome_does_not_move_on(trial: &mut Trial) {
     let store = trial.store();
     let append = some("order-7", Expected::NoStream, 2).once(key("request-1"));
@@ -41,9 +40,9 @@ pub async fn the_original_outcome_does_not_move_on(trial: &mut Trial) {
     assert_eq!((again.first, again.last, again.recorded_at), (first.first, first.last, first.recorded_at));
 }
 
-/// G5: a key stands for one append. Other events, other streams or another count with a used key are refused, and
-/// the refusal names the append that used it first. An append that asks for it gets the original outcome instead.
-/// Neither writes anything.
+/// G5: a key identifies one append. Other events, other streams or another number of events with a used key are refused,
+/// and the error names the append that used it first. An append that requests the original outcome gets it instead. Neither
+/// writes anything.
 pub async fn a_used_key_with_other_events_writes_nothing(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(some("stock-1", Expected::NoStream, 3)).await);
@@ -97,8 +96,8 @@ pub async fn a_used_key_with_other_events_writes_nothing(trial: &mut Trial) {
     assert_eq!(Picture::of(store).await, before);
 }
 
-/// G5: what the caller says beside the data belongs to the event: another time of occurrence, or other metadata, is
-/// another event. The trace is the request's, and may differ.
+/// G5: metadata and the time of occurrence are part of the event: an event that differs in them is another one. The trace
+/// belongs to the request, and may differ.
 pub async fn a_used_key_with_another_time_or_metadata_is_refused(trial: &mut Trial) {
     let store = trial.store();
     let mut event = event("order.placed");
@@ -147,8 +146,7 @@ pub async fn a_used_key_with_another_time_or_metadata_is_refused(trial: &mut Tri
     assert_eq!(Picture::of(store).await, before);
 }
 
-/// G5: data that is JSON is the same if it means the same value, however it is written. Other data is compared byte by
-/// byte.
+/// G5: JSON data is compared by value, independent of its form. Other data is compared byte by byte.
 pub async fn the_same_json_in_another_form_is_the_same_event(trial: &mut Trial) {
     let store = trial.store();
     let once = |data: &str, content_type: ContentType, name: &str| {
@@ -180,8 +178,8 @@ pub async fn the_same_json_in_another_form_is_the_same_event(trial: &mut Trial) 
     assert_eq!(Picture::of(store).await, before);
 }
 
-/// G5: ids stand for their events: the same ids where they are already, with other types or data, are refused, and
-/// the refusal names the place of the first use.
+/// G5: an id identifies an event: the same ids at the same versions with other types or data are refused, and the error
+/// names the position of the first use.
 pub async fn a_used_id_with_another_event_is_refused(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(some("order-7", Expected::NoStream, 1)).await);
@@ -208,12 +206,12 @@ pub async fn a_used_id_with_another_event_is_refused(trial: &mut Trial) {
     assert_eq!(Picture::of(store).await, before);
 }
 
-/// An event whose id the caller gives.
+/// An event with an id given by the caller.
 fn given(name: &str) -> NewEvent {
     event("order.placed").with_id(EventId::from_name(name.as_bytes()))
 }
 
-/// G5: a used key is answered with its outcome whatever the conditions say by now.
+/// G5: a used key gets its outcome even if the conditions are stale by now.
 pub async fn a_used_key_is_answered_in_spite_of_stale_conditions(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(some("order-7", Expected::NoStream, 1).once(key("request-1"))).await);
@@ -231,7 +229,7 @@ pub async fn a_used_key_is_answered_in_spite_of_stale_conditions(trial: &mut Tri
     assert_eq!(Picture::of(store).await, before);
 }
 
-/// G5: of many retries with one key at once exactly one writes, and all get the same outcome.
+/// G5: of concurrent retries with one key exactly one writes, and all get the same outcome.
 pub async fn concurrent_retries_with_one_key_write_once(trial: &mut Trial) {
     let store = trial.store();
     for round in 0..5 {
@@ -266,7 +264,7 @@ fn fresh(append: &Append) -> Vec<annals_core::Write> {
     writes
 }
 
-/// G5: the outcome of a key can be asked for: nothing before it is used, the original one after.
+/// G5: the outcome of a key can be looked up: `None` before it is used, the original outcome after.
 pub async fn the_outcome_of_a_key_can_be_asked_for(trial: &mut Trial) {
     let store = trial.store();
     assert_eq!(read(store.outcome(&key("request-1")).await), None);
@@ -278,7 +276,7 @@ pub async fn the_outcome_of_a_key_can_be_asked_for(trial: &mut Trial) {
     assert_eq!(read(store.outcome(&key("request-2")).await), None);
 }
 
-/// G5: a refused or invalid append does not use up its key.
+/// G5: a refused or invalid append does not use its key.
 pub async fn a_refused_append_does_not_use_its_key(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(some("order-7", Expected::NoStream, 1)).await);
@@ -289,7 +287,7 @@ pub async fn a_refused_append_does_not_use_its_key(trial: &mut Trial) {
     assert_eq!(corrected.version(), Version::new(2));
 }
 
-/// G5: keys are compared whole, byte by byte.
+/// G5: keys are compared in full, byte by byte.
 pub async fn keys_are_compared_whole(trial: &mut Trial) {
     let store = trial.store();
     let long = "k".repeat(annals_core::IdempotencyKey::BYTES_MAX - 1);
@@ -316,8 +314,7 @@ pub async fn keys_are_compared_whole(trial: &mut Trial) {
     }
 }
 
-/// G5: the key is recorded with its append, on the first event, so that a log that is brought elsewhere keeps
-/// its keys.
+/// G5: the key is recorded with its append, on the first event, so that a copied log keeps its keys.
 pub async fn the_key_is_recorded_on_the_first_event(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(some("order-7", Expected::NoStream, 3).once(key("request-1"))).await);

@@ -1,5 +1,5 @@
-//! Clauses on what is refused as wrong: nothing to write, names that are not the caller's, sizes beyond the
-//! limits. A refusal names the field and changes nothing.
+//! Clauses on invalid requests: no events, reserved names, sizes beyond the limits. The error names the field, and nothing
+//! changes.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::given::{
     Picture, Store, at, event, events, invalid, key, log, new, read, some, stream, tag, with_data,
 };
 
-/// Ends a query whose plan is never finished. It says nothing about how fast one should be.
+/// Ends a query whose planning hangs. It is not a requirement on speed.
 const HANG: Duration = Duration::from_secs(60);
 
 /// Checks that an append is refused with this field and that nothing has changed.
@@ -29,7 +29,7 @@ fn noted(events: impl IntoIterator<Item = NewEvent>) -> Append {
     Append::to(stream("a-1"), Expected::Any, events)
 }
 
-/// G3: an append without events is refused, whatever its conditions say.
+/// G3: an append without events is refused, whatever its conditions are.
 pub async fn an_append_without_events_is_refused(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(some("a-1", Expected::NoStream, 1)).await);
@@ -39,7 +39,7 @@ pub async fn an_append_without_events_is_refused(trial: &mut Trial) {
     check_invalid(store, Append::new().unless(Query::all(), Position::ZERO).once(key("k")), "events").await;
 }
 
-/// G3: names that begin with `$` are kept for Annals; they can be read, not written.
+/// G3: names that begin with `$` are reserved for Annals; they can be read, not written.
 pub async fn reserved_streams_cannot_be_written(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(some("a-1", Expected::NoStream, 1)).await);
@@ -64,7 +64,7 @@ pub async fn an_event_beyond_the_limit_is_refused(trial: &mut Trial) {
     assert!(last.data.len() == limit && last.data.iter().all(|byte| *byte == 7));
 }
 
-/// G3: an append beyond the limit of bytes is refused, although each of its events is not.
+/// G3: an append beyond the limit of bytes is refused, even if each of its events is within its limit.
 pub async fn an_append_beyond_the_limit_is_refused(trial: &mut Trial) {
     let (store, limits) = (trial.store(), trial.limits());
     let data = Bytes::from(vec![7; limits.event_bytes_max]);
@@ -84,7 +84,7 @@ pub async fn too_many_events_or_conditions_are_refused(trial: &mut Trial) {
     new(store.append(append).await);
 }
 
-/// G3: too many tags and too much metadata are refused; as much as is allowed is kept.
+/// G3: too many tags and too much metadata are refused; the maximum is kept.
 pub async fn too_many_tags_or_too_much_metadata_are_refused(trial: &mut Trial) {
     let (store, limits) = (trial.store(), trial.limits());
     let tagged = |count: usize| {
@@ -142,18 +142,18 @@ pub async fn a_query_beyond_the_limits_is_refused(trial: &mut Trial) {
         let append = noted(events(1)).expecting(stream("a-1"), at(1)).unless(query, Position::ZERO);
         check_invalid(store, append, &format!("conditions[1].{field}")).await;
     }
-    // So do the events that conditions name as seen: each is read.
+    // The events that conditions name as seen count too, because each is read.
     let seen = (0..65).map(|number| Witness { position: Position::new(number), id: EventId::generate() });
     let append = seen.fold(noted(events(1)), |append, seen| append.unless(Query::all(), seen));
     check_invalid(store, append, "conditions[64].after").await;
-    // Those of all conditions count together.
+    // The names of all conditions are counted together.
     let half = Query { items: vec![of_types(limits.query_names_max / 2 + 1)] };
     let append = noted(events(1)).unless(half.clone(), Position::ZERO).unless(half, Position::ZERO);
     check_invalid(store, append, "conditions[1].query").await;
 }
 
-/// G3: queries that are as large as they may be are looked up, whatever their shape; nobody waits for the lock of the log
-/// while a plan is made. The time limit ends a hang.
+/// G3: queries of the maximum size are answered, in any shape, and planning them does not block the lock of the log. The
+/// time limit ends a hang.
 pub async fn queries_at_the_limits_are_answered(trial: &mut Trial) {
     let (store, limits) = (trial.store(), trial.limits());
     let tagged = (0..limits.query_item_tags_max)
@@ -191,8 +191,8 @@ pub async fn queries_at_the_limits_are_answered(trial: &mut Trial) {
     }
 }
 
-/// G3: metadata that could not be looked up or stored everywhere is refused: an empty or overlong process,
-/// initiator or predecessor, and NUL.
+/// G3: metadata that some store could not index or hold is refused: an empty or overlong process, initiator or predecessor,
+/// and NUL.
 pub async fn bad_metadata_is_refused(trial: &mut Trial) {
     let store = trial.store();
     let long = "x".repeat(1_025);

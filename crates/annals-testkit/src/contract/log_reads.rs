@@ -1,4 +1,4 @@
-//! Clauses on reading the log: from anywhere, forward and backward, in pages, by every kind of query.
+//! Clauses on reading the log: from any position, forward and backward, in pages, by every kind of query.
 
 use annals_core::{
     Append, Direction, EventId, EventStore, Expected, LogPage, LogRead, Position, Query, QueryItem,
@@ -12,7 +12,7 @@ use crate::given::{
 
 const BOTH: [Direction; 2] = [Direction::Forward, Direction::Backward];
 
-/// Reads a page and checks what every page promises, by itself.
+/// Reads a page and checks what holds for every page.
 async fn page(store: &Store, request: LogRead) -> LogPage {
     let page = read(store.read_log(request.clone()).await);
     assert!(
@@ -47,7 +47,7 @@ async fn page(store: &Store, request: LogRead) -> LogPage {
     page
 }
 
-/// Reads page after page until one says that it is the last.
+/// Reads pages until the last one.
 async fn pages(store: &Store, mut request: LogRead) -> Vec<RecordedEvent> {
     let mut events = Vec::new();
     loop {
@@ -64,7 +64,7 @@ fn request(direction: Direction, from: u64) -> LogRead {
     LogRead { direction, ..LogRead::forward(Position::new(from)) }
 }
 
-/// What a read should say, by the plainest of means.
+/// The expected result of a read, by the simplest filter.
 fn naive(all: &[RecordedEvent], request: &LogRead) -> Vec<RecordedEvent> {
     let meant = |event: &&RecordedEvent| request.query.matches(event);
     match request.direction {
@@ -92,8 +92,8 @@ pub async fn an_empty_log_reads_as_empty(trial: &mut Trial) {
     assert_eq!(first.next, Position::FIRST, "a read from 0 resumes at the first event");
 }
 
-/// G8: the log is read in the order of positions from any position, forward and backward, also from 0 and from
-/// beyond the end.
+/// G8: the log is read in the order of positions from any position, forward and backward, including 0 and positions beyond
+/// the end.
 pub async fn the_log_is_read_from_anywhere(trial: &mut Trial) {
     let store = trial.store();
     for number in 0..6 {
@@ -113,8 +113,8 @@ pub async fn the_log_is_read_from_anywhere(trial: &mut Trial) {
     }
 }
 
-/// G8: forward, the next page begins one beyond the last position that was looked at, also at the end of the
-/// log and beyond it; backward it is 0 when nothing is left.
+/// G8: forward, the next page begins one beyond the last scanned position, also at the end of the log and beyond it;
+/// backward it is 0 when nothing is left.
 pub async fn a_page_says_where_the_next_begins(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(some("a-1", Expected::NoStream, 10)).await);
@@ -135,7 +135,7 @@ pub async fn a_page_says_where_the_next_begins(trial: &mut Trial) {
             loop {
                 let page = page(store, read.clone()).await;
                 assert_eq!(page.head, Position::new(10));
-                // Every event is meant, so the next page begins behind the last one of this, wherever it was cut.
+                // Every event matches, so the next page begins after the last event of this one, wherever it was cut.
                 let behind = page.events.last().map(|last| match direction {
                     Direction::Forward => last.position.next(),
                     Direction::Backward => last.position.previous(),
@@ -152,8 +152,8 @@ pub async fn a_page_says_where_the_next_begins(trial: &mut Trial) {
     }
 }
 
-/// G8: a read ends at its upper bound, whichever way it goes, and says so. With the head that its first page says, all pages
-/// together are the log as it was then.
+/// G8: a read ends at its upper bound, in either direction, and reports that. With the head of its first page as the bound,
+/// all pages together are the log at that moment.
 pub async fn a_read_ends_at_its_upper_bound(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(some("a-1", Expected::NoStream, 6)).await);
@@ -216,7 +216,7 @@ pub async fn a_read_ends_at_its_upper_bound(trial: &mut Trial) {
     assert_eq!(positions(page.events.into_iter().chain(rest).collect()), (1..13).collect::<Vec<_>>());
 }
 
-/// G7: a page that continues after an event is given if the log has that event, and is then the same as without it.
+/// G7: a page after an event is returned if the log has that event, and is then the same as without the event.
 pub async fn a_page_is_read_after_an_event_of_the_log_only(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(some("a-1", Expected::NoStream, 10)).await);
@@ -231,7 +231,7 @@ pub async fn a_page_is_read_after_an_event_of_the_log_only(trial: &mut Trial) {
                 let without = read(store.read_log(wanted.clone()).await);
                 let page = read(store.read_log_after(wanted.clone(), seen).await);
                 assert_eq!(page.as_ref(), Some(&without), "after {seen}");
-                // Of another history, or of another log.
+                // A witness of another history, or of another log.
                 let lost = Witness { id: other, ..seen };
                 assert_eq!(read(store.read_log_after(wanted.clone(), lost).await), None, "after {lost}");
                 let lost = Witness { id: places[(index + 1) % places.len()].id, ..seen };
@@ -244,7 +244,7 @@ pub async fn a_page_is_read_after_an_event_of_the_log_only(trial: &mut Trial) {
     assert_eq!(after, None, "beyond the end");
 }
 
-/// G8: a read that means nothing goes through to the end, so that a reader that follows the log gets on.
+/// G8: a read without matching events scans to the end, so that a reader that follows the log makes progress.
 pub async fn a_page_without_events_still_gets_on(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(some("a-1", Expected::NoStream, 10)).await);
@@ -262,7 +262,7 @@ pub async fn a_page_without_events_still_gets_on(trial: &mut Trial) {
     assert!(pages(store, request(Direction::Backward, u64::MAX).matching(nothing)).await.is_empty());
 }
 
-/// G8: a limit is kept; a limit of 0 is taken as 1.
+/// G8: a limit is kept; a limit of 0 is read as 1.
 pub async fn a_limit_is_kept(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(some("a-1", Expected::NoStream, 9)).await);
@@ -278,7 +278,7 @@ pub async fn a_limit_is_kept(trial: &mut Trial) {
     }
 }
 
-/// Events that differ in everything that a query can name.
+/// Writes events that differ in everything that a query can name.
 async fn varied(store: &Store) {
     for number in 0..60_usize {
         let mut noted = event(["a.opened", "a.changed", "b.opened"][number % 3]);
@@ -302,7 +302,7 @@ async fn varied(store: &Store) {
     new(store.append(one("account", event("a.opened"))).await);
 }
 
-/// Queries of every kind, alone and together.
+/// Queries of every kind, alone and combined.
 fn queries() -> Vec<Query> {
     let process = QueryItem { process: Some(Text::from("process-2")), ..QueryItem::default() };
     let initiator = QueryItem { initiator: Some(Text::from("user:1")), ..QueryItem::default() };
@@ -345,8 +345,8 @@ fn queries() -> Vec<Query> {
     ]
 }
 
-/// G8: a read by category, type, tag, process, initiator, predecessor and id says, forward and backward, from anywhere and in
-/// pages of any size, what a filter over the whole log says.
+/// G8: a read by category, type, tag, process, initiator, predecessor and id returns, forward and backward, from any
+/// position and in pages of any size, the same events as a filter over the whole log.
 pub async fn every_query_reads_what_a_filter_would(trial: &mut Trial) {
     let store = trial.store();
     varied(store).await;
@@ -361,7 +361,7 @@ pub async fn every_query_reads_what_a_filter_would(trial: &mut Trial) {
     }
 }
 
-/// G8: large events are read whole, in as many pages as the store likes.
+/// G8: large events are read completely, in as many pages as the store needs.
 pub async fn large_events_are_read_in_bounded_pages(trial: &mut Trial) {
     let store = trial.store();
     for number in 0..5_u8 {
@@ -379,7 +379,7 @@ pub async fn large_events_are_read_in_bounded_pages(trial: &mut Trial) {
     }
 }
 
-/// G8: reading backward in pages is not disturbed by what is written meanwhile.
+/// G8: concurrent appends do not affect a backward read in pages.
 pub async fn pages_hold_while_others_write(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(some("a-1", Expected::NoStream, 50)).await);

@@ -1,4 +1,4 @@
-//! Clauses on what an event is found by when nobody knows where it is: its id, and what has caused it.
+//! Clauses on finding an event without its position: by its id, and by its predecessor.
 
 use annals_core::{
     Append, Direction, EventId, EventStore as _, Expected, LogRead, NewEvent, Position, Query, QueryItem,
@@ -19,8 +19,8 @@ fn with_id(id: EventId) -> NewEvent {
     NewEvent { id, ..event("order.placed") }
 }
 
-/// G8: an id is unique in a stream, so it finds its event in each stream that has one, in the order of positions; an id that
-/// no event has finds nothing.
+/// G8: an id is unique in a stream, so it finds its event in each stream that has one, in the order of positions; an
+/// unknown id finds nothing.
 pub async fn an_id_finds_its_event_in_every_stream(trial: &mut Trial) {
     let store = trial.store();
     let (shared, alone) = (EventId::generate(), EventId::generate());
@@ -54,7 +54,7 @@ pub async fn an_id_finds_its_event_in_every_stream(trial: &mut Trial) {
     assert_eq!(found(store, Query::item(in_category)).await, [4], "what an item names is and-ed");
 }
 
-/// G8: ids that differ in a single bit, wherever it is, are those of different events.
+/// G8: ids that differ in any single bit identify different events.
 pub async fn ids_are_compared_whole(trial: &mut Trial) {
     let store = trial.store();
     let id = EventId::from_bytes([0x5a; 16]);
@@ -78,7 +78,7 @@ pub async fn ids_are_compared_whole(trial: &mut Trial) {
     }
 }
 
-/// G8: what an event or a message has caused is found by its name, whole and byte by byte, in whatever streams it is.
+/// G8: events are found by the name of their predecessor, in full and byte by byte, in every stream.
 pub async fn a_predecessor_finds_what_it_caused(trial: &mut Trial) {
     let store = trial.store();
     let cause = event("order.placed");
@@ -94,7 +94,8 @@ pub async fn a_predecessor_finds_what_it_caused(trial: &mut Trial) {
     }
 }
 
-/// G8: of many events with one predecessor a page holds no more than was asked for, and pages together hold all of them.
+/// G8: of many events with one predecessor a page contains no more than the limit, and the pages together contain all of
+/// them.
 pub async fn what_one_event_caused_is_read_in_bounded_pages(trial: &mut Trial) {
     const MANY: usize = 2_500;
     let store = trial.store();
@@ -127,7 +128,7 @@ pub async fn what_one_event_caused_is_read_in_bounded_pages(trial: &mut Trial) {
     }
 }
 
-/// G3: a query of a condition may name the id and the predecessor: "nothing has been caused by this yet".
+/// G3: the query of a condition may name the id and the predecessor: "nothing has been caused by this yet".
 pub async fn no_match_by_id_and_predecessor(trial: &mut Trial) {
     let store = trial.store();
     let id = EventId::generate();

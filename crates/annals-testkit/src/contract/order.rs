@@ -14,8 +14,7 @@ use crate::given::{
     Store, at, event, events, invalid, joined, key, log, named, new, race, read, refused, some, stream,
 };
 
-/// G4: positions have no gaps, and a reader who runs all the time sees each exactly once, in order, whatever
-/// many writers do at once.
+/// G4: positions have no gaps, and a concurrent reader sees each exactly once, in order, while many writers append.
 pub async fn positions_have_no_gaps_under_concurrent_writers(trial: &mut Trial) {
     const WRITERS: usize = 8;
     const APPENDS: usize = 25;
@@ -29,7 +28,7 @@ pub async fn positions_have_no_gaps_under_concurrent_writers(trial: &mut Trial) 
                 let own = Append::to(stream(&format!("own-{writer}")), Expected::Any, events(1));
                 let append = own.and_to(stream("shared-1"), Expected::Any, events(number % 4));
                 new(store.append(append).await);
-                // A refused append in between must not leave a hole.
+                // A refused append in between must not leave a gap.
                 refused(store.append(some(&format!("own-{writer}"), Expected::NoStream, 1)).await);
             }
         }
@@ -39,7 +38,7 @@ pub async fn positions_have_no_gaps_under_concurrent_writers(trial: &mut Trial) 
     assert_eq!(followed, log(store).await, "what the reader saw while it grew is what the log is");
 }
 
-/// Reads the log while it grows, until it has that many events.
+/// Reads the log while it grows, until it has this many events.
 async fn follow(store: Store, total: usize) -> Vec<RecordedEvent> {
     let mut seen: Vec<RecordedEvent> = Vec::new();
     while seen.len() < total {
@@ -57,7 +56,7 @@ async fn follow(store: Store, total: usize) -> Vec<RecordedEvent> {
     seen
 }
 
-/// G4: a reader that has seen the head finds everything up to it, at once and for ever.
+/// G4: a reader that has seen the head finds every event up to it, at once and for ever.
 pub async fn whoever_has_seen_the_head_finds_all_before_it(trial: &mut Trial) {
     let store = trial.store();
     let done = Arc::new(AtomicBool::new(false));
@@ -120,7 +119,7 @@ pub async fn an_acknowledged_append_can_be_read_at_once(trial: &mut Trial) {
     .await;
 }
 
-/// G4: an append that is sent after another one was acknowledged stands behind it.
+/// G4: an append that is sent after another one was acknowledged has a greater position.
 pub async fn later_appends_stand_behind_earlier_ones(trial: &mut Trial) {
     let store = trial.store();
     let mut last = Position::ZERO;
@@ -154,7 +153,7 @@ pub async fn refused_appends_leave_no_gap(trial: &mut Trial) {
     assert_eq!(new(store.append(some("order-8", Expected::NoStream, 1)).await).first, Position::new(2));
 }
 
-/// G4: recorded time is the store's clock, one time for all events of an append.
+/// G4: recorded time is the time of the store's clock, and the same for all events of an append.
 pub async fn recorded_time_is_the_clocks(trial: &mut Trial) {
     let (store, clock) = (trial.store(), trial.clock());
     for number in 0..4_usize {
@@ -166,7 +165,7 @@ pub async fn recorded_time_is_the_clocks(trial: &mut Trial) {
     }
 }
 
-/// G4: recorded time never decreases: when the clock jumps back it is held until the clock has caught up.
+/// G4: recorded time never decreases: when the clock jumps back it stays the same until the clock has caught up.
 pub async fn recorded_time_is_held_when_the_clock_jumps_back(trial: &mut Trial) {
     let (store, clock) = (trial.store(), trial.clock());
     let noon: Timestamp = "2020-01-01T12:00:00Z".parse().expect("a time");
@@ -182,8 +181,8 @@ pub async fn recorded_time_is_held_when_the_clock_jumps_back(trial: &mut Trial) 
     assert_eq!(recorded, times);
 }
 
-/// G4: a caller who brings back an old log gives its recorded times; they are held between the time of the
-/// log's last event and now.
+/// G4: a caller that restores an old log gives its recorded times; they are clamped between the time of the log's last
+/// event and now.
 pub async fn a_given_recorded_time_is_held_between_last_and_now(trial: &mut Trial) {
     let (store, clock) = (trial.store(), trial.clock());
     let time = |text: &str| -> Timestamp { text.parse().expect("a time") };
@@ -203,7 +202,7 @@ pub async fn a_given_recorded_time_is_held_between_last_and_now(trial: &mut Tria
     assert_eq!(new(store.append(append).await).recorded_at, time("2020-01-01"), "the last one holds");
 }
 
-/// G4: because recorded time never decreases, a time names a position.
+/// G4: because recorded time never decreases, a time determines a position.
 pub async fn a_time_names_a_position(trial: &mut Trial) {
     let (store, clock) = (trial.store(), trial.clock());
     let start = annals_core::Clock::now(clock);

@@ -7,7 +7,7 @@ use crate::given::{
     Picture, Store, category, event, event_type, log, new, one, race, read, refused, some, stream, tag,
 };
 
-/// The violation of a single `NoMatch` after this position, or `None` if the append is let through.
+/// The violation of a single `NoMatch` after this position, or `None` if the append is committed.
 pub(super) async fn violated(store: &Store, query: Query, after: u64) -> Option<Position> {
     let after = Position::new(after);
     let guarded = some("probe-1", Expected::Any, 1).unless(query.clone(), after);
@@ -51,7 +51,7 @@ async fn shop(store: &Store) {
     }
 }
 
-/// G3: "no event of these types after this position" holds an append back exactly as long as there is one.
+/// G3: "no event of these types after this position" refuses an append exactly as long as there is one.
 pub async fn no_match_by_type(trial: &mut Trial) {
     let store = trial.store();
     shop(store).await;
@@ -99,7 +99,7 @@ pub async fn no_match_by_process_and_initiator(trial: &mut Trial) {
     assert_eq!(violated(store, initiator("user:2"), 2).await, None);
 }
 
-/// G3: what one item of a query names must all hold for an event; of several items any is enough.
+/// G3: an event must match everything that one item of a query names; of several items any is enough.
 pub async fn items_are_or_ed_and_what_an_item_names_is_and_ed(trial: &mut Trial) {
     let store = trial.store();
     shop(store).await;
@@ -125,7 +125,7 @@ pub async fn items_are_or_ed_and_what_an_item_names_is_and_ed(trial: &mut Trial)
     assert_eq!(violated(store, two, 2).await, Some(Position::new(4)));
 }
 
-/// What a query finds, by reading and as a condition: the positions of these events and no others.
+/// The positions of the matching events, found by a read and checked as a condition.
 pub(super) async fn found(store: &Store, query: Query) -> Vec<u64> {
     let events = read(store.log_events(query.clone()).await);
     let positions: Vec<u64> = events.iter().map(|event| event.position.get()).collect();
@@ -134,7 +134,7 @@ pub(super) async fn found(store: &Store, query: Query) -> Vec<u64> {
     positions
 }
 
-/// Queries with this name in each place where a query has one.
+/// Queries with this name in each field of a query.
 fn with_name(name: &str) -> [Query; 6] {
     let of = |item: QueryItem| Query::item(item);
     [
@@ -147,7 +147,7 @@ fn with_name(name: &str) -> [Query; 6] {
     ]
 }
 
-/// An event for each name, which has it wherever a query can name it.
+/// Writes an event for each name, with the name in every field that a query can name.
 async fn named_everywhere(store: &Store, names: &[String]) {
     for name in names {
         let mut event = event(name).with_tag(tag(name));
@@ -167,20 +167,20 @@ async fn each_name_finds_its_own(store: &Store, names: &[String]) {
     }
 }
 
-/// G3: queries compare names byte by byte: case, blanks at the end and the composition of letters count.
+/// G3: queries compare names byte by byte: case, trailing blanks and the composition of characters count.
 pub async fn names_in_queries_are_compared_byte_for_byte(trial: &mut Trial) {
     let names =
         ["seat", "Seat", "SEAT", "seat ", " seat", "seat\n", "s\u{e9}at", "se\u{301}at", "좌석", "좌석 "];
     each_name_finds_its_own(trial.store(), &names.map(str::to_owned)).await;
 }
 
-/// G3: names as long as they may be that differ in their last byte only are different in queries.
+/// G3: names of the maximum length that differ only in their last byte are different in queries.
 pub async fn long_names_with_a_common_prefix_are_different_in_queries(trial: &mut Trial) {
     let names = ["a", "b", ""].map(|end| format!("{}{end}", "n".repeat(EventType::BYTES_MAX - 1)));
     each_name_finds_its_own(trial.store(), &names).await;
 }
 
-/// G3: an event is found by each of its tags, as many as it may have.
+/// G3: an event is found by each of its tags, up to the limit.
 pub async fn each_of_many_tags_finds_its_event(trial: &mut Trial) {
     let (store, limits) = (trial.store(), trial.limits());
     let name = |number: usize| tag(&format!("seat:{number}"));
@@ -194,7 +194,7 @@ pub async fn each_of_many_tags_finds_its_event(trial: &mut Trial) {
     assert!(found(store, Query::tags([name(limits.event_tags_max)])).await.is_empty());
 }
 
-/// G3: of many items, and of many types of one item, each counts, the last as the first.
+/// G3: of many items, and of many types of one item, each counts, including the last.
 pub async fn many_items_and_types_are_looked_at_in_full(trial: &mut Trial) {
     const MANY: usize = 128;
     let store = trial.store();
@@ -214,7 +214,7 @@ pub async fn many_items_and_types_are_looked_at_in_full(trial: &mut Trial) {
     }
 }
 
-/// G3: items that differ in their tags only are two items: either is enough.
+/// G3: items that differ only in their tags are two items: either is enough.
 pub async fn items_that_differ_in_their_tags_only_are_united(trial: &mut Trial) {
     let store = trial.store();
     shop(store).await;
@@ -230,7 +230,7 @@ pub async fn items_that_differ_in_their_tags_only_are_united(trial: &mut Trial) 
     assert_eq!(found(store, items(&["product:3", "product:2"])).await, [3]);
 }
 
-/// G3: a condition may begin beyond the head: it holds until something matches there.
+/// G3: a condition may begin beyond the head: it holds until an event there matches.
 pub async fn a_condition_may_begin_beyond_the_head(trial: &mut Trial) {
     let store = trial.store();
     shop(store).await;
@@ -245,7 +245,7 @@ pub async fn a_condition_may_begin_beyond_the_head(trial: &mut Trial) {
     assert_eq!(violated(store, placed(), last.get() + 7).await, None);
 }
 
-/// G3: the query that means every event holds an append back until its caller has seen the head.
+/// G3: the query that matches every event refuses an append until its caller has seen the head.
 pub async fn no_match_of_every_event_means_that_the_head_was_seen(trial: &mut Trial) {
     let store = trial.store();
     assert_eq!(violated(store, Query::all(), 0).await, None, "an empty log has nothing unseen");
@@ -270,7 +270,7 @@ pub async fn an_append_refused_by_a_query_changes_nothing(trial: &mut Trial) {
     assert_eq!(Picture::of(store).await, before);
 }
 
-/// G3: of many who claim the same thing in different streams at once, one wins.
+/// G3: of concurrent appends that claim the same thing in different streams, one wins.
 pub async fn of_many_claims_one_wins(trial: &mut Trial) {
     let store = trial.store();
     shop(store).await;

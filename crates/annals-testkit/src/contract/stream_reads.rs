@@ -14,7 +14,7 @@ fn request(name: &str, direction: Direction, from: u64) -> StreamRead {
     StreamRead { direction, ..StreamRead::forward(stream(name), Version::new(from)) }
 }
 
-/// Reads a page and checks what every page promises, by itself.
+/// Reads a page and checks what holds for every page.
 async fn page(store: &Store, request: StreamRead) -> StreamPage {
     let page = read(store.read_stream(request.clone()).await);
     assert!(
@@ -48,7 +48,7 @@ async fn pages(store: &Store, mut request: StreamRead) -> Vec<RecordedEvent> {
     }
 }
 
-/// Three streams whose events stand between each other.
+/// Writes three streams with interleaved events.
 async fn interleaved(store: &Store) {
     for _ in 0..6 {
         for (name, count) in [("a-1", 1), ("a-2", 2), ("b-1", 1)] {
@@ -57,8 +57,8 @@ async fn interleaved(store: &Store) {
     }
 }
 
-/// G8: a stream is read in the order of versions from any version, forward and backward, also from 0 and from
-/// beyond the end.
+/// G8: a stream is read in the order of versions from any version, forward and backward, including 0 and versions beyond
+/// the end.
 pub async fn a_stream_is_read_from_anywhere(trial: &mut Trial) {
     let store = trial.store();
     interleaved(store).await;
@@ -96,7 +96,7 @@ pub async fn a_stream_that_does_not_exist_reads_as_empty(trial: &mut Trial) {
     }
 }
 
-/// G8: a page of a stream says where the next begins, whether it is the last, and the stream's version.
+/// G8: a page of a stream reports where the next begins, whether it is the last, and the stream's version.
 pub async fn a_stream_page_says_where_the_next_begins(trial: &mut Trial) {
     let store = trial.store();
     interleaved(store).await;
@@ -131,7 +131,7 @@ pub async fn a_stream_page_says_where_the_next_begins(trial: &mut Trial) {
     }
 }
 
-/// Names that are easily taken for one another.
+/// Names that are easily confused.
 fn similar() -> Vec<String> {
     let long = "n".repeat(StreamId::BYTES_MAX - 1);
     let names =
@@ -142,7 +142,7 @@ fn similar() -> Vec<String> {
     names
 }
 
-/// G8: names are compared whole, byte by byte: no stream is taken for one with a similar name.
+/// G8: names are compared in full, byte by byte: streams with similar names are different.
 pub async fn similar_names_are_different_streams(trial: &mut Trial) {
     let store = trial.store();
     let names = similar();
@@ -190,7 +190,7 @@ pub async fn streams_are_listed_in_order_with_version_and_position(trial: &mut T
     }
 }
 
-/// G8: streams are listed by category, which is all of the name before its first `-`.
+/// G8: streams are listed by category, the part of the name before its first `-`.
 pub async fn streams_are_listed_by_category(trial: &mut Trial) {
     let store = trial.store();
     for name in similar() {
@@ -207,7 +207,7 @@ pub async fn streams_are_listed_by_category(trial: &mut Trial) {
     }
 }
 
-/// G8: a list resumes after any name, also one that is not a stream's.
+/// G8: a list resumes after any name, even if no stream has it.
 pub async fn a_list_goes_on_after_any_name(trial: &mut Trial) {
     let store = trial.store();
     for name in ["b-1", "b-2", "d-1"] {
@@ -230,7 +230,7 @@ pub async fn a_list_goes_on_after_any_name(trial: &mut Trial) {
     }
 }
 
-/// G8: what the list says of a stream is true at the time, while others write.
+/// G8: what a list reports about a stream is true at that time, while others write.
 pub async fn the_list_is_true_while_others_write(trial: &mut Trial) {
     let store = trial.store();
     race(4, |writer| {

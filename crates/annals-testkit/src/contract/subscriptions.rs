@@ -14,13 +14,13 @@ fn subscribe(store: &Store, after: impl Into<Ladder>, query: Query) -> Subscript
     Subscription::new(Arc::clone(store), after, query)
 }
 
-/// Up to where everything was handed out.
+/// The position up to which everything was returned.
 fn reached(subscription: &Subscription) -> Position {
     subscription.checkpoint().newest().map_or(Position::ZERO, |newest| newest.position)
 }
 
-/// At most that many events, and none beyond the end that a clause has set ([`end`]), so that a clause finds a
-/// lost event where it would otherwise wait for it.
+/// Returns at most this many events, and none beyond the end that a clause has set ([`end`]), so that a clause detects a
+/// lost event and does not wait for it.
 async fn take(subscription: &mut Subscription, count: usize) -> Vec<RecordedEvent> {
     let mut events = Vec::new();
     while events.len() < count && !events.last().is_some_and(is_end) {
@@ -29,13 +29,12 @@ async fn take(subscription: &mut Subscription, count: usize) -> Vec<RecordedEven
     events
 }
 
-/// Everything up to the end that a clause has set.
+/// Returns everything up to the end that a clause has set.
 async fn take_all(mut subscription: Subscription) -> Vec<RecordedEvent> {
     take(&mut subscription, usize::MAX).await
 }
 
-/// Looks several times whether something has happened that must not have: so that a store that works in tasks of
-/// its own gets its turn.
+/// Checks several times that a future is not ready, so that tasks of the store run in between.
 async fn not_yet<T: std::fmt::Debug>(waiting: &mut (impl Future<Output = T> + Unpin), why: &str) {
     for _ in 0..20 {
         tokio::select! {
@@ -46,7 +45,7 @@ async fn not_yet<T: std::fmt::Debug>(waiting: &mut (impl Future<Output = T> + Un
     }
 }
 
-/// Sets the end of what a clause writes.
+/// Marks the end of what a clause writes.
 async fn end(store: &Store) {
     new(store.append(one("b-1", event("end.reached"))).await);
 }
@@ -55,7 +54,7 @@ fn is_end(event: &RecordedEvent) -> bool {
     event.event_type.as_str() == "end.reached"
 }
 
-/// Writers that run at once and write 20 events each.
+/// Runs concurrent writers that write 20 events each.
 async fn write(store: &Store, writers: usize) {
     race(writers, |writer| {
         let store = store.clone();
@@ -70,8 +69,7 @@ async fn write(store: &Store, writers: usize) {
     .await;
 }
 
-/// G7: a subscription gives first what is stored, then what is written, every event once and in order, while
-/// writers run.
+/// G7: a subscription returns the stored events first, then the new ones, every event once and in order, while writers run.
 pub async fn a_subscription_has_no_seam_between_stored_and_live(trial: &mut Trial) {
     let store = trial.store();
     write(store, 2).await;
@@ -105,7 +103,7 @@ pub async fn a_subscription_resumes_from_its_checkpoint(trial: &mut Trial) {
     }
 }
 
-/// G7: a subscription from the head gives only what comes next.
+/// G7: a subscription from the head returns only later events.
 pub async fn a_subscription_from_the_head_gives_what_comes_next(trial: &mut Trial) {
     let store = trial.store();
     write(store, 1).await;
@@ -123,7 +121,7 @@ pub async fn a_subscription_from_the_head_gives_what_comes_next(trial: &mut Tria
     assert_eq!(next.first, head.next());
 }
 
-/// G7: a filtered subscription gives what its query means, and its checkpoint moves on past the rest.
+/// G7: a filtered subscription returns the matching events, and its checkpoint advances past the others.
 pub async fn a_filtered_subscription_moves_its_checkpoint_on(trial: &mut Trial) {
     let store = trial.store();
     let meant = || Query::types([event_type("order.paid")]);
@@ -161,7 +159,7 @@ pub async fn a_filtered_subscription_misses_nothing_while_writers_run(trial: &mu
     assert_eq!(joined(follower).await, expected);
 }
 
-/// G7: several subscriptions see the same, each at its own pace.
+/// G7: several subscriptions get the same events, each at its own pace.
 pub async fn subscriptions_do_not_disturb_each_other(trial: &mut Trial) {
     let store = trial.store();
     let followers: Vec<_> = [1, 3, 50, 1_000]
@@ -178,7 +176,7 @@ pub async fn subscriptions_do_not_disturb_each_other(trial: &mut Trial) {
     }
 }
 
-/// G7: waiting for a position that is passed already ends at once, and says where the head is.
+/// G7: waiting for a position that is already passed returns at once, with the head.
 pub async fn waiting_ends_at_once_if_the_head_is_beyond(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(some("a-1", Expected::NoStream, 5)).await);
@@ -187,7 +185,7 @@ pub async fn waiting_ends_at_once_if_the_head_is_beyond(trial: &mut Trial) {
     }
 }
 
-/// G7: a caller that waits for the head to move is woken by the next append, however many wait.
+/// G7: every caller that waits for the head to move is woken by the next append.
 pub async fn all_who_wait_are_woken(trial: &mut Trial) {
     let store = trial.store();
     for round in 0..10_u64 {
@@ -216,7 +214,7 @@ pub async fn waiting_goes_on_until_the_position_is_passed(trial: &mut Trial) {
     assert_eq!(read(waiting.await), Position::new(8));
 }
 
-/// G7: a wait that is given up disturbs nobody.
+/// G7: a dropped wait does not affect others.
 pub async fn a_wait_that_is_given_up_disturbs_nobody(trial: &mut Trial) {
     let store = trial.store();
     for round in 0..10 {

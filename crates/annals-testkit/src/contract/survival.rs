@@ -1,4 +1,4 @@
-//! Clauses on what outlives the process: everything that was acknowledged.
+//! Clauses on durability: everything that was acknowledged outlives the process.
 
 use std::time::Duration;
 
@@ -11,8 +11,7 @@ use crate::given::{
     refused, some, stream, tag,
 };
 
-/// G1: everything that was acknowledged is there after the store was closed and opened again, by every way of
-/// reading.
+/// G1: everything that was acknowledged is in the store after it was closed and opened again, by every way of reading.
 pub async fn acknowledged_events_survive_reopening(trial: &mut Trial) {
     let store = trial.store();
     race(4, |writer| {
@@ -55,7 +54,7 @@ pub async fn an_empty_store_survives_reopening(trial: &mut Trial) {
     assert_eq!(first.first, Position::FIRST);
 }
 
-/// G1: versions and positions go on after reopening where they were, and stale versions are refused as before.
+/// G1: versions and positions continue after reopening, and stale versions are refused as before.
 pub async fn versions_and_positions_go_on_after_reopening(trial: &mut Trial) {
     for round in 0..5_u64 {
         let store = trial.store();
@@ -68,7 +67,7 @@ pub async fn versions_and_positions_go_on_after_reopening(trial: &mut Trial) {
     }
 }
 
-/// G4: recorded times are what they were after reopening, however the clock was moved meanwhile.
+/// G4: recorded times are unchanged after reopening, even if the clock was moved meanwhile.
 pub async fn recorded_times_are_unchanged_after_reopening(trial: &mut Trial) {
     for _ in 0..3 {
         new(trial.store().append(some("order-7", Expected::Any, 2)).await);
@@ -122,7 +121,7 @@ pub async fn event_ids_survive_reopening(trial: &mut Trial) {
     assert_eq!(log(store).await.len(), 3);
 }
 
-/// G4: recorded time does not decrease across reopening, also if the clock was set back meanwhile.
+/// G4: recorded time does not decrease across reopening, even if the clock was set back meanwhile.
 pub async fn recorded_time_is_held_across_reopening(trial: &mut Trial) {
     trial.clock().advance(Duration::from_secs(3_600));
     let before = new(trial.store().append(some("a-1", Expected::NoStream, 1)).await).recorded_at;
@@ -131,7 +130,7 @@ pub async fn recorded_time_is_held_across_reopening(trial: &mut Trial) {
     assert_eq!(new(store.append(some("a-1", at(1), 1)).await).recorded_at, before);
 }
 
-/// G7: a consumer that kept its checkpoint resumes after reopening where it was.
+/// G7: a consumer with its checkpoint resumes from there after reopening.
 pub async fn a_checkpoint_survives_reopening(trial: &mut Trial) {
     new(trial.store().append(some("a-1", Expected::NoStream, 5)).await);
     let mut subscription = Subscription::new(trial.store().clone(), Ladder::default(), Query::all());

@@ -1,4 +1,4 @@
-//! Clauses on expected versions: what an append may expect of a stream, and the answer if it is wrong.
+//! Clauses on expected versions: the expectations of an append, and the conflict if one fails.
 
 use annals_core::{Append, EventId, EventStore, Expected, Position, StreamId, Version, Violated};
 
@@ -18,8 +18,7 @@ pub async fn the_first_event_has_version_and_position_one(trial: &mut Trial) {
     assert_eq!(events[0].recorded_at, first.recorded_at);
 }
 
-/// G3: an append that expects exactly the version that the stream has is committed, and the stream continues
-/// from there.
+/// G3: an append that expects exactly the current version of the stream is committed, and the stream continues from there.
 pub async fn the_exact_version_continues_the_stream(trial: &mut Trial) {
     let store = trial.store();
     let two = new(store.append(some("order-7", at(0), 2)).await);
@@ -32,7 +31,7 @@ pub async fn the_exact_version_continues_the_stream(trial: &mut Trial) {
     assert_eq!(versions, [1, 2, 3, 4, 5]);
 }
 
-/// G3: an append that expects an older version changes nothing, and gets the version that the stream has.
+/// G3: an append that expects an older version changes nothing, and gets the current version.
 pub async fn a_stale_append_changes_nothing(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(some("order-7", Expected::NoStream, 3)).await);
@@ -49,8 +48,7 @@ pub async fn a_stale_append_changes_nothing(trial: &mut Trial) {
     assert_eq!(Picture::of(store).await, before);
 }
 
-/// G3: an append that expects a version which the stream never had changes nothing, and reading again is not
-/// said to help.
+/// G3: an append that expects a version that the stream never had changes nothing, and the conflict is not stale.
 pub async fn a_version_ahead_of_the_stream_is_refused_and_not_stale(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(some("order-7", Expected::NoStream, 3)).await);
@@ -70,7 +68,7 @@ pub async fn a_version_ahead_of_the_stream_is_refused_and_not_stale(trial: &mut 
     assert_eq!(Picture::of(store).await, before);
 }
 
-/// G3: version 0 is the same expectation as that the stream does not exist.
+/// G3: expecting version 0 is the same as expecting that the stream does not exist.
 pub async fn exact_zero_expects_no_stream(trial: &mut Trial) {
     let store = trial.store();
     let first = new(store.append(some("order-7", at(0), 1)).await);
@@ -86,7 +84,7 @@ pub async fn exact_zero_expects_no_stream(trial: &mut Trial) {
     assert!(conflict.is_stale(), "who expected no stream has merely not seen it");
 }
 
-/// G3: a stream that is expected not to exist is not written if it does.
+/// G3: an append that expects no stream is refused if the stream exists.
 pub async fn no_stream_is_refused_where_there_is_one(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(some("order-7", Expected::NoStream, 2)).await);
@@ -104,7 +102,7 @@ pub async fn no_stream_is_refused_where_there_is_one(trial: &mut Trial) {
     assert_eq!(Picture::of(store).await, before);
 }
 
-/// G3: a stream that is expected to exist is not begun if it does not.
+/// G3: an append that expects a stream is refused if the stream does not exist.
 pub async fn exists_is_refused_where_there_is_no_stream(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(some("order-70", Expected::NoStream, 1)).await);
@@ -118,8 +116,7 @@ pub async fn exists_is_refused_where_there_is_no_stream(trial: &mut Trial) {
     assert_eq!(Picture::of(store).await, before);
 }
 
-/// G3: an append that expects the stream to exist, or expects nothing, is committed at whatever version the
-/// stream has.
+/// G3: an append that expects the stream to exist, or expects nothing, is committed at any version of the stream.
 pub async fn exists_and_any_take_whatever_version(trial: &mut Trial) {
     let store = trial.store();
     assert_eq!(new(store.append(some("order-7", Expected::Any, 2)).await).version(), Version::new(2));
@@ -129,12 +126,12 @@ pub async fn exists_and_any_take_whatever_version(trial: &mut Trial) {
     assert_eq!(new(store.append(said).await).version(), Version::new(5));
 }
 
-/// G3: of many who create the same stream at once, one wins, and each other one gets the conflict.
+/// G3: of concurrent appends that create the same stream, one wins, and every other one gets the conflict.
 pub async fn of_many_creators_one_wins(trial: &mut Trial) {
     one_of_many_wins(trial, "order-7", Expected::NoStream, Version::FIRST).await;
 }
 
-/// G3: of many who update the same version of a stream at once, one wins, and each other one gets the conflict.
+/// G3: of concurrent appends at the same version of a stream, one wins, and every other one gets the conflict.
 pub async fn of_many_updaters_one_wins(trial: &mut Trial) {
     new(trial.store().append(some("order-7", Expected::NoStream, 4)).await);
     one_of_many_wins(trial, "order-7", at(4), Version::new(5)).await;
@@ -161,7 +158,7 @@ async fn one_of_many_wins(trial: &Trial, name: &'static str, expected: Expected,
     assert_eq!(events_of(store, name).await.len() as u64, version.get());
 }
 
-/// G3: writers who decide again with what they were told lose no update.
+/// G3: writers that decide again on what the conflict contains lose no update.
 pub async fn writers_who_decide_again_lose_no_update(trial: &mut Trial) {
     const WRITERS: usize = 6;
     const EACH: usize = 10;
@@ -183,7 +180,7 @@ pub async fn writers_who_decide_again_lose_no_update(trial: &mut Trial) {
     }
 }
 
-/// Writes the next number into a stream, starting from a version that may be old.
+/// Writes the next number into a stream, starting from a version that may be stale.
 async fn count_one_up(store: &dyn EventStore, counter: &StreamId, mut seen: Version) -> Version {
     loop {
         let next = crate::given::with_data(seen.next().to_string());
@@ -200,7 +197,7 @@ async fn count_one_up(store: &dyn EventStore, counter: &StreamId, mut seen: Vers
     }
 }
 
-/// G3: a refusal is no lasting state: with the version that it was told, the same caller is let through.
+/// G3: a refusal has no lasting effect: with the version in the conflict, the same caller succeeds.
 pub async fn after_a_refusal_the_right_version_is_let_through(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(some("order-7", Expected::NoStream, 2)).await);
@@ -219,7 +216,7 @@ fn after(name: &str, version: u64, event: EventId) -> Append {
     some(name, Expected::Any, 1).after_event(stream(name), Version::new(version), event)
 }
 
-/// G3: an append that names the newest event of its stream, and of another, is written.
+/// G3: an append that names the newest event of its stream, and of another stream, is committed.
 pub async fn an_append_after_the_newest_event_continues_the_stream(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(some("order-7", Expected::NoStream, 2)).await);
@@ -234,7 +231,7 @@ pub async fn an_append_after_the_newest_event_continues_the_stream(trial: &mut T
     assert_eq!(new(store.append(after("order-7", 3, third)).await).version(), Version::new(4));
 }
 
-/// G3: an event that the stream does not have, or has at another version, is not taken for its newest, whatever its version is.
+/// G3: an event that the stream does not have, or has at another version, is not its newest, whatever its version is.
 pub async fn an_append_after_another_event_than_the_newest_changes_nothing(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(some("order-7", Expected::NoStream, 3)).await);
@@ -252,11 +249,11 @@ pub async fn an_append_after_another_event_than_the_newest_changes_nothing(trial
         assert_eq!(conflict.violations[0].violated, history(version), "{version} {event}");
         assert!(conflict.is_stale(), "to read the stream again helps");
     }
-    // Together with others that may be written, and as a condition on a stream that is not written.
+    // Together with a valid write, and as a condition on a stream that is not written.
     let guarded =
         some("order-9", Expected::NoStream, 1).after_event(stream("order-7"), Version::new(3), lost);
     assert_eq!(refused(store.append(guarded).await).violations[0].violated, history(3));
-    // An event that is there, and is not the newest any more: what came after it comes with the refusal.
+    // An existing event that is no longer the newest: the conflict contains the events after it.
     let conflict = refused(store.append(after("order-7", 2, events[1].id)).await);
     let violation = &conflict.violations[0];
     assert_eq!(
@@ -269,7 +266,7 @@ pub async fn an_append_after_another_event_than_the_newest_changes_nothing(trial
     assert_eq!(Picture::of(store).await, before);
 }
 
-/// G3: many append after the same event at once; one is written, and the others are told of it.
+/// G3: of concurrent appends after the same event, one is committed, and the others get that event.
 pub async fn of_many_who_append_after_one_event_one_wins(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(some("order-7", Expected::NoStream, 1)).await);

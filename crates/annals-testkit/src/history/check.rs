@@ -1,10 +1,10 @@
-//! Whether one order explains a history.
+//! Checks whether one order explains a history.
 //!
-//! The log gives the order of the appends that were committed; a place in it is a number of whole appends. An
-//! append that was committed has its place. Every other request must have one too: not before anything that
-//! was answered before it was made, not behind anything that was asked for after it was answered. Going through
-//! the requests in the order in which they were made and giving each the earliest place where the model agrees
-//! with the answer finds the places if there are any, because an earlier place never hinders a later request.
+//! The log gives the order of the committed appends; a place in it is a number of whole appends. A committed append has its
+//! place. Every other request must have one too: not before anything that was answered before it was made, and not after
+//! anything that was requested after it was answered. The check takes the requests in the order in which they were made and
+//! assigns to each the earliest place at which the model agrees with the response. This finds the places if there are any,
+//! because an earlier place never restricts a later request.
 
 use annals_core::{
     Appended, Direction, Error, LogPage, LogRead, NewEvent, Position, RecordedEvent, Result, StreamId,
@@ -25,7 +25,7 @@ pub(super) fn check(log: &[RecordedEvent], steps: &[Step], faults: bool) {
     let mut places: Vec<usize> = Vec::with_capacity(steps.len());
     for (index, step) in steps.iter().enumerate() {
         if faults && says_nothing(step) {
-            // If it is in the log, `written` has found it there; what it was answered says nothing of a place.
+            // If it is in the log, `written` has found it there; its response determines no place.
             places.push(0);
             continue;
         }
@@ -41,7 +41,7 @@ pub(super) fn check(log: &[RecordedEvent], steps: &[Step], faults: bool) {
                 verdicts(log, &order, low..=high, step)
             )
         };
-        // An append that was committed is seen by whatever comes after it.
+        // A committed append is visible to every later request.
         places.push(if is_written(step) { place + 1 } else { place });
     }
 }
@@ -60,7 +60,7 @@ fn verdicts(
     }
 }
 
-/// The log by itself: positions and versions without gaps, whole appends, times that never decrease.
+/// Checks the log alone: positions and versions without gaps, complete appends, times that never decrease.
 fn check_log(log: &[RecordedEvent]) {
     let mut time = Timestamp::MIN;
     for (index, event) in log.iter().enumerate() {
@@ -80,7 +80,7 @@ fn check_log(log: &[RecordedEvent]) {
     }
 }
 
-/// Where each append of the log ends: `ends[n]` events are in the first n appends.
+/// The end of each append of the log: `ends[n]` events are in the first n appends.
 struct Order {
     ends: Vec<usize>,
 }
@@ -94,13 +94,13 @@ impl Order {
         Self { ends }
     }
 
-    /// The log when it had this many appends.
+    /// The log after this many appends.
     fn prefix<'a>(&self, log: &'a [RecordedEvent], place: usize) -> &'a [RecordedEvent] {
         &log[..self.ends[place]]
     }
 }
 
-/// Whether the store could not write, and so the answer is no judgement.
+/// Whether the store could not write, so that the response is not a decision.
 fn says_nothing(step: &Step) -> bool {
     use Error::{Closed, Indeterminate, Poisoned, Unavailable};
     matches!(&step.asked, Asked::Append(_, Err(Closed | Indeterminate(_) | Poisoned(_) | Unavailable(_))))
@@ -110,8 +110,8 @@ fn is_written(step: &Step) -> bool {
     matches!(&step.asked, Asked::Append(_, Ok(done)) if !done.duplicate)
 }
 
-/// For each append of the log, the step that wrote it: exactly one, and its events are there as they were sent. With
-/// `faults` it may be one of which nobody was told what became of it.
+/// For each append of the log, the step that wrote it: exactly one, whose events are in the log as they were sent. With
+/// `faults` it may be one whose outcome is unknown.
 fn written(log: &[RecordedEvent], order: &Order, steps: &[Step], faults: bool) -> Vec<usize> {
     let mut writers: Vec<Option<usize>> = vec![None; order.ends.len() - 1];
     for (index, step) in steps.iter().enumerate() {
@@ -157,7 +157,7 @@ fn found(run: &[RecordedEvent]) -> Vec<(StreamId, NewEvent)> {
     run.iter().map(|event| (event.stream.clone(), event.to_new())).collect()
 }
 
-/// Whether a store that has committed the first `place` appends answers this step as it was answered.
+/// Whether a store with the first `place` appends returns the response of this step.
 fn explains(log: &[RecordedEvent], order: &Order, place: usize, step: &Step) -> bool {
     let seen = order.prefix(log, place);
     match &step.asked {
@@ -187,8 +187,8 @@ fn refused_so(
         && conflict.violations.iter().all(|violation| carries_unseen(log, append, violation))
 }
 
-/// Whether a violation carries what its caller has not seen. Events that match a query are read after the
-/// judgement, so there may be newer ones among them.
+/// Whether a violation contains what its caller has not seen. Events that match a query are read after the decision, so
+/// newer ones may be among them.
 fn carries_unseen(log: &[RecordedEvent], append: &annals_core::Append, violation: &Violation) -> bool {
     let unseen = violation.unseen.iter();
     let condition = &append.conditions[violation.condition];
@@ -213,7 +213,7 @@ fn carries_unseen(log: &[RecordedEvent], append: &annals_core::Append, violation
     }
 }
 
-/// Whether a store that holds these events answers a read with this page. It may stop early, and says so.
+/// Whether a store with these events returns this page for a read. It may stop early, and then reports that.
 fn page_says(seen: &[RecordedEvent], read: &LogRead, page: &LogPage) -> bool {
     let head = seen.len() as u64;
     let last = head.min(read.to.get());
@@ -240,7 +240,7 @@ fn page_says(seen: &[RecordedEvent], read: &LogRead, page: &LogPage) -> bool {
     page.head.get() == head && page.end == end && !beyond && meant.eq(page.events.iter())
 }
 
-/// As [`page_says`], of one stream.
+/// Like [`page_says`], for one stream.
 fn stream_page_says(seen: &[RecordedEvent], read: &StreamRead, page: &StreamPage) -> bool {
     let events: Vec<&RecordedEvent> = seen.iter().filter(|event| event.stream == read.stream).collect();
     let version = Version::new(events.len() as u64);

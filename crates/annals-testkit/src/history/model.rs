@@ -1,6 +1,6 @@
-//! What a store should answer, said as plainly as possible: a list of events and walks over it.
+//! The expected responses of a store, computed as simply as possible: by scans of a list of events.
 //!
-//! It shares no rule with `annals_core::admit`, on purpose: two ways of saying the same must agree.
+//! It shares no rule with `annals_core::admit`, on purpose: two independent implementations must agree.
 
 use std::collections::HashSet;
 
@@ -9,18 +9,18 @@ use annals_core::{
     Version, Violated, Witness,
 };
 
-/// What a store answers to an append.
+/// The response of a store to an append.
 #[derive(Debug, PartialEq)]
 pub(super) enum Verdict {
     Written,
     Duplicate(Appended),
-    /// The key, or the ids, are those of the append that begins here, and that is another one.
+    /// The key, or the ids, are those of another append, which begins here.
     Reused(Position),
     Invalid,
     Refused(Vec<(usize, Violated)>),
 }
 
-/// What a store that holds these events and no others answers to this append.
+/// The response of a store with exactly these events to this append.
 pub(super) fn judge(log: &[RecordedEvent], append: &Append) -> Verdict {
     if let Some(original) = append.key.as_ref().and_then(|key| outcome(log, key)) {
         return same_or_reused(log, append, original);
@@ -40,19 +40,19 @@ pub(super) fn judge(log: &[RecordedEvent], append: &Append) -> Verdict {
     if violated.is_empty() { Verdict::Written } else { Verdict::Refused(violated) }
 }
 
-/// The original outcome, if it is that of the same append.
+/// The original outcome if it is that of the same append.
 fn same_or_reused(log: &[RecordedEvent], append: &Append, original: Appended) -> Verdict {
     let first = usize::try_from(original.first.get() - 1).expect("a small log");
     let last = usize::try_from(original.last.get()).expect("a small log");
     let there = log[first..last].iter();
-    // Random requests have data that no other has, so an event with the same data is the same event; only its id is
-    // compared by the store where it was given, and then it is the same as well.
+    // The data of each random request is unique, so an event with the same data is the same event. The store compares ids
+    // only where the caller gave them, and then they are equal too.
     let same = there.map(|event| (&event.stream, &event.event_type, &event.data));
     let sent = append.writes.iter().map(|write| (&write.stream, &write.event.event_type, &write.event.data));
     if same.eq(sent) { Verdict::Duplicate(original) } else { Verdict::Reused(original.first) }
 }
 
-/// The outcome of the append that had this key.
+/// The outcome of the append with this key.
 pub(super) fn outcome(log: &[RecordedEvent], key: &IdempotencyKey) -> Option<Appended> {
     let first = log.iter().find(|event| event.idempotency_key.as_ref() == Some(key))?;
     let run: Vec<_> = log.iter().filter(|event| event.append == first.append).cloned().collect();
@@ -63,7 +63,7 @@ pub(super) fn version(log: &[RecordedEvent], stream: &StreamId) -> Version {
     Version::new(log.iter().filter(|event| event.stream == *stream).count() as u64)
 }
 
-/// The run of events that are this append's by stream and id, if it stands where the append wants it.
+/// The events of this append, by stream and id, if they are in the log at the versions that it expects.
 fn stands_already<'a>(log: &'a [RecordedEvent], append: &Append) -> Option<&'a [RecordedEvent]> {
     let wanted: Vec<(&StreamId, EventId)> = append.writes.iter().map(|w| (&w.stream, w.event.id)).collect();
     let start = log.iter().position(|event| (&event.stream, event.id) == wanted[0])?;

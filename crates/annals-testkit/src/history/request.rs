@@ -1,6 +1,6 @@
-//! Random requests: few streams, few keys, ids that come again, so that requests meet.
+//! Random requests: few streams, few keys and repeated ids, so that requests interact.
 //!
-//! Everything comes from the seed and from the answers that the task got so far.
+//! All of it is derived from the seed and from the responses that the task has received.
 
 use std::collections::BTreeMap;
 
@@ -28,12 +28,12 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number from 0 up, smaller than this.
+    /// A number from 0 up to, but not including, this one.
     pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 
-    /// True once in that many times.
+    /// True once in this many times, on average.
     fn once_in(&mut self, times: u64) -> bool {
         self.below(times) == 0
     }
@@ -59,7 +59,7 @@ pub(super) struct Requests {
     sent: Sent,
     versions: BTreeMap<StreamId, Version>,
     head: Position,
-    /// An event that was written.
+    /// A written event.
     seen: Option<Witness>,
 }
 
@@ -68,7 +68,7 @@ impl Requests {
         Self { random, sent, versions: BTreeMap::new(), head: Position::ZERO, seen: None }
     }
 
-    /// Remembers how far the streams have come, so that many expectations are right and many are just stale.
+    /// Records the versions of the streams, so that many expectations are correct and many are only stale.
     pub(super) fn learn(&mut self, append: &Append, answer: &Result<Appended>) {
         lock(&self.sent).push(append.clone());
         match answer {
@@ -119,7 +119,7 @@ impl Requests {
         append
     }
 
-    /// A position near the head, or an event that was seen: one time in three at another position than its own.
+    /// A position near the head, or a seen event: one time in three at another position than its own.
     fn after(&mut self) -> Seen {
         let near = Position::new(self.head.get().saturating_sub(self.random.below(4)));
         match self.seen.filter(|_| self.random.once_in(2)) {
@@ -129,7 +129,7 @@ impl Requests {
         }
     }
 
-    /// The streams that a condition names: most of those that are written, and sometimes another.
+    /// The streams that a condition names: most of the written ones, and sometimes another.
     fn conditioned(&mut self, append: &Append) -> Vec<StreamId> {
         let mut names: Vec<StreamId> = append.writes.iter().map(|write| write.stream.clone()).collect();
         names.sort();
@@ -141,7 +141,7 @@ impl Requests {
         names
     }
 
-    /// An append that somebody sent before, as it was or a little different.
+    /// An append that was sent before, unchanged or slightly changed.
     fn again(&mut self) -> Option<Append> {
         let sent = lock(&self.sent);
         if sent.is_empty() {
@@ -218,7 +218,7 @@ impl Requests {
         self.random.pick(&[Direction::Forward, Direction::Backward])
     }
 
-    /// Where a read ends: one time in three before the end perhaps.
+    /// The end of a read: one time in three it may be before the end of the log.
     fn to(&mut self) -> u64 {
         if self.random.once_in(3) { self.random.below(self.head.get() + 3) } else { u64::MAX }
     }

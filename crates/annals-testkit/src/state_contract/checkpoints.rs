@@ -6,14 +6,14 @@ use annals_state::{Advanced, Checkpoint};
 use super::{at, create, read};
 use crate::StateTrial;
 
-/// C1: nothing was written, so there is nothing.
+/// C1: a name has no checkpoint before one is written.
 pub async fn a_name_without_a_checkpoint_has_none(trial: &mut StateTrial) {
     assert_eq!(read(&**trial.state(), "mail").await, None);
     create(&**trial.state(), "mail", &at(3)).await;
     assert_eq!(read(&**trial.state(), "post").await, None);
 }
 
-/// C1: position, event and every byte of the ladder.
+/// C1: position, event and every byte of the ladder are kept.
 pub async fn a_checkpoint_is_read_as_it_was_written(trial: &mut StateTrial) {
     let state = trial.state();
     let bytes = Checkpoint { ladder: Some((0..=255).collect()), ..at(3) };
@@ -24,7 +24,7 @@ pub async fn a_checkpoint_is_read_as_it_was_written(trial: &mut StateTrial) {
     assert_eq!(read(&**state, "mail").await, Some(empty), "a ladder without a rung is none less");
 }
 
-/// C1: what is not known of a checkpoint stays not known.
+/// C1: unknown fields of a checkpoint stay unknown.
 pub async fn a_checkpoint_without_an_event_is_read_as_it_was_written(trial: &mut StateTrial) {
     let state = trial.state();
     let begin = Checkpoint { position: Position::ZERO, event: None, ladder: None };
@@ -36,7 +36,7 @@ pub async fn a_checkpoint_without_an_event_is_read_as_it_was_written(trial: &mut
     assert_eq!(read(&**state, "mail").await, Some(bare), "nothing is left of the one before");
 }
 
-/// C1: the first one stays, whichever is further.
+/// C1: the first checkpoint is kept, even if the second is further.
 pub async fn the_checkpoint_that_is_there_is_not_made_again(trial: &mut StateTrial) {
     let (state, first) = (trial.state(), at(5));
     create(&**state, "mail", &first).await;
@@ -46,7 +46,7 @@ pub async fn the_checkpoint_that_is_there_is_not_made_again(trial: &mut StateTri
     }
 }
 
-/// C2: further, with the event and the ladder of there, and no other checkpoint.
+/// C2: the checkpoint advances with its event and ladder, and no other checkpoint does.
 pub async fn a_checkpoint_advances(trial: &mut StateTrial) {
     let (state, other) = (trial.state(), at(2));
     create(&**state, "mail", &at(1)).await;
@@ -59,7 +59,7 @@ pub async fn a_checkpoint_advances(trial: &mut StateTrial) {
     assert_eq!(read(&**state, "post").await, Some(other));
 }
 
-/// C2: neither back nor to another event at the same position.
+/// C2: a checkpoint moves neither back nor to another event at the same position.
 pub async fn an_advance_never_moves_a_checkpoint_back(trial: &mut StateTrial) {
     let (state, there) = (trial.state(), at(10));
     create(&**state, "mail", &there).await;
@@ -70,14 +70,14 @@ pub async fn an_advance_never_moves_a_checkpoint_back(trial: &mut StateTrial) {
     }
 }
 
-/// C2: one that was removed stays away.
+/// C2: a removed checkpoint is not created again.
 pub async fn an_advance_makes_no_checkpoint(trial: &mut StateTrial) {
     let state = trial.state();
     assert_eq!(state.advance("mail", &at(3), None).await.expect("it answers"), Advanced::Missing);
     assert_eq!(read(&**state, "mail").await, None);
 }
 
-/// C2: back, further, and to another event at the same position.
+/// C2: it can be moved back, forward, and to another event at the same position.
 pub async fn a_checkpoint_is_replaced_where_it_was_seen(trial: &mut StateTrial) {
     let state = trial.state();
     create(&**state, "mail", &at(10)).await;
@@ -89,7 +89,7 @@ pub async fn a_checkpoint_is_replaced_where_it_was_seen(trial: &mut StateTrial) 
     }
 }
 
-/// C2: what others have moved stays.
+/// C2: a change by another process is kept.
 pub async fn a_checkpoint_that_was_moved_meanwhile_is_not_replaced(trial: &mut StateTrial) {
     let (state, there) = (trial.state(), at(10));
     create(&**state, "mail", &there).await;
@@ -103,7 +103,7 @@ pub async fn a_checkpoint_that_was_moved_meanwhile_is_not_replaced(trial: &mut S
     assert_eq!(read(&**state, "post").await, None, "and none is made");
 }
 
-/// C1: a division of the work into many parts is noted in one.
+/// C1: a division into many parts is recorded in one ladder.
 pub async fn a_large_ladder_is_kept(trial: &mut StateTrial) {
     let large: Vec<u8> = (0..1_000_000_u32).map(|byte| (byte % 251) as u8).collect();
     let large = Checkpoint { ladder: Some(large), ..at(3) };
@@ -111,7 +111,7 @@ pub async fn a_large_ladder_is_kept(trial: &mut StateTrial) {
     assert!(read(&**trial.state(), "mail").await == Some(large), "all of a megabyte");
 }
 
-/// C1: columns of databases end at the greatest number with a sign.
+/// C1: columns of databases end at the greatest signed number.
 pub async fn the_greatest_position_is_kept_and_a_greater_one_refused(trial: &mut StateTrial) {
     let (state, greatest) = (trial.state(), at(i64::MAX.unsigned_abs()));
     create(&**state, "mail", &at(1)).await;

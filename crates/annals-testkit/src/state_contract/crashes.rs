@@ -1,4 +1,4 @@
-//! Clauses on crashes and on whose state it is: C1, L2 and T1.
+//! Clauses on crashes, and on the log of a state: C1, L2 and T1.
 
 use annals_core::{Position, StoreId};
 use annals_state::Advanced;
@@ -7,7 +7,7 @@ use super::snapshots::{nearest, snapshot};
 use super::{LENGTH, acquire, assert_lost, at, create, read, refused};
 use crate::StateTrial;
 
-/// C1: the last one that was acknowledged.
+/// C1: the last acknowledged checkpoint survives.
 pub async fn checkpoints_survive_a_crash(trial: &mut StateTrial) {
     let (first, last, other) = (at(1), at(5), at(3));
     create(&**trial.state(), "mail", &first).await;
@@ -18,7 +18,7 @@ pub async fn checkpoints_survive_a_crash(trial: &mut StateTrial) {
     assert_eq!(read(&**state, "post").await, Some(other));
 }
 
-/// L2: who has one, and the tokens.
+/// L2: the holder and the tokens survive.
 pub async fn leases_survive_a_crash(trial: &mut StateTrial) {
     create(&**trial.state(), "mail", &at(1)).await;
     let lost = acquire(&**trial.state(), "lease", "a").await;
@@ -31,14 +31,14 @@ pub async fn leases_survive_a_crash(trial: &mut StateTrial) {
     assert!(state.renew(&lease, LENGTH).await.expect("it answers"));
 }
 
-/// N1: state that lasts keeps its snapshots too.
+/// N1: durable state keeps its snapshots too.
 pub async fn snapshots_survive_a_crash(trial: &mut StateTrial) {
     let kept = snapshot("account-1", 7, r#"{"balance":1}"#);
     trial.state().put(kept.clone()).await.expect("it is kept");
     assert_eq!(nearest(&**trial.reopen().await, "account-1", u64::MAX).await, Some(kept));
 }
 
-/// C1: all of a division or none of it.
+/// C1: all parts of a division survive, or none.
 pub async fn parts_survive_a_crash(trial: &mut StateTrial) {
     create(&**trial.state(), "mail", &at(9)).await;
     let found = trial.state().parts("mail").await.expect("it answers");
@@ -47,7 +47,7 @@ pub async fn parts_survive_a_crash(trial: &mut StateTrial) {
     assert_eq!(trial.reopen().await.parts("mail").await.expect("it answers"), instead);
 }
 
-/// C1, L2: what was acknowledged before each crash is there, and the next call continues from there.
+/// C1, L2: after each crash, all acknowledged writes are there, and the next call continues from them.
 pub async fn a_crash_between_any_two_calls_loses_none_of_them(trial: &mut StateTrial) {
     for crash in 0..6 {
         let (mail, lease_name) = (format!("mail {crash}"), format!("lease {crash}"));
@@ -81,7 +81,7 @@ pub async fn a_crash_between_any_two_calls_loses_none_of_them(trial: &mut StateT
     }
 }
 
-/// T1: another log at the same place is refused, or finds nothing.
+/// T1: another log at the same place is refused, or finds no state.
 pub async fn the_state_of_another_log_is_never_shown(trial: &mut StateTrial) {
     assert_eq!(trial.state().log(), trial.log());
     create(&**trial.state(), "mail", &at(5)).await;

@@ -8,14 +8,14 @@ use annals_state::{Advanced, Lease};
 use super::{LENGTH, acquire, assert_lost, at, create, read};
 use crate::StateTrial;
 
-/// A lease that another has taken over, and that other one's.
+/// A lease that was taken over, and the lease that replaced it.
 async fn lost(trial: &StateTrial) -> (Lease, Lease) {
     let lost = acquire(&**trial.state(), "lease", "a").await;
     trial.pass(LENGTH + Duration::from_secs(10)).await;
     (lost, acquire(&**trial.state(), "lease", "b").await)
 }
 
-/// C3: makes, moves and replaces its checkpoint.
+/// C3: the holder creates, advances and replaces its checkpoint.
 pub async fn the_holder_of_a_lease_writes(trial: &mut StateTrial) {
     let state = trial.state();
     let lease = acquire(&**state, "lease", "a").await;
@@ -30,7 +30,7 @@ pub async fn the_holder_of_a_lease_writes(trial: &mut StateTrial) {
     assert_eq!(state.advance("mail", &first, Some(&lease)).await.expect("it answers"), Advanced::Behind);
 }
 
-/// C3: also before the new holder has written anything.
+/// C3: a lost lease is refused even before the new holder has written.
 pub async fn a_lost_lease_moves_nothing(trial: &mut StateTrial) {
     let there = at(1);
     create(&**trial.state(), "mail", &there).await;
@@ -41,7 +41,7 @@ pub async fn a_lost_lease_moves_nothing(trial: &mut StateTrial) {
     assert_eq!(state.advance("mail", &at(5), Some(&lease)).await.expect("it moves"), Advanced::Moved);
 }
 
-/// C3: no checkpoint either.
+/// C3: a lost lease creates no checkpoint either.
 pub async fn a_lost_lease_makes_nothing(trial: &mut StateTrial) {
     let (lost, lease) = lost(trial).await;
     let state = trial.state();
@@ -50,7 +50,7 @@ pub async fn a_lost_lease_makes_nothing(trial: &mut StateTrial) {
     assert!(state.create("mail", &at(5), Some(&lease)).await.expect("it is made"));
 }
 
-/// C3: nor does it move one back.
+/// C3: a lost lease does not move a checkpoint back either.
 pub async fn a_lost_lease_replaces_nothing(trial: &mut StateTrial) {
     let there = at(9);
     create(&**trial.state(), "mail", &there).await;
@@ -61,7 +61,7 @@ pub async fn a_lost_lease_replaces_nothing(trial: &mut StateTrial) {
     assert!(state.replace("mail", Position::new(9), &at(5), Some(&lease)).await.expect("it is replaced"));
 }
 
-/// C3: what was given back is lost, also while nobody else has it.
+/// C3: a released lease is lost, even while it has no other holder.
 pub async fn a_released_lease_moves_nothing(trial: &mut StateTrial) {
     let (state, there) = (trial.state(), at(1));
     create(&**state, "mail", &there).await;
@@ -71,7 +71,7 @@ pub async fn a_released_lease_moves_nothing(trial: &mut StateTrial) {
     assert_eq!(read(&**state, "mail").await, Some(there));
 }
 
-/// L3: a pause alone loses nothing.
+/// L3: a pause alone does not lose a lease.
 pub async fn a_lease_that_is_over_and_free_still_writes(trial: &mut StateTrial) {
     let state = trial.state();
     create(&**state, "mail", &at(1)).await;
@@ -82,7 +82,7 @@ pub async fn a_lease_that_is_over_and_free_still_writes(trial: &mut StateTrial) 
     assert_eq!(read(&**state, "mail").await, Some(next));
 }
 
-/// C3: many have had the lease in between, it is free again, and the state was opened again.
+/// C3: several others have held the lease in between, it is free again, and the state was reopened.
 pub async fn a_holder_that_wakes_late_writes_nothing(trial: &mut StateTrial) {
     create(&**trial.state(), "mail", &at(1)).await;
     let late = acquire(&**trial.state(), "lease", "a").await;
@@ -101,7 +101,7 @@ pub async fn a_holder_that_wakes_late_writes_nothing(trial: &mut StateTrial) {
     assert_eq!(read(&**trial.state(), "post").await, None);
 }
 
-/// C3: the token and the holder must both be those that were given.
+/// C3: the token and the holder must both be those of the lease.
 pub async fn a_lease_that_nobody_has_acquired_writes_nothing(trial: &mut StateTrial) {
     let (state, there) = (trial.state(), at(1));
     create(&**state, "mail", &there).await;
@@ -118,7 +118,7 @@ pub async fn a_lease_that_nobody_has_acquired_writes_nothing(trial: &mut StateTr
     assert_eq!(read(&**state, "mail").await, Some(there));
 }
 
-/// C3: to lose one lease loses no other.
+/// C3: losing one lease does not affect another.
 pub async fn a_fence_is_of_its_own_lease(trial: &mut StateTrial) {
     let state = trial.state();
     create(&**state, "mail", &at(1)).await;
@@ -131,7 +131,7 @@ pub async fn a_fence_is_of_its_own_lease(trial: &mut StateTrial) {
     assert_lost(state.advance("mail", &at(6), Some(&other)).await, &other);
 }
 
-/// L1: neither does it take the lease from the one who has it.
+/// L1: a refused write does not take the lease from its holder either.
 pub async fn a_write_that_is_fenced_leaves_the_lease_as_it_is(trial: &mut StateTrial) {
     create(&**trial.state(), "mail", &at(1)).await;
     let (lost, lease) = lost(trial).await;

@@ -10,7 +10,7 @@ use crate::StateTrial;
 const MOMENT: Duration = Duration::from_secs(10);
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
-/// L1: with what was asked for in it.
+/// L1: the lease has the requested name and holder.
 pub async fn a_free_lease_is_acquired(trial: &mut StateTrial) {
     let state = trial.state();
     assert_eq!(state.holder("mail").await.expect("it answers"), None);
@@ -21,7 +21,7 @@ pub async fn a_free_lease_is_acquired(trial: &mut StateTrial) {
     acquire(&**state, "post", "b").await;
 }
 
-/// L1: until its time is over.
+/// L1: a held lease is refused until it has ended.
 pub async fn a_held_lease_is_refused_and_its_holder_named(trial: &mut StateTrial) {
     let state = trial.state();
     let lease = acquire(&**state, "mail", "a").await;
@@ -30,7 +30,7 @@ pub async fn a_held_lease_is_refused_and_its_holder_named(trial: &mut StateTrial
     assert!(state.renew(&lease, LENGTH).await.expect("it answers"), "the attempt has changed nothing");
 }
 
-/// L1: at once.
+/// L1: a released lease is free at once.
 pub async fn a_released_lease_is_free(trial: &mut StateTrial) {
     let state = trial.state();
     let lease = acquire(&**state, "mail", "a").await;
@@ -41,7 +41,7 @@ pub async fn a_released_lease_is_free(trial: &mut StateTrial) {
     assert_eq!(state.holder("mail").await.expect("it answers").as_deref(), Some("b"));
 }
 
-/// L2: whichever process acquires it, and however the lease before has ended.
+/// L2: the token grows, whichever process acquires the lease and however the previous one ended.
 pub async fn the_token_grows_with_each_acquisition(trial: &mut StateTrial) {
     let mut newest = 0;
     for round in 0..12 {
@@ -64,7 +64,7 @@ pub async fn the_token_grows_with_each_acquisition(trial: &mut StateTrial) {
     }
 }
 
-/// L2: a process that has the name of one before it is not that one.
+/// L2: a process with the name of an earlier holder is not that holder.
 pub async fn a_holder_that_acquires_again_loses_its_former_lease(trial: &mut StateTrial) {
     let state = trial.state();
     let former = acquire(&**state, "mail", "a").await;
@@ -76,7 +76,7 @@ pub async fn a_holder_that_acquires_again_loses_its_former_lease(trial: &mut Sta
     assert!(state.renew(&lease, LENGTH).await.expect("it answers"));
 }
 
-/// L1: by the clock of the state.
+/// L1: a lease ends by the clock of the state.
 pub async fn a_lease_that_is_over_is_taken_over(trial: &mut StateTrial) {
     let state = trial.state();
     let first = acquire(&**state, "mail", "a").await;
@@ -87,7 +87,7 @@ pub async fn a_lease_that_is_over_is_taken_over(trial: &mut StateTrial) {
     assert_eq!(refused(&**state, "mail", "a").await, "b", "the one before is one of the others");
 }
 
-/// L1: of several that see it end at once, one has it.
+/// L1: of several processes that see it end at once, one acquires it.
 pub async fn of_many_who_take_over_a_lease_one_does(trial: &mut StateTrial) {
     let first = acquire(&**trial.state(), "mail", "first").await;
     for round in 0..5 {
@@ -112,7 +112,7 @@ pub async fn of_many_who_take_over_a_lease_one_does(trial: &mut StateTrial) {
     }
 }
 
-/// L1: from the renewal on, not from its beginning.
+/// L1: the duration counts from the renewal, not from the beginning of the lease.
 pub async fn a_renewed_lease_lasts_from_then_on(trial: &mut StateTrial) {
     let state = trial.state();
     let lease = acquire(&**state, "mail", "a").await;
@@ -128,7 +128,7 @@ pub async fn a_renewed_lease_lasts_from_then_on(trial: &mut StateTrial) {
     acquire(&**state, "mail", "b").await;
 }
 
-/// L3: nobody has come in between.
+/// L3: an ended lease is renewed if it has had no other holder.
 pub async fn a_lease_that_is_over_and_free_is_renewed(trial: &mut StateTrial) {
     let state = trial.state();
     let lease = acquire(&**state, "mail", "a").await;
@@ -137,7 +137,7 @@ pub async fn a_lease_that_is_over_and_free_is_renewed(trial: &mut StateTrial) {
     assert_eq!(refused(&**state, "mail", "b").await, "a");
 }
 
-/// L2: however it was lost.
+/// L2: a lost lease is not renewed, however it was lost.
 pub async fn a_lost_lease_is_not_renewed(trial: &mut StateTrial) {
     let state = trial.state();
     let taken = acquire(&**state, "mail", "a").await;
@@ -150,7 +150,7 @@ pub async fn a_lost_lease_is_not_renewed(trial: &mut StateTrial) {
     acquire(&**state, "mail", "c").await;
 }
 
-/// L1: it is the lease of another by now.
+/// L1: the lease has another holder by now.
 pub async fn a_lost_lease_is_not_released(trial: &mut StateTrial) {
     let state = trial.state();
     let lost = acquire(&**state, "mail", "a").await;
@@ -161,7 +161,7 @@ pub async fn a_lost_lease_is_not_released(trial: &mut StateTrial) {
     assert!(state.renew(&lease, LENGTH).await.expect("it answers"));
 }
 
-/// L1: others take it over, and the token identifies the holder.
+/// L1: other processes take the lease over, and the token identifies the holder.
 pub async fn a_clock_that_jumps_ahead_ends_leases(trial: &mut StateTrial) {
     let state = trial.state();
     let first = acquire(&**state, "mail", "a").await;
@@ -177,7 +177,7 @@ pub async fn a_clock_that_jumps_ahead_ends_leases(trial: &mut StateTrial) {
     assert_eq!(refused(&**state, "mail", "a").await, "b");
 }
 
-/// L4: clocks are set back by moments all the time.
+/// L4: clocks are often set back by small amounts.
 pub async fn a_clock_that_is_set_back_a_little_ends_no_lease(trial: &mut StateTrial) {
     let state = trial.state();
     let lease = acquire(&**state, "mail", "a").await;
@@ -186,7 +186,7 @@ pub async fn a_clock_that_is_set_back_a_little_ends_no_lease(trial: &mut StateTr
     assert!(state.renew(&lease, LENGTH).await.expect("it answers"));
 }
 
-/// L4: its holder may be gone, and nobody waits for a day.
+/// L4: the holder may be gone, and no process should wait for a day.
 pub async fn a_clock_that_is_set_back_far_keeps_no_lease_for_ever(trial: &mut StateTrial) {
     let state = trial.state();
     let first = acquire(&**state, "mail", "a").await;

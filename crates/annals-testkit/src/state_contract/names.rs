@@ -5,7 +5,7 @@ use annals_state::NAME_BYTES_MAX;
 use super::{acquire, at, create, read};
 use crate::StateTrial;
 
-/// Names that a collation, a trim, an escape or a pattern would take for one another.
+/// Names that a collation, a trim, an escape or a pattern would treat as equal.
 const ALIKE: [&str; 26] = [
     "mail",
     "Mail",
@@ -35,7 +35,7 @@ const ALIKE: [&str; 26] = [
     "메일",
 ];
 
-/// C4: neither case, accents, blanks nor signs of SQL make two names one.
+/// C4: case, accents, blanks and characters with a meaning in SQL distinguish names.
 pub async fn names_are_compared_byte_for_byte(trial: &mut StateTrial) {
     let state = trial.state();
     let mut made = Vec::new();
@@ -52,7 +52,7 @@ pub async fn names_are_compared_byte_for_byte(trial: &mut StateTrial) {
     }
 }
 
-/// C4: the last byte of the longest names counts, also beyond what an index would keep of a text.
+/// C4: the last byte of the longest names counts, also beyond the prefix that an index would keep.
 pub async fn names_of_the_greatest_length_are_told_apart(trial: &mut StateTrial) {
     let state = trial.state();
     for length in [63, 64, 191, 255, 256, 767, NAME_BYTES_MAX] {
@@ -70,7 +70,7 @@ pub async fn names_of_the_greatest_length_are_told_apart(trial: &mut StateTrial)
     assert!(read(&**state, &wide).await.is_some());
 }
 
-/// C4: it is refused, and neither cut nor kept.
+/// C4: a name that is too long, empty or contains NUL is refused, neither truncated nor stored.
 pub async fn a_name_that_has_no_room_is_refused(trial: &mut StateTrial) {
     let state = trial.state();
     for name in [String::new(), "n".repeat(NAME_BYTES_MAX + 1), "ma\0il".to_owned()] {
@@ -85,7 +85,7 @@ pub async fn a_name_that_has_no_room_is_refused(trial: &mut StateTrial) {
     assert_eq!(acquire(&**state, "mail", "b").await.token, 1, "nobody has acquired it");
 }
 
-/// C4: the same of leases and of those who have them.
+/// C4: names of leases and of holders are compared in the same way.
 pub async fn names_of_leases_are_compared_byte_for_byte(trial: &mut StateTrial) {
     let state = trial.state();
     for name in ALIKE {

@@ -14,7 +14,7 @@ fn parts(names: &[&str]) -> Parts {
     (1..).zip(names).map(|(position, name)| ((*name).to_owned(), at(position))).collect()
 }
 
-/// C1: the name itself and what begins with it and a slash, in the order of bytes.
+/// C1: the name itself and the names that begin with it and a slash, in the order of bytes.
 pub async fn the_parts_of_a_name_are_found_and_no_others(trial: &mut StateTrial) {
     let state = trial.state();
     let own = parts(&["mail", "mail/1 of 2", "mail/2 of 2", "mail/division", "mail/é", "mail/\u{1F4E7}"]);
@@ -28,7 +28,7 @@ pub async fn the_parts_of_a_name_are_found_and_no_others(trial: &mut StateTrial)
     assert_eq!(state.parts("post").await.expect("it answers"), Parts::new());
 }
 
-/// C2: those that were found go, those that are given come.
+/// C2: the found parts are removed, and the given parts are written.
 pub async fn parts_are_replaced_all_at_once(trial: &mut StateTrial) {
     let state = trial.state();
     let other = at(9);
@@ -49,7 +49,7 @@ pub async fn parts_are_replaced_all_at_once(trial: &mut StateTrial) {
     assert_eq!(read(&**state, "mail0").await, Some(other));
 }
 
-/// C2: one of them has come further.
+/// C2: one of them has advanced.
 pub async fn parts_that_were_moved_meanwhile_are_not_replaced(trial: &mut StateTrial) {
     let state = trial.state();
     let found = parts(&["mail/1 of 2", "mail/2 of 2"]);
@@ -61,7 +61,7 @@ pub async fn parts_that_were_moved_meanwhile_are_not_replaced(trial: &mut StateT
     assert!(state.replace_parts("mail", &there, &parts(&["mail"])).await.expect("it answers"));
 }
 
-/// C2: there is one more than was found, or one less.
+/// C2: there is one part more than was found, or one less.
 pub async fn a_part_that_came_meanwhile_keeps_the_parts(trial: &mut StateTrial) {
     let state = trial.state();
     let there = parts(&["mail/1 of 2", "mail/2 of 2"]);
@@ -73,7 +73,7 @@ pub async fn a_part_that_came_meanwhile_keeps_the_parts(trial: &mut StateTrial) 
     }
 }
 
-/// C2: all begin with nothing, and one division is made.
+/// C2: all start without parts, and one division is written.
 pub async fn of_many_who_divide_one_does(trial: &mut StateTrial) {
     let mut dividing = Vec::new();
     for of in 1..=6 {
@@ -84,7 +84,7 @@ pub async fn of_many_who_divide_one_does(trial: &mut StateTrial) {
             for _ in 0..100 {
                 match state.replace_parts("mail", &[], &wanted).await {
                     Ok(made) => return made.then_some(wanted),
-                    // The database has undone one of two that met.
+                    // The database has rolled back one of two concurrent transactions.
                     Err(_) => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
                 }
             }

@@ -1,4 +1,4 @@
-//! Clauses on several handles, as several processes have them: C1 to C3, L1 and L2.
+//! Clauses on several handles, as in several processes: C1 to C3, L1 and L2.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,7 +10,7 @@ use super::{LENGTH, acquire, assert_lost, at, create, read, refused};
 use crate::StateTrial;
 use crate::history::{Random, seeds};
 
-/// C1: what one has written the other reads at once.
+/// C1: a write through one handle is read through the other at once.
 pub async fn two_handles_see_one_state(trial: &mut StateTrial) {
     let (one, other) = (trial.state().clone(), trial.beside().await);
     create(&*one, "mail", &at(1)).await;
@@ -22,7 +22,7 @@ pub async fn two_handles_see_one_state(trial: &mut StateTrial) {
     }
 }
 
-/// L1: and one fence.
+/// L1: two handles also have one fence.
 pub async fn two_handles_have_one_lease(trial: &mut StateTrial) {
     let (one, other) = (trial.state().clone(), trial.beside().await);
     create(&*one, "mail", &at(1)).await;
@@ -36,7 +36,7 @@ pub async fn two_handles_have_one_lease(trial: &mut StateTrial) {
     assert!(acquire(&*one, "lease", "a").await.token > second.token);
 }
 
-/// C2: in whatever order they come.
+/// C2: the furthest position wins, in any order of the writes.
 pub async fn of_many_writers_the_furthest_wins(trial: &mut StateTrial) {
     create(&**trial.state(), "mail", &at(0)).await;
     let mut writing = Vec::new();
@@ -62,7 +62,7 @@ pub async fn of_many_writers_the_furthest_wins(trial: &mut StateTrial) {
     assert_eq!(there.ladder, Some(100_u64.to_be_bytes().to_vec()), "all of one write");
 }
 
-/// C1: the others find it.
+/// C1: the others find its checkpoint.
 pub async fn of_many_who_make_a_checkpoint_one_does(trial: &mut StateTrial) {
     for round in 0..5 {
         let name = format!("mail {round}");
@@ -93,7 +93,7 @@ pub async fn of_many_who_make_a_checkpoint_one_does(trial: &mut StateTrial) {
     }
 }
 
-/// C3, L2: tokens of those who have written never go back, however writes and takeovers meet.
+/// C3, L2: the tokens of successful writes never decrease, in any interleaving of writes and takeovers.
 pub async fn lost_leases_write_nothing_while_others_take_over(trial: &mut StateTrial) {
     create(&**trial.state(), "mail", &at(0)).await;
     let (newest, ended) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
@@ -121,13 +121,13 @@ pub async fn lost_leases_write_nothing_while_others_take_over(trial: &mut StateT
     }
 }
 
-/// The token that a checkpoint was written under.
+/// The token under which a checkpoint was written.
 fn token_in(checkpoint: &Checkpoint) -> u64 {
     let ladder = checkpoint.ladder.clone().expect("with a token");
     u64::from_be_bytes(ladder.try_into().expect("8 bytes"))
 }
 
-/// The position of the checkpoint `mail`. Nothing is written under a lease once something was written under a later one.
+/// The position of the checkpoint `mail`. After a write under a lease, no write under an earlier lease succeeds.
 async fn read_newest(state: &dyn StateStore, newest: &AtomicU64) -> u64 {
     let written = newest.load(Ordering::SeqCst);
     let there = read(state, "mail").await.expect("it is there");
@@ -137,7 +137,7 @@ async fn read_newest(state: &dyn StateStore, newest: &AtomicU64) -> u64 {
     there.position.get()
 }
 
-/// Acquires the lease and writes under it, until it is lost, again and again.
+/// Repeatedly acquires the lease and writes under it until it is lost.
 async fn hold_and_write(state: &dyn StateStore, number: u64, newest: &AtomicU64, ended: &AtomicBool) {
     while !ended.load(Ordering::SeqCst) {
         let acquired = state.acquire("lease", &format!("holder {number}"), LENGTH).await.expect("it answers");
@@ -146,7 +146,7 @@ async fn hold_and_write(state: &dyn StateStore, number: u64, newest: &AtomicU64,
             continue;
         };
         for _ in 0..5 {
-            // The late write of one holder is further than all that another writes under one lease.
+            // A late write of one holder is further than all writes of another under one lease.
             let position = read_newest(state, newest).await + 1 + number * 20;
             let next = Checkpoint { ladder: Some(lease.token.to_be_bytes().to_vec()), ..at(position) };
             match state.advance("mail", &next, Some(&lease)).await {
@@ -159,7 +159,7 @@ async fn hold_and_write(state: &dyn StateStore, number: u64, newest: &AtomicU64,
     }
 }
 
-/// C1 to C4, L1 to L4: one caller, calls at random, and a model that is the state in memory.
+/// C1 to C4, L1 to L4: random calls of one caller have the results of a model, which is the state in memory.
 pub async fn random_calls_are_answered_as_by_the_reference(trial: &mut StateTrial) {
     let seed = seeds()[0];
     let mut random = Random::new(seed, 0);
@@ -169,7 +169,7 @@ pub async fn random_calls_are_answered_as_by_the_reference(trial: &mut StateTria
     for step in 0..300 {
         let name = ["mail", "Mail", "mail/1 of 2", "mail/2 of 2"][random.index(4)];
         let (lease_name, holder) = (["one", "two"][random.index(2)], ["a", "b", "c"][random.index(3)]);
-        // Those of long ago are lost.
+        // Old leases are lost.
         let newest = leases.len().saturating_sub(3);
         let lease = if random.below(3) == 0 { leases.get(newest + random.index(3)).cloned() } else { None };
         let (next, seen) = (at(random.below(12)), Position::new(random.below(12)));

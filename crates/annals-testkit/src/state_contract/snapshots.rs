@@ -31,7 +31,7 @@ pub(super) async fn nearest(state: &dyn StateStore, name: &str, up_to: u64) -> O
     state.nearest(&stream(name), SCHEMA, Version::new(up_to)).await.expect("it answers")
 }
 
-/// N1: of several.
+/// N1: the newest of several snapshots is the nearest.
 pub async fn the_newest_snapshot_is_the_nearest(trial: &mut StateTrial) {
     let state = trial.state();
     assert_eq!(nearest(&**state, "account-1", u64::MAX).await, None);
@@ -42,7 +42,7 @@ pub async fn the_newest_snapshot_is_the_nearest(trial: &mut StateTrial) {
     }
 }
 
-/// N1: that of the version itself is near enough.
+/// N1: a snapshot of the requested version itself is near enough.
 pub async fn the_nearest_is_not_beyond_what_was_asked_for(trial: &mut StateTrial) {
     let state = trial.state();
     for version in [3, 5, 12] {
@@ -56,7 +56,7 @@ pub async fn the_nearest_is_not_beyond_what_was_asked_for(trial: &mut StateTrial
     }
 }
 
-/// N1: one that is put late is one of the older ones, or is not kept.
+/// N1: a snapshot that is put late becomes one of the older ones, or is not kept.
 pub async fn an_older_snapshot_never_hides_a_newer_one(trial: &mut StateTrial) {
     let state = trial.state();
     let newest = snapshot("account-1", 100, r#"{"newest":true}"#);
@@ -68,7 +68,7 @@ pub async fn an_older_snapshot_never_hides_a_newer_one(trial: &mut StateTrial) {
     }
 }
 
-/// N1: the history of a log may have gone another way.
+/// N1: the log may have another history since.
 pub async fn a_snapshot_of_a_version_takes_the_place_of_the_one_before(trial: &mut StateTrial) {
     let state = trial.state();
     put(&**state, &snapshot("account-1", 7, r#"{"balance":1}"#)).await;
@@ -82,7 +82,7 @@ pub async fn a_snapshot_of_a_version_takes_the_place_of_the_one_before(trial: &m
     assert_eq!(nearest(&**state, "account-1", 6).await, None);
 }
 
-/// N2: as many as it says.
+/// N2: at most `SNAPSHOTS_KEPT` are kept.
 pub async fn only_the_newest_snapshots_are_kept(trial: &mut StateTrial) {
     let state = trial.state();
     let kept = SNAPSHOTS_KEPT as u64;
@@ -94,7 +94,7 @@ pub async fn only_the_newest_snapshots_are_kept(trial: &mut StateTrial) {
     assert_eq!(nearest(&**state, "account-1", oldest - 1).await, None);
 }
 
-/// N1: they are of another shape.
+/// N1: snapshots of another schema have another shape.
 pub async fn snapshots_of_another_schema_are_not_found(trial: &mut StateTrial) {
     let state = trial.state();
     put(&**state, &snapshot("account-1", 7, "{}")).await;
@@ -124,7 +124,7 @@ pub async fn snapshots_of_another_stream_are_not_found(trial: &mut StateTrial) {
     }
 }
 
-/// N1: every byte of the state, and every column.
+/// N1: every byte of the state and every column are kept.
 pub async fn a_snapshot_is_read_as_it_was_put(trial: &mut StateTrial) {
     let state = trial.state();
     let text = r#"{"text":"\u0000 \\ ' \" ` é 한글 📧","number":1.0e-7,"null":null,"list":[ ]}"#;
@@ -133,7 +133,7 @@ pub async fn a_snapshot_is_read_as_it_was_put(trial: &mut StateTrial) {
     assert_eq!(nearest(&**state, "account-'\"`\\%é", u64::MAX).await, Some(put_in));
 }
 
-/// N1: all of it.
+/// N1: a large snapshot is kept completely.
 pub async fn a_large_snapshot_is_kept(trial: &mut StateTrial) {
     let state = trial.state();
     let large = snapshot("account-1", 7, &format!("\"{}\"", "0123456789abcdé".repeat(300_000)));
@@ -141,7 +141,7 @@ pub async fn a_large_snapshot_is_kept(trial: &mut StateTrial) {
     assert!(nearest(&**state, "account-1", u64::MAX).await == Some(large), "all of its 4.8 megabytes");
 }
 
-/// N1: those of one stream, all of them.
+/// N1: all snapshots of one stream are removed, and no others.
 pub async fn forgotten_snapshots_are_gone(trial: &mut StateTrial) {
     let state = trial.state();
     let other = snapshot("account-12", 3, "{}");
