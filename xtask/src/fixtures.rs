@@ -1,11 +1,12 @@
-//! `cargo xtask fixtures NAME`: files of today's formats, written into `fixtures/NAME`. `fixtures/README.md` says when.
+//! `cargo xtask fixtures NAME`: writes files of the current formats to `fixtures/NAME`. `fixtures/README.md` describes when to run
+//! it.
 
 use crate::run::{self, Outcome};
 
-/// The tests that write them: ignored ones, in the order in which one needs what another has written.
+/// The crates with ignored tests that write them, in order: later ones need the files of earlier ones.
 const WRITERS: [&str; 4] = ["annals", "annals-outbox", "annals-server", "annals-cli"];
 
-/// Writes them. A folder that exists is left as it is: a fixture is never written a second time.
+/// Writes them. An existing folder is not changed: a fixture is never written a second time.
 pub fn run(arguments: &[String]) -> Outcome {
     let [name] = arguments else { return Err("into which folder? `cargo xtask fixtures NAME`".to_owned()) };
     if name.is_empty() || name.starts_with(['.', '-']) || name.contains('/') {

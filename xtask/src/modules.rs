@@ -1,9 +1,9 @@
-//! Which top-level modules of a crate import which. `source` reads the imports of one file; here they are brought
-//! to the modules that define what is imported.
+//! The imports between the top-level modules of a crate. `source` reads the imports of one file; this module resolves them
+//! to the modules that define the imported items.
 //!
-//! The root (`lib.rs` or `main.rs`) declares modules and re-exports their names, and neither is an import of it. What
-//! it defines itself is imported from the module `crate`. Traits and methods that are in reach without an import are
-//! not seen.
+//! The root (`lib.rs` or `main.rs`) declares modules and re-exports their names, and neither counts as an import. Its own
+//! items are imported from the module `crate`. Traits and methods that are used without an import are
+//! not detected.
 
 mod source;
 
@@ -12,21 +12,21 @@ use crate::tree::{File, Tree};
 use source::Source;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The name that the root has among the modules.
+/// The name of the root among the modules.
 const ROOT: &str = "crate";
 
-/// One import of something in another module.
+/// An import of an item of another module.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Import {
     /// The file.
     pub file: String,
-    /// The line of it, from 1.
+    /// Its line, from 1.
     pub line: usize,
-    /// What is imported, as `crate::a::B`.
+    /// The path of the imported item, as `crate::a::B`.
     pub path: String,
 }
 
-/// A crate: for each of its modules those that it imports, with the first import of each.
+/// A crate: for each of its modules the imported modules, with the first import of each.
 pub struct Crate {
     /// The folder.
     pub folder: String,
@@ -103,7 +103,7 @@ impl Crate {
         found
     }
 
-    /// Where the names come from that stand at the root: from a module, or from another crate.
+    /// The origin of the names at the root: a module, or `None` for another crate.
     fn names<'a>(
         &self,
         root: &Source,
@@ -115,7 +115,7 @@ impl Crate {
             names.insert(used.name.clone(), module.cloned());
         }
         for source in sources {
-            // With `#[macro_export]` a macro stands at the root.
+            // A macro with `#[macro_export]` is at the root.
             names.extend(source.macros.iter().map(|name| (name.clone(), Some(source.module[0].clone()))));
         }
         names
@@ -134,7 +134,7 @@ impl Crate {
         });
     }
 
-    /// The modules, each after those that it imports; those that import each other in a ring stand together.
+    /// The modules, each after those that it imports; modules in an import cycle are in one group.
     pub fn groups(&self) -> Vec<Vec<&str>> {
         let mut groups: Vec<Vec<&str>> = Vec::new();
         let mut placed = BTreeSet::new();
@@ -170,7 +170,7 @@ impl Crate {
         reached
     }
 
-    /// The shortest ring of imports from this module back to it, if there is one.
+    /// The shortest import cycle from this module back to it, if there is one.
     pub fn ring(&self, start: &str) -> Option<Vec<&Import>> {
         let mut ways: Vec<(&str, Vec<&Import>)> = vec![(start, Vec::new())];
         let mut seen = BTreeSet::new();
@@ -198,7 +198,7 @@ impl Crate {
 mod tests {
     use super::*;
 
-    /// What the modules of a crate of these files import, as `a -> b`.
+    /// The imports between the modules of a crate of these files, as `a -> b`.
     fn edges(files: &[(&str, &str)]) -> Vec<String> {
         let file =
             |(path, text): &(&str, &str)| File { path: format!("x/src/{path}"), text: (*text).to_owned() };

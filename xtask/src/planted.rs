@@ -1,9 +1,9 @@
-//! `cargo xtask planted`: the engine with bugs on purpose. It is a copy under `target/`, a workspace of its own, with the patches
-//! of `crates/annals-engine/planted/` applied; the engine itself knows nothing of them. All bugs are in the copy at once,
-//! so that it is compiled once; a test plants one of them at a time.
+//! `cargo xtask planted`: the engine with planted bugs. It is a copy under `target/`, a workspace of its own, with the patches
+//! of `crates/annals-engine/planted/` applied; the engine itself contains no trace of them. All bugs are in the copy at once,
+//! so that it is compiled once; a test activates one of them at a time.
 //!
-//! Only what differs is written, so that cargo builds the copy again only if it has changed. Its dependencies, the profiles and
-//! the folder of what is built are those of the project. Next below: `planted/patches`.
+//! Only changed files are written, so that cargo rebuilds the copy only if it has changed. Its dependencies, profiles and
+//! target directory are those of the project. Next below: `planted/patches`.
 
 mod edit;
 mod patches;
@@ -17,13 +17,14 @@ use crate::tree::{Tree, walk};
 pub use patches::problems;
 use patches::{ENGINE, Files, Sources};
 
-/// The copy that is tested, and the one in which bugs are written.
+/// The copy that is tested.
 const COPY: &str = "target/planted";
+/// The copy in which bugs are written.
 const EDITED: &str = "target/planted-edit";
 /// The folder of the engine in a copy.
 const PACKAGE: &str = "annals-engine";
 
-/// Makes a copy to write bugs in, or writes the patches from there. `test` tests the copy.
+/// Creates a copy to write bugs in, or writes the patches from there. `test` tests the copy.
 pub fn run(arguments: &[String]) -> Outcome {
     match arguments {
         [what] if what == "--edit" => edit(),
@@ -32,7 +33,7 @@ pub fn run(arguments: &[String]) -> Outcome {
     }
 }
 
-/// Makes the copy as it must be now. Returns the bugs in it.
+/// Creates or updates the copy. Returns the bugs in it.
 pub fn make() -> Result<BTreeSet<String>, String> {
     let tree = Tree::read(&run::root());
     let sources = Sources::of(&tree);
@@ -44,18 +45,18 @@ pub fn make() -> Result<BTreeSet<String>, String> {
     Ok(sources.bugs().into_iter().map(str::to_owned).collect())
 }
 
-/// The bug that a test reports to have caught, if a line of its output does.
+/// The bug that a test reports as caught in this line of its output, if any.
 pub fn caught_in(line: &str) -> Option<&str> {
-    // With one thread for tests the line begins with the name of the test, which may end with `caught` too.
+    // If tests run on one thread, the line begins with the name of the test, which may end with `caught` too.
     let mut names =
         line.split("caught ").skip(1).filter_map(|rest| rest.split(|c: char| !c.is_alphanumeric()).next());
     names.find(|name| !name.is_empty())
 }
 
-/// How many bugs were caught, if all were.
+/// Checks that all bugs were caught. Returns the text with their number.
 ///
 /// # Errors
-/// The names of those that were not.
+/// The names of the bugs that were not caught.
 pub fn check_caught(bugs: &BTreeSet<String>, caught: &BTreeSet<String>) -> Result<String, String> {
     let missed: Vec<&str> = bugs.difference(caught).map(String::as_str).collect();
     match missed.is_empty() {
@@ -69,7 +70,7 @@ pub fn check_caught(bugs: &BTreeSet<String>, caught: &BTreeSet<String>) -> Resul
     }
 }
 
-/// A cargo command in the copy, which `make` has made.
+/// A cargo command in the copy, which `make` must have created.
 pub fn cargo(subcommand: &str) -> Command {
     cargo_in(COPY, subcommand)
 }
@@ -129,13 +130,13 @@ fn write_copy(folder: &Path, engine: Files) -> Outcome {
     let mut files: Files =
         engine.into_iter().map(|(path, text)| (format!("{PACKAGE}/{path}"), text)).collect();
     files.insert("Cargo.toml".to_owned(), workspace(&root("Cargo.toml")?));
-    // Cargo drops from it what the engine does not need.
+    // Cargo removes the packages that the engine does not need from it.
     files.insert("Cargo.lock".to_owned(), root("Cargo.lock")?);
     files.insert(".cargo/config.toml".to_owned(), "[build]\ntarget-dir = \"..\"\n".to_owned());
     write(folder, &files).map(drop)
 }
 
-/// The manifest of a workspace with the engine alone, in a copy.
+/// The manifest of a workspace with only the engine, in a copy.
 fn workspace(manifest: &str) -> String {
     let mut copy = String::new();
     for line in manifest.lines().filter(|line| !line.starts_with("default-members = ")) {
@@ -149,7 +150,7 @@ fn workspace(manifest: &str) -> String {
     copy
 }
 
-/// Makes the folder hold these files and no others; returns the paths of those that it has written or removed.
+/// Writes these files to the folder and removes all others. Returns the paths of the files that were written or removed.
 fn write(folder: &Path, files: &Files) -> Result<Vec<String>, String> {
     let mut changed = Vec::new();
     for path in walk(folder, "").into_iter().filter(|path| !files.contains_key(path)) {

@@ -1,11 +1,11 @@
-//! A command of the task runner: where it runs, with which colours, and what is said when it fails.
+//! The commands of the task runner: their directory, their colours, and the message when one fails.
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
-/// The outcome of a task: nothing, or what to tell the user.
+/// The outcome of a task, with a message for the user if it failed.
 pub type Outcome = Result<(), String>;
 
 /// The root of the project.
@@ -14,7 +14,7 @@ pub fn root() -> PathBuf {
     xtask.parent().expect("the folder of this crate lies in the project").to_path_buf()
 }
 
-/// A cargo command at the root of the project, held to the lock file.
+/// A cargo command at the root of the project.
 pub fn cargo(subcommand: &str) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root()).arg(subcommand);
@@ -24,7 +24,7 @@ pub fn cargo(subcommand: &str) -> Command {
     command
 }
 
-/// The arguments that choose crates: those that are named, or the whole workspace.
+/// The arguments that select crates: the named ones, or the whole workspace.
 pub fn crates(arguments: &[String]) -> Result<Vec<String>, String> {
     if arguments.is_empty() {
         return Ok(vec!["--workspace".to_owned()]);
@@ -47,7 +47,7 @@ pub fn succeed(command: &mut Command) -> Outcome {
     }
 }
 
-/// The command as one would type it.
+/// The command line.
 pub fn spell(command: &Command) -> String {
     let program = std::path::Path::new(command.get_program()).file_name().unwrap_or_default();
     let words: Vec<_> =
@@ -55,7 +55,7 @@ pub fn spell(command: &Command) -> String {
     words.join(" ")
 }
 
-/// The time since then, for people.
+/// The time since then, as text.
 pub fn seconds(since: Instant) -> String {
     format!("{:.1} s", since.elapsed().as_secs_f64())
 }

@@ -1,9 +1,8 @@
-//! `cargo xtask sim`: the simulation of the engine on a faulty disk, for as long as one likes. `docs/proof.md` says what it
-//! does.
+//! `cargo xtask sim`: the simulation of the engine on a faulty disk, for a given time. It is described in `docs/proof.md`.
 
 use crate::run::{self, Outcome};
 
-/// Runs it as the arguments say: `--hours N`, which may be a fraction, and `--seed S`, the first seed.
+/// Runs it with these arguments: `--hours N`, which may be a fraction, and `--seed S`, the first seed.
 pub fn run(arguments: &[String]) -> Outcome {
     let (seconds, seed) = asked(arguments)?;
     println!("sim: {seconds} s from seed {seed} on; --seed {seed} does the same again");
@@ -14,7 +13,7 @@ pub fn run(arguments: &[String]) -> Outcome {
     run::succeed(&mut test)
 }
 
-/// Seconds, and the first seed: the time, if none is given.
+/// The seconds and the first seed of the arguments; without a seed, the current time.
 fn asked(arguments: &[String]) -> Result<(u64, u64), String> {
     let now = std::time::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_secs());
     let (mut seconds, mut seed) = (None, now);

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: runs the tests, and reports how long each suite took and which tests were skipped, and why.
+//! `cargo xtask test`: runs the tests, and reports the duration of each suite and the skipped tests with the reason.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use crate::run::{self, Outcome};
 use crate::{needs, planted};
 
-/// The variable by which every suite runs on every version of a database server: `annals_testservers::kind`.
+/// The environment variable that runs every suite on every version of a database server: `annals_testservers::kind`.
 const ALL_SERVERS: &str = "ANNALS_ALL_SERVERS";
 
-/// Runs the tests of these crates, and for the engine the tests of its tests: planted bugs, and the model of its threads. On
-/// all servers if it is to be `full`.
+/// Runs the tests of these crates, and for the engine also the planted bugs and the model of its threads. With `full`, on
+/// all servers.
 pub fn run(crates: &[String], full: bool) -> Outcome {
     needs::meet(crates)?;
     let mut report = Report { full: full || std::env::var_os(ALL_SERVERS).is_some(), ..Report::default() };
@@ -32,7 +32,7 @@ pub fn run(crates: &[String], full: bool) -> Outcome {
     outcome
 }
 
-/// The examples of the framework, which check what they do and end.
+/// The examples of the framework that end by themselves and check their own results.
 const EXAMPLES: [&str; 2] = ["first", "bank"];
 
 fn run_example(name: &str, report: &mut Report) -> Outcome {
@@ -42,7 +42,7 @@ fn run_example(name: &str, report: &mut Report) -> Outcome {
     Ok(())
 }
 
-/// Runs the tests of the engine's tests alone.
+/// Runs only the planted bugs and the model of the engine's threads.
 pub fn run_planted() -> Outcome {
     let mut report = Report { full: true, ..Report::default() };
     let outcome = planted(&mut report);
@@ -50,7 +50,7 @@ pub fn run_planted() -> Outcome {
     outcome
 }
 
-/// How the engine is built so that a scheduler orders its threads.
+/// The features with which the engine's threads run under a scheduler.
 pub const MODELLED: [&str; 2] = ["--features", "shuttle"];
 
 fn planted(report: &mut Report) -> Outcome {
@@ -67,7 +67,7 @@ fn planted(report: &mut Report) -> Outcome {
             println!("{all}");
             Ok(())
         }
-        // If the tests could not be built, nothing was looked for.
+        // If the tests could not be built, no bug was searched for.
         (Err(failed), Err(missed)) if !report.caught.is_empty() => Err(format!("{missed}; {failed}")),
         (Err(problem), _) | (Ok(()), Err(problem)) => Err(problem),
     }
@@ -82,7 +82,7 @@ fn has(crates: &[String], wanted: &str) -> bool {
     crates.iter().any(|name| ["--workspace", wanted].contains(&name.as_str()))
 }
 
-/// Builds the tests of a `cargo test`, then runs those that the filters choose. What they print is passed on line by line.
+/// Builds the tests of a `cargo test`, then runs those that the filters select. Their output is passed on line by line.
 fn pass(cargo_test: impl Fn() -> Command, filters: &[&str], report: &mut Report) -> Outcome {
     let full = report.full;
     let cargo_test = || {
@@ -104,7 +104,7 @@ fn pass(cargo_test: impl Fn() -> Command, filters: &[&str], report: &mut Report)
     let (output, input) = std::io::pipe().map_err(cannot)?;
     command.stdout(input.try_clone().map_err(cannot)?).stderr(input);
     let child = command.spawn();
-    // It holds the other end of the pipe, which would keep the loop below from ending.
+    // It holds the writing end of the pipe; while that is open, the loop below does not end.
     drop(command);
     let mut child = child.map_err(|error| format!("`{spelled}` cannot be run: {error}"))?;
     for line in BufReader::new(output).split(b'\n') {
@@ -131,7 +131,7 @@ fn build(mut command: Command) -> Result<BTreeMap<String, String>, String> {
     Ok(messages.lines().filter_map(program_of).collect())
 }
 
-/// The file name of a test program and its crate, from a message of cargo about a program that it built.
+/// The file name of a test program and its crate, from a message of cargo about a built program.
 fn program_of(message: &str) -> Option<(String, String)> {
     let field = |name: &str| message.split_once(&format!("\"{name}\":\""))?.1.split('"').next();
     let (executable, package) = (field("executable")?, field("manifest_path")?);
@@ -139,7 +139,7 @@ fn program_of(message: &str) -> Option<(String, String)> {
     Some((name(executable)?, name(package.strip_suffix("/Cargo.toml")?)?))
 }
 
-/// What is worth repeating at the end: the time of each suite, and the tests that were skipped.
+/// The summary at the end: the duration of each suite, and the skipped tests.
 #[derive(Default)]
 struct Report {
     /// The crate of each test program, by the program's file name.
@@ -147,14 +147,14 @@ struct Report {
     suites: Vec<(String, Duration)>,
     running: Option<(String, Instant)>,
     skipped: BTreeMap<String, usize>,
-    /// Planted bugs that a test reports to have caught.
+    /// Planted bugs that a test reports as caught.
     caught: BTreeSet<String>,
     /// Whether every suite runs on every server.
     full: bool,
 }
 
 impl Report {
-    /// Reads a line of the output, at the time when it came.
+    /// Processes a line of the output, received at this time.
     fn read(&mut self, line: &str, now: Instant) {
         if let Some(suite) = self.suite(line.trim_start()) {
             self.end_suite(now);

@@ -1,6 +1,6 @@
-//! `cargo xtask tidy`: the checks of style. Each rule is a function from the files of the project to what is wrong
-//! with them; the list of rules stands once. `documents` holds the rules on pages that must agree with the code,
-//! `phrases` those on words.
+//! `cargo xtask tidy`: the checks of style. Each rule is a function from the files of the project to their problems;
+//! there is one list of rules. `documents` has the rules for pages that must agree with the code,
+//! `phrases` the rule on wording.
 
 mod cycles;
 mod documents;
@@ -66,7 +66,7 @@ fn one_program(tree: &Tree) -> Vec<String> {
 
 fn heads(tree: &Tree) -> Vec<String> {
     let without = tree.under("", ".rs").filter(|file| !file.text.starts_with("//!"));
-    // What the compiler says of these is compared line by line, and their names say what they are.
+    // The compiler's output for these is compared line by line, and their names describe them.
     let without = without.filter(|file| !file.path.contains("/tests/ui/"));
     without.map(|file| format!("{}: does not open with `//!`", file.path)).collect()
 }
@@ -104,7 +104,7 @@ fn blanks(tree: &Tree) -> Vec<String> {
     problems
 }
 
-/// Folders that exist on one machine only. Written in two halves, so that this file does not name them.
+/// Folders that exist on one machine only. Written in two halves, so that this file does not contain them.
 const PLACES: [&str; 2] = [concat!("/wo", "rk"), concat!("/tmp", "/wt")];
 
 fn places(tree: &Tree) -> Vec<String> {
@@ -119,7 +119,7 @@ fn places(tree: &Tree) -> Vec<String> {
     problems
 }
 
-/// Whether a line names this folder as a path from the root, and not as a part of a longer one.
+/// Whether a line contains this folder as a path from the root, and not as a part of a longer one.
 fn names(line: &str, place: &str) -> bool {
     line.match_indices(place).any(|(at, _)| {
         let before = line[..at].chars().next_back();

@@ -1,4 +1,4 @@
-//! The files of the project that are text, as the checks of style see them.
+//! The text files of the project, for the checks of style.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,7 +7,7 @@ use std::process::Command;
 pub struct File {
     /// Its path from the root, with `/`.
     pub path: String,
-    /// What it says.
+    /// Its content.
     pub text: String,
 }
 
@@ -19,7 +19,7 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// Reads the files that are tracked or could be: without git, all that are not built.
+    /// Reads the files that git tracks or does not ignore; without git, all but those in `target`.
     pub fn read(root: &Path) -> Self {
         let listed = Command::new("git")
             .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
@@ -42,13 +42,13 @@ impl Tree {
         self.files.iter().find(|file| file.path == path)
     }
 
-    /// The files under this folder (written with a `/` at its end) whose names end like this.
+    /// The files under this folder (with a `/` at its end) whose names have this ending.
     pub fn under<'a>(&'a self, folder: &'a str, end: &'a str) -> impl Iterator<Item = &'a File> {
         self.files.iter().filter(move |file| file.path.starts_with(folder) && file.path.ends_with(end))
     }
 }
 
-/// The paths of all files in this folder of the root, but for what is built.
+/// The paths of all files in this folder of the root, without `target` and `.git`.
 pub fn walk(root: &Path, folder: &str) -> Vec<String> {
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(root.join(folder)).into_iter().flatten().flatten() {

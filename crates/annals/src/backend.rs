@@ -1,8 +1,9 @@
-//! The kinds of store, and what it takes to add one.
+//! The kinds of store, and how to add one.
 //!
-//! A kind of store is a [`Backend`]: it has the schemes of its addresses, opens what they name, and says what else can be done
-//! there. Which kinds this build has is one list, [`Backends::default`], which the functions of this crate and the command line use.
-//! A program adds one of its own with [`Backends::with`] and opens it with [`Annals::open_with`](crate::Annals::open_with):
+//! A kind of store is a [`Backend`]: it declares the schemes of its addresses, opens the stores that they name, and provides the
+//! other operations on them. The kinds of this build are one list, [`Backends::default`], which the functions of this crate and the
+//! command line use. A program adds its own with [`Backends::with`] and opens it with
+//! [`Annals::open_with`](crate::Annals::open_with):
 //!
 //! ```
 //! use std::sync::Arc;
@@ -50,7 +51,7 @@ pub use annals_state::{
     OpenSessions, Opened, Registration, Relocation, Session, Sessions, StatePlace,
 };
 
-/// The kinds of store of this build. A new one is a line here, and a feature if it brings dependencies.
+/// The kinds of store of this build. A new one is a line here, and a feature if it has dependencies.
 fn built_in() -> Vec<Arc<dyn Backend>> {
     vec![
         Arc::new(memory::Memory),
@@ -68,31 +69,31 @@ fn built_in() -> Vec<Arc<dyn Backend>> {
 pub struct Backends(Vec<Arc<dyn Backend>>);
 
 impl Default for Backends {
-    /// Those of this build: `memory:`, and those of the features `embedded`, `postgres` and `mysql`.
+    /// The kinds of this build: `memory:`, and those of the features `embedded`, `postgres` and `mysql`.
     fn default() -> Self {
         Self(built_in())
     }
 }
 
 impl Backends {
-    /// These and no others.
+    /// A list of only these kinds.
     pub fn new(backends: impl IntoIterator<Item = Arc<dyn Backend>>) -> Self {
         Self(backends.into_iter().collect())
     }
 
-    /// These and one more, which takes its schemes over from one that has them already.
+    /// Adds a kind, which overrides an earlier one with the same schemes.
     #[must_use]
     pub fn with(mut self, backend: Arc<dyn Backend>) -> Self {
         self.0.push(backend);
         self
     }
 
-    /// Reads an address of one of these.
+    /// Parses an address of one of these kinds.
     ///
     /// # Errors
-    /// If it is none: what is wrong with it, or which kinds there are, without a password that may be in it.
+    /// If it is invalid, with the problem or the known kinds, and without a password that the address may contain.
     pub fn parse(&self, text: &str) -> Result<StoreUrl, Invalid> {
-        // A kind that is not there is said before what else may be wrong.
+        // An unknown kind is reported before any other problem.
         if let Some((scheme, _)) = text.split_once(':')
             && self.with_scheme(scheme).is_none()
         {
@@ -103,10 +104,10 @@ impl Backends {
         Ok(url)
     }
 
-    /// The kind of store that this is the address of.
+    /// The kind of store of this address.
     ///
     /// # Errors
-    /// If there is none, which there are; as [`Backend::check`].
+    /// If the kind is unknown, with the known kinds; as [`Backend::check`].
     pub fn find(&self, url: &StoreUrl) -> Result<Arc<dyn Backend>, Invalid> {
         let backend = self.with_scheme(url.scheme()).ok_or_else(|| self.unknown(url.expose()))?;
         backend.check(url)?;
@@ -116,7 +117,7 @@ impl Backends {
     /// Opens the store with this address.
     ///
     /// # Errors
-    /// [`Invalid`](annals_core::Error::Invalid) if there is no such kind of store; else as the store says.
+    /// [`Invalid`](annals_core::Error::Invalid) if there is no such kind of store; otherwise as the store returns.
     pub async fn open(&self, url: &StoreUrl, options: OpenOptions) -> Result<Arc<dyn EventStore>> {
         Ok(self.find(url)?.open(url, options).await?.store)
     }
@@ -125,8 +126,8 @@ impl Backends {
         self.0.iter().rev().find(|backend| backend.schemes().contains(&scheme)).cloned()
     }
 
-    /// The error for an address of another kind, which shows no more of it than its scheme. Where there is an `@` and no `//`, what
-    /// is before the first `:` may be a password, or begin one.
+    /// The error for an address of an unknown kind, which shows at most its scheme. If there is an `@` and no `//`, the text
+    /// before the first `:` may be a password, or the beginning of one.
     fn unknown(&self, address: &str) -> Invalid {
         let (scheme, rest) = address.split_once(':').unwrap_or_default();
         let is_scheme = format!("{scheme}:").parse::<StoreUrl>().is_ok();
@@ -137,7 +138,7 @@ impl Backends {
         Invalid::new("store", format!("{problem}; write {}", self.forms()))
     }
 
-    /// How their addresses are written, with what a build without all features leaves out.
+    /// The forms of their addresses, with a note about other features if this build does not have all.
     fn forms(&self) -> String {
         let mut forms: Vec<String> = self.0.iter().map(|backend| format!("`{}`", backend.form())).collect();
         let last = forms.pop().unwrap_or_default();

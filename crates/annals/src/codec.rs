@@ -1,20 +1,20 @@
-//! The codec: the one way from stored bytes to domain events, and back.
+//! The codec: the one path from stored bytes to domain events, and back.
 //!
 //! ```text
-//! stored event --upcasters--> raw events, of today's types and versions --decode--> 0, 1 or several domain events
+//! stored event --upcasters--> raw events of current types and versions --decode--> 0, 1 or several domain events
 //! domain event --encode--> bytes, read back by type --> an event to append
 //! ```
 //!
-//! - C1  Every reader goes through [`parts`]: load, snapshots, history, projections, subscribers, repeated commands, the
-//!       test kit. So an upcaster holds everywhere, or nowhere.
-//! - C2  What one stored event is read as is one item: its parts share position, version and id, and a reader gets all of
-//!       them or none. An event is dropped only if an upcaster says so; a type or version that nobody knows is an error.
-//! - C3  An event that cannot be written or read back is refused before it is appended: what is in the log cannot be taken
-//!       out of it.
-//! - C4  The content type of an event is that of its codec. Data of another one is not decoded.
+//! - C1  Every reader uses [`parts`]: load, snapshots, history, projections, subscribers, retried commands, the
+//!       test kit. So an upcaster applies to all readers.
+//! - C2  The parts of one stored event are one item: they share position, version and id, and a reader gets all of
+//!       them or none. An event is dropped only by an upcaster; an unknown type or version is an error.
+//! - C3  An event that cannot be written or read back is refused before it is appended, because an event cannot be removed from
+//!       the log.
+//! - C4  The content type of an event is that of its codec. Data of another content type is not decoded.
 //! - C5  Parts are numbered before any is dropped, so a part keeps its number when an upcaster drops another one later.
 //!
-//! Decryption has its place between upcasters and decode. The files: `upcast` (the chain, and what makes a table acceptable).
+//! Decryption would be between upcasters and decode. The files: `upcast` (the chain, and the validation of a table).
 
 mod upcast;
 
@@ -27,12 +27,12 @@ use crate::failure::caught;
 use crate::recorded::Recorded;
 pub(crate) use upcast::{check, fingerprint};
 
-/// The events that a stored one is read as, in order.
+/// The events decoded from a stored one, in order.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Parts<E> {
-    /// It has today's shape, as nearly all have.
+    /// The stored event has the current shape, as nearly all have.
     One(E),
-    /// Upcasters made it: none, one or more.
+    /// The result of upcasters: none, one or more.
     Several(Vec<E>),
 }
 
@@ -65,9 +65,9 @@ impl<E> IntoIterator for Parts<E> {
 pub struct Unreadable {
     /// The stream.
     pub stream: StreamId,
-    /// Place of the event in it.
+    /// The version of the event in it.
     pub version: Version,
-    /// Place of the event in the log.
+    /// The position of the event in the log.
     pub position: Position,
     /// Why.
     pub cause: CodecError,
@@ -80,12 +80,12 @@ impl Unreadable {
     }
 }
 
-/// The events that a stored one is read as.
+/// Decodes a stored event.
 pub(crate) fn parts<E: Event>(stored: &RecordedEvent) -> Result<Parts<E>, Unreadable> {
     Ok(numbered(stored)?.map(|(_, event)| event))
 }
 
-/// The same, each with everything that the store knows of it.
+/// Decodes a stored event to events with everything that the store records about them.
 pub(crate) fn recorded<E: Event>(stored: RecordedEvent) -> Result<Parts<Recorded<E>>, Unreadable> {
     Ok(match numbered(&stored)? {
         Parts::One((part, event)) => Parts::One(Recorded::new(event, part, stored)),
@@ -93,12 +93,12 @@ pub(crate) fn recorded<E: Event>(stored: RecordedEvent) -> Result<Parts<Recorded
     })
 }
 
-/// The events that a raw one is read as.
+/// Decodes a raw event.
 pub(crate) fn read_raw<E: Event>(raw: RawEvent) -> Result<Vec<E>, CodecError> {
     Ok(numbered_raw(raw)?.into_iter().map(|(_, event)| event).collect())
 }
 
-/// The events that a stored one is read as, each with the number of its part.
+/// Decodes a stored event to events with the numbers of their parts.
 fn numbered<E: Event>(stored: &RecordedEvent) -> Result<Parts<(u32, E)>, Unreadable> {
     let (event_type, version) = (stored.event_type.as_str(), stored.schema_version);
     let parts = if upcast::is_current(E::UPCASTERS, event_type, version) {
@@ -118,16 +118,16 @@ fn numbered_raw<E: Event>(raw: RawEvent) -> Result<Vec<(u32, E)>, CodecError> {
 }
 
 impl<E: Event> Recorded<E> {
-    /// Reads a stored event: as one event, or, if an [`Upcaster`](crate::Upcaster) says so, as several or none.
+    /// Decodes a stored event: to one event, or, with an [`Upcaster`](crate::Upcaster), to several or none.
     ///
     /// # Errors
-    /// If the type is none of `E`'s or the data does not fit it.
+    /// If the type is not one of `E`'s or the data does not match it.
     pub fn read(stored: RecordedEvent) -> Result<Vec<Self>, Unreadable> {
         Ok(recorded(stored)?.into_iter().collect())
     }
 }
 
-/// Decodes data of today's type. A panic of the event's code is an error of the event.
+/// Decodes data of a current type. A panic of the event's code is an error of the event.
 fn decode<E: Event>(
     event_type: &str,
     schema_version: u16,
@@ -150,7 +150,7 @@ fn refuse_other_content<E: Event>(
     schema_version: u16,
     stored: &annals_core::ContentType,
 ) -> Result<(), CodecError> {
-    // Of a type that is not known, the content is not known either.
+    // The content type of an unknown event type is not known.
     if !E::TYPES.contains(&event_type) {
         return Ok(());
     }
@@ -166,12 +166,12 @@ fn refuse_other_content<E: Event>(
     })
 }
 
-/// Whether a reader gets events of this stored type: one of today, or one that an upcaster takes.
+/// Whether a reader gets events of this stored type: a current type, or the input of an upcaster.
 pub(crate) fn takes<E: Event>(event_type: &str) -> bool {
     E::TYPES.contains(&event_type) || E::UPCASTERS.iter().any(|upcaster| upcaster.event_type() == event_type)
 }
 
-/// The stored types that a reader gets: those of today and all that upcasters take.
+/// The stored types that a reader gets: the current ones and all inputs of upcasters.
 pub(crate) fn types<E: Event>() -> Vec<&'static str> {
     let mut types = E::TYPES.to_vec();
     for upcaster in E::UPCASTERS {
@@ -182,13 +182,13 @@ pub(crate) fn types<E: Event>() -> Vec<&'static str> {
     types
 }
 
-/// The events of these types.
+/// The query for events of these types.
 pub(crate) fn query(types: &[&str]) -> Result<Query, Invalid> {
     let types = types.iter().map(|name| EventType::new(*name)).collect::<Result<Vec<_>, Invalid>>()?;
     Ok(Query::types(types))
 }
 
-/// Appended with every event of a command.
+/// Metadata, time and tags for every event of a command.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Beside {
     pub metadata: EventMetadata,
@@ -211,7 +211,7 @@ pub(crate) fn encode<E: Event>(event: &E, beside: &Beside) -> Result<(NewEvent, 
     refuse_reserved("type", event_type).map_err(invalid)?;
     let mut new = NewEvent::new(event_type, event.encode()?).map_err(invalid)?;
     (new.schema_version, new.content_type) = (schema_version, E::content_type(event_type));
-    // JSON writes some values that it cannot read, such as a number that is none.
+    // Some values can be written as JSON, but not read back, such as NaN.
     let read_back = decode(event_type, schema_version, &new.content_type, &new.data)?;
     new.metadata = beside.metadata.clone();
     new.occurred_at = beside.occurred_at;

@@ -1,4 +1,4 @@
-//! Why a projection or a subscriber could not take an event, and how a refusal is found behind any error.
+//! The error of a handler or a projection, and the detection of a refusal among its sources.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,11 +9,11 @@ use annals_state::SqlError;
 
 /// Most bytes of the text of an error.
 const CHAIN_BYTES_MAX: usize = 10_000;
-/// Most errors behind one that are looked at: one may be its own source.
+/// Most sources of an error that are followed: an error may be its own source.
 const SOURCES_MAX: usize = 64;
 
-/// Why a projection or a subscriber could not take an event. Every error turns into one with `?`, also a boxed one and that
-/// of `anyhow`; to say it in words, there is [`HandlerError::new`].
+/// Why a projection or a subscriber could not handle an event. Every error converts to it with `?`, including a boxed one and that
+/// of `anyhow`; [`HandlerError::new`] takes a text.
 ///
 /// ```
 /// # use annals::HandlerError;
@@ -29,16 +29,16 @@ const SOURCES_MAX: usize = 64;
 /// assert_eq!(handler().unwrap_err().to_string(), "no network");
 /// ```
 ///
-/// It is not itself a `std::error::Error`, as otherwise not every error could turn into one.
+/// It does not implement `std::error::Error`, because then not every error could convert to it.
 pub struct HandlerError(Cause);
 
 impl HandlerError {
-    /// It failed for this reason.
+    /// An error with this reason.
     pub fn new(reason: impl Into<Cause>) -> Self {
         Self(reason.into())
     }
 
-    /// The reason and its causes in one line, at most 10,000 bytes of it.
+    /// The reason and its sources in one line, truncated to 10,000 bytes.
     pub fn chain(&self) -> String {
         let mut line = annals_core::chain(&*self.0);
         if line.len() > CHAIN_BYTES_MAX {
@@ -48,8 +48,8 @@ impl HandlerError {
         line
     }
 
-    /// Whether a command was refused by its aggregate: [`Refused`] is behind the error. A subscriber is done with
-    /// an event over which that was the answer.
+    /// Whether a command was refused by its aggregate: [`Refused`] is the error or one of its sources. A subscriber is done with
+    /// an event whose handler ended in a refusal.
     pub fn is_refusal(&self) -> bool {
         let error: &(dyn std::error::Error + 'static) = &*self.0;
         let mut behind = std::iter::successors(Some(error), |error| error.source()).take(SOURCES_MAX);
@@ -61,7 +61,7 @@ impl HandlerError {
         self.0.downcast_ref()
     }
 
-    /// The text of a failure that is done with. Its error is a user's: its `Display` and its destructor may panic.
+    /// The text of the failure, which is dropped. Its error is the user's code: its `Display` and its destructor may panic.
     pub(crate) fn into_text(self) -> String {
         let text = shown(|| self.chain());
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(self))) {
@@ -89,8 +89,8 @@ impl fmt::Debug for HandlerError {
     }
 }
 
-/// Says that a command was refused by its aggregate. It is the source of every [`ExecuteError`](crate::ExecuteError) that is a refusal, so that it is
-/// found behind any error that was made of one, whatever its type:
+/// Marks that a command was refused by its aggregate. It is the source of every [`ExecuteError`](crate::ExecuteError) that is a
+/// refusal, so that it is found among the sources of any error that wraps one, whatever its type:
 ///
 /// ```
 /// # use annals::Refused;
@@ -108,24 +108,24 @@ impl fmt::Debug for HandlerError {
 #[error("the command was refused")]
 pub struct Refused;
 
-/// Whether this is what SQLite says of a broken file.
+/// Whether this is SQLite's error for a broken file.
 pub(crate) fn is_of_broken_file(failure: &HandlerError) -> bool {
     failure.downcast_ref::<SqlError>().is_some_and(SqlError::is_broken_file)
 }
 
-/// The text of an error of a user: making it may panic.
+/// The text of a user's error; formatting it may panic.
 pub(crate) fn shown(text: impl FnOnce() -> String) -> String {
     catch_unwind(AssertUnwindSafe(text))
         .unwrap_or_else(|panic| format!("an error whose text cannot be shown: {}", panic_text(panic)))
 }
 
-/// Does this, and makes a failure of a panic.
+/// Calls this, and turns a panic into an error.
 pub(crate) fn caught<T>(work: impl FnOnce() -> Result<T, HandlerError>) -> Result<T, HandlerError> {
-    // Whatever the work has half changed is a transaction that is undone, or its own.
+    // A partial change is in a transaction that is rolled back, or in the user's own state.
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(HandlerError::new(panic_text(panic))))
 }
 
-/// The same for a future, of which nothing is left afterwards: its destructor is covered too.
+/// As [`caught`] for a future, which is dropped here, so that a panic of its destructor is caught too.
 pub(crate) async fn caught_later<T>(
     work: impl Future<Output = Result<T, HandlerError>> + Send,
 ) -> Result<T, HandlerError> {
@@ -136,7 +136,7 @@ pub(crate) async fn caught_later<T>(
 mod tests {
     use super::*;
 
-    /// An error that is its own source, with a text that is long.
+    /// An error that is its own source, with a long text.
     #[derive(Debug)]
     struct Endless;
 

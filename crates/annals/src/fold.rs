@@ -1,11 +1,11 @@
-//! An aggregate while its events are folded: the state, and how far in its stream it has come.
+//! The fold of an aggregate: the state, and the version up to which its stream is folded.
 //!
-//! - F1  Events are taken in the order of their versions, each once: the version comes from the store, and one
+//! - F1  Events are folded in the order of their versions, each once: the version comes from the store, and a version
 //!   that is not the next is damage.
-//! - F2  An event that cannot be read or folded stops the fold. It is never passed over. One that upcasters read as several or
-//!   as none counts as one: its version is the store's.
-//! - F3  What follows is read together with the last event that was taken, and its id is compared: a version alone does not
-//!   tell whether the log still has the history that was folded.
+//! - F2  An event that cannot be read or folded stops the fold. It is never skipped. An event that upcasters turn into several or
+//!   none counts as one: its version is that of the store.
+//! - F3  The next events are read together with the last folded event, whose id is compared: a version alone does not
+//!   prove that the log still has the folded history.
 
 use annals_core::{
     Aggregate, CodecError, Error, Event as _, EventId, EventStore, Invalid, Location, Position,
@@ -20,18 +20,18 @@ use crate::failure::caught;
 pub(crate) struct Folded<A> {
     pub state: A,
     pub version: Version,
-    /// Position of the last event taken.
+    /// Position of the last folded event.
     pub position: Position,
-    /// The last event taken.
+    /// The id of the last folded event.
     pub last: Option<EventId>,
-    /// The version of the newest snapshot that is known of; 0 if none is.
+    /// The version of the newest known snapshot; 0 if there is none.
     pub snapshot: Version,
     /// When that snapshot was taken; without one, when the first event was recorded.
     pub since: Option<Timestamp>,
 }
 
 impl<A: Aggregate> Folded<A> {
-    /// Before anything has happened.
+    /// The state before the first event.
     pub fn initial(id: &str) -> Self {
         Self {
             state: A::initial(id),
@@ -43,7 +43,7 @@ impl<A: Aggregate> Folded<A> {
         }
     }
 
-    /// Takes a stored event.
+    /// Folds a stored event.
     pub fn take(&mut self, stored: &RecordedEvent) -> Result<(), LoadError> {
         if stored.version != self.version.next() {
             let location = Location {
@@ -65,8 +65,8 @@ impl<A: Aggregate> Folded<A> {
         Ok(())
     }
 
-    /// Takes everything that follows in the stream, up to this version. Returns whether the stream still has the event that
-    /// was taken last. If it does not, the log has another history, and this state is to be dropped.
+    /// Folds the following events of the stream, up to this version. Returns whether the stream still has the event that
+    /// was folded last. If it does not, the log has another history, and this state must be dropped.
     pub async fn catch_up(
         &mut self,
         store: &dyn EventStore,
@@ -80,7 +80,7 @@ impl<A: Aggregate> Folded<A> {
             let left = up_to.get().saturating_sub(from.get()).saturating_add(1);
             let limit = usize::try_from(left).unwrap_or(usize::MAX).clamp(1, 1_000);
             let page = store.read_stream(StreamRead::forward(stream, from).limit(limit)).await?;
-            // After the page was read, so that it is of the history of the pages before.
+            // Checked after the page was read, so that the page is of the same history as the previous ones.
             if !std::mem::take(&mut is_first) && !self.is_in(store, stream).await? {
                 return Ok(false);
             }
@@ -88,7 +88,7 @@ impl<A: Aggregate> Folded<A> {
             if let Some((version, id)) = known.take()
                 && events.next().is_none_or(|event| event.version != version || event.id != id)
             {
-                // A server that does not have it yet says so.
+                // Fails if the event was read from a replica that does not have it yet.
                 self.is_in(store, stream).await?;
                 return Ok(false);
             }
@@ -101,10 +101,10 @@ impl<A: Aggregate> Folded<A> {
         }
     }
 
-    /// Whether the stream still has the event that was taken last.
+    /// Whether the stream still has the event that was folded last.
     async fn is_in(&self, store: &dyn EventStore, stream: &StreamId) -> Result<bool, LoadError> {
         let Some(last) = self.last else { return Ok(true) };
-        // Backward: a server that follows another and does not have this version yet does not answer then.
+        // A backward read is not answered by a replica that does not have this version yet.
         let page = store.read_stream(StreamRead::backward(stream, self.version).limit(1)).await?;
         Ok(page.events.first().is_some_and(|event| event.version == self.version && event.id == last))
     }
@@ -127,27 +127,27 @@ pub(crate) fn evolve<A: Aggregate>(
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
-    /// The program cannot read an event of the stream. It is never passed over: a state without it would be
+    /// The program cannot read an event of the stream. It is never skipped: a state without it would be
     /// wrong.
     #[error("event {version} of stream `{stream}` (position {position}) cannot be read: {cause}")]
     Unreadable {
         /// The stream.
         stream: StreamId,
-        /// Place of the event in it.
+        /// The version of the event in it.
         version: Version,
-        /// Place of the event in the log.
+        /// The position of the event in the log.
         position: Position,
         /// Why.
         cause: CodecError,
     },
-    /// The stream has not come as far as was asked for.
+    /// The stream has not reached the requested version.
     #[error("stream `{stream}` is at version {actual}, not yet at {wanted}")]
     NotReached {
         /// The stream.
         stream: StreamId,
-        /// The version that was asked for.
+        /// The requested version.
         wanted: Version,
-        /// The version that it has.
+        /// Its version.
         actual: Version,
     },
     /// The store refused.

@@ -1,7 +1,7 @@
-//! Following what another process does, as long as it does it: how far it has come, for those who wait here.
+//! Tracks the progress of the lease holder, another process, for callers that wait for it in this one.
 //!
-//! A checkpoint is at an event that was handled. Events after it that are not meant move it rarely, so the log is asked for
-//! the next event that is meant.
+//! A checkpoint is at a handled event. Later events that do not match the query move it rarely, so the log is read for the
+//! next matching event.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,26 +12,26 @@ use annals_core::{EventStore, LogRead, Query, Seen, Witness};
 use crate::HandlerError;
 use crate::progress::Progress;
 
-/// How often the checkpoint is looked at while events are there that the other process must take, and while nobody here
-/// waits for that.
+/// Interval at which the checkpoint is read while the other process has events to handle.
 const LOOK: Duration = Duration::from_millis(20);
+/// The same interval while no caller in this process waits for the progress.
 const LOOK_IDLY: Duration = Duration::from_millis(500);
-/// How often it is asked who has the lease.
+/// Interval at which the holder of the lease is looked up.
 const ASK: Duration = Duration::from_secs(2);
 
-/// What is followed.
+/// A consumer that another process runs.
 pub(crate) trait Followed {
     /// The checkpoint.
     fn checkpoint(&self) -> impl Future<Output = Result<Seen, HandlerError>> + Send;
 
-    /// Everything up to the end of the log is done.
+    /// Called when everything up to the end of the log is handled.
     fn caught_up(&mut self) -> impl Future<Output = ()> + Send;
 
     /// Why this process waits.
     fn waits_for(&mut self) -> impl Future<Output = Option<String>> + Send;
 }
 
-/// Follows until it is dropped.
+/// Tracks the progress until the future is dropped.
 pub(crate) async fn follow(
     name: &str,
     store: Arc<dyn EventStore>,
@@ -56,7 +56,7 @@ pub(crate) async fn follow(
     }
 }
 
-/// Looks once, and waits until it is worth looking again. The other process may step back.
+/// Updates the progress once, and waits until it may have changed. The other process may step back.
 async fn look(
     store: &dyn EventStore,
     query: &Query,
@@ -75,7 +75,7 @@ async fn look(
         None => Witness::at(store, end).await?,
     };
     let Some(through) = through else {
-        // Before the other process has noticed that events were lost, its checkpoint says more than there is.
+        // Until the other process has noticed a loss of events, its checkpoint may be beyond the end of the log.
         progress.resumes_at(done.position.min(page.head));
         tokio::time::sleep(LOOK_IDLY).await;
         return Ok(());
@@ -116,8 +116,8 @@ mod tests {
         Append::to(StreamId::new(stream).unwrap(), Expected::Any, [event])
     }
 
-    /// The log loses its newest events between the page in which nothing more is meant and the look at its end. One of the
-    /// events in their place is meant, and the other process has not taken it.
+    /// The log loses its newest events between the read of a page without a matching event and the read of its end. One of the
+    /// events that replace them matches, and the other process has not handled it.
     #[tokio::test]
     async fn an_event_that_took_the_place_of_a_lost_one_is_not_taken_for_done() {
         let store = Failover::new();

@@ -1,16 +1,16 @@
-//! Handles on a system, and which of them only what runs in it holds.
+//! Handles on a system, and the detection of those that are held only by the system's own handlers.
 //!
 //! A handler that captured an `Annals` would keep the system alive, which keeps the handler. So such handles do not count:
-//! the system stops when all handles that are left can only be those.
+//! the system stops when all remaining handles can only be held by handlers.
 //!
-//! - H1  `Annals` is aligned as hardly anything else is, so the alignment of a type says whether a value of it holds a
-//!       handle ([`holds_handle`]), unless that is behind a pointer.
+//! - H1  `Annals` has an alignment that is very rare, so the alignment of a type shows whether a value of it holds a
+//!       handle ([`holds_handle`]), unless the handle is behind a pointer.
 //! - H2  Each handler and projection of such a type holds at least one handle for as long as it runs. It counts as one
-//!       holder, however many it holds, but only while there is a handle that it could hold: an `Option` may be `None`.
-//! - H3  A handle that was used outside of handlers since it was made does count; a clone that went straight into a
-//!       handler never was.
-//! - H4  The system stops if there are no more handles than holders, and none of them counts. In doubt it runs on: of a
-//!       handler that holds two, or one behind an `Arc`.
+//!       holder, even if it holds several, but only if there is a handle that it could hold: an `Option` may be `None`.
+//! - H3  A handle that was used outside of handlers since it was created counts; a clone that was moved directly into a
+//!       handler was never used outside.
+//! - H4  The system stops if there are no more handles than holders, and none of them was used outside. In doubt it keeps running:
+//!       if a handler holds two, or one in an `Arc`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 
 use crate::stop::Stopper;
 
-/// The alignment of `Annals`. Padding against false sharing takes 128, the widest registers 64.
+/// The alignment of `Annals`. Padding against false sharing uses 128, the widest registers 64.
 pub(crate) const ALIGN: usize = 256;
 
 tokio::task_local! {
@@ -32,17 +32,17 @@ pub(crate) const fn holds_handle<T>() -> bool {
     align_of::<T>() >= ALIGN
 }
 
-/// Runs a future as what a handler does.
+/// Runs a future as part of a handler.
 pub(crate) async fn inside<T>(work: impl Future<Output = T>) -> T {
     INSIDE.scope((), work).await
 }
 
-/// Runs code as what a projection does.
+/// Runs code as part of a projection.
 pub(crate) fn inside_now<T>(work: impl FnOnce() -> T) -> T {
     INSIDE.sync_scope((), work)
 }
 
-/// How many handles a system has, and how many things that run in it hold one.
+/// Counts the handles of a system, and the handlers and projections that hold one.
 pub(crate) struct Handles {
     count: Arc<Mutex<Count>>,
     stop: Stopper,
@@ -51,12 +51,12 @@ pub(crate) struct Handles {
 #[derive(Default)]
 struct Count {
     alive: usize,
-    /// Those that were used outside of handlers.
+    /// Handles that were used outside of handlers.
     used: usize,
     holders: usize,
 }
 
-/// What makes a value a handle.
+/// The counted part of an `Annals`.
 pub(crate) struct Handle {
     count: Arc<Mutex<Count>>,
     stop: Stopper,
@@ -70,7 +70,7 @@ pub(crate) struct Holders {
 }
 
 impl Handles {
-    /// Handles that stop the system by this.
+    /// Counts handles; the last one stops the system with `stop`.
     pub fn new(stop: Stopper) -> Self {
         Self { count: Arc::default(), stop }
     }
@@ -81,7 +81,7 @@ impl Handles {
         Handle { count: self.count.clone(), stop: self.stop.clone(), used: AtomicBool::new(false) }
     }
 
-    /// Up to this many hold one.
+    /// Registers up to this many holders, at most as many as there are unused handles.
     pub fn holders(&self, number: usize) -> Holders {
         let mut count = self.count.lock();
         let unused = count.alive.saturating_sub(count.used).saturating_sub(count.holders);
@@ -93,14 +93,14 @@ impl Handles {
 }
 
 impl Handle {
-    /// Another one for the same system.
+    /// Another handle on the same system.
     pub fn another(&self) -> Self {
         self.uses();
         self.count.lock().alive += 1;
         Self { count: self.count.clone(), stop: self.stop.clone(), used: AtomicBool::new(false) }
     }
 
-    /// It is used.
+    /// Marks the handle as used, unless the caller is a handler or a projection.
     pub fn uses(&self) {
         if !self.used.load(Ordering::Relaxed) && INSIDE.try_with(|()| ()).is_err() {
             let mut count = self.count.lock();

@@ -49,13 +49,13 @@
 //! # }
 //! ```
 //!
-//! Where to read next:
+//! See also:
 //!
 //! - [`guide`]: first steps, event sourcing for people who know SQL, tests, evolving events, failing handlers,
 //!   unique names, embedding the server.
 //! - [`Annals`]: the system as a whole, opened on a URL.
-//! - [`Repository`]: aggregates and commands; [`Snapshot`] for long streams; [`Answer`] for what leads to no event.
-//! - [`Projection`]: rows made of events, queried through a [`View`].
+//! - [`Repository`]: aggregates and commands; [`Snapshot`] for long streams; [`Answer`] for commands that lead to no event.
+//! - [`Projection`]: rows derived from events, queried through a [`View`].
 //! - [`SubscriberBuilder`]: handlers of events, and the commands that follow from them ([`Delivery`]).
 //! - [`testing`]: aggregates and projections without a store, and golden files of events.
 //! - [`Tenants`]: a log for each tenant, moved while it is in use.
@@ -63,9 +63,9 @@
 //! - [`Subscription`] and [`EventStore`]: the log itself.
 #![forbid(unsafe_code)]
 
-// In the order in which the files are best read. `backend` is the only one that knows which stores there are.
+// The modules are in reading order. Only `backend` names the kinds of store.
 
-// So that `#[derive(Event)]` works in this crate's own tests.
+// For `#[derive(Event)]` in this crate's own tests.
 extern crate self as annals;
 
 pub mod backend;

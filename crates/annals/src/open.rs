@@ -1,4 +1,4 @@
-//! From an address to a store, of the kinds that this build has.
+//! Opens a store by its address, of the kinds in this build.
 
 use std::sync::Arc;
 
@@ -6,15 +6,15 @@ use annals_core::{Clock, EventStore, Result, StoreUrl};
 
 use crate::backend::{Backends, OpenOptions};
 
-/// Opens the store with this address; creates it if need be.
+/// Opens the store with this address; creates it if necessary.
 ///
 /// # Errors
-/// [`Invalid`](annals_core::Error::Invalid) if this build has no such store; else as the store says.
+/// [`Invalid`](annals_core::Error::Invalid) if this build has no such kind of store; otherwise as the store returns.
 pub async fn open_store(url: &StoreUrl) -> Result<Arc<dyn EventStore>> {
     Backends::default().open(url, OpenOptions::default()).await
 }
 
-/// The same with a clock, from which the store takes the times that it records.
+/// As [`open_store`], with the clock for recorded times.
 ///
 /// # Errors
 /// As [`open_store`].
@@ -22,8 +22,8 @@ pub async fn open_store_with(url: &StoreUrl, clock: Arc<dyn Clock>) -> Result<Ar
     Backends::default().open(url, OpenOptions { clock, ..OpenOptions::default() }).await
 }
 
-/// Opens the store with this address to read it: one that is not there is not created, for its name is a mistake. A store
-/// in files is opened also where nothing can be written.
+/// Opens the store with this address to read it. A missing store is not created, because its address is probably a mistake. A
+/// store in files can be opened on a read-only medium too.
 ///
 /// # Errors
 /// As [`open_store`]; [`NoStore`](annals_core::Error::NoStore) if there is none.

@@ -1,4 +1,4 @@
-//! How far a projection or a subscriber has come, for those who wait for it and those who watch it.
+//! The progress of a projection or a subscriber, for callers that wait for it and for monitoring.
 
 use annals_core::{EventId, Position, Seen, Timestamp, Witness};
 use tokio::sync::watch;
@@ -7,19 +7,19 @@ use tokio::sync::watch;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Phase {
-    /// On its way to the end of the log for the first time since it was started.
+    /// It has not reached the end of the log since it was started.
     CatchingUp,
-    /// At the end of the log, or close behind it.
+    /// It has reached the end of the log, and is at most slightly behind it.
     Live,
-    /// An event failed and is tried again; the ones after it wait.
+    /// An event failed and is retried; later events wait.
     Retrying,
-    /// Another process does it, on the same database; this one takes over when that ends.
+    /// Another process on the same database runs it; this one takes over when that ends.
     Standby,
-    /// Stopped, with everything that it finished kept.
+    /// Stopped; finished work is kept.
     Stopped,
 }
 
-/// What a status is of.
+/// The kind of consumer in a status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Kind {
@@ -29,11 +29,11 @@ pub enum Kind {
     Subscriber,
 }
 
-/// How a projection or a subscriber stands.
+/// The status of a projection or a subscriber.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Status {
-    /// Which of the two it is.
+    /// Whether it is a projection or a subscriber.
     pub kind: Kind,
     /// Its name.
     pub name: String,
@@ -41,40 +41,40 @@ pub struct Status {
     pub phase: Phase,
     /// Everything up to here is finished.
     pub position: Position,
-    /// Position of the newest event in the log when the status was asked for.
+    /// Position of the newest event in the log when the status was read.
     pub head: Position,
-    /// The last error since the last success, and how often it has been tried since.
+    /// The last error since the last success, and the number of attempts.
     pub failing: Option<LastError>,
-    /// How many events a command was refused over since the start, in this process. That is an answer: the subscriber is done with
-    /// them. Always 0 of a projection.
+    /// The number of events for which a command was refused, since the start of this process. A refusal is a result: the
+    /// subscriber is done with these events. Always 0 for a projection.
     pub refused: u64,
-    /// What an operator should know although nothing fails: which process has the lease that this one waits for, or that it
+    /// A notice for the operator although nothing fails: which process has the lease that this one waits for, or that it
     /// stepped back because events were lost.
     pub notice: Option<String>,
 }
 
-/// What goes wrong, while it does.
+/// The error of a consumer that fails now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LastError {
     /// The last error.
     pub error: String,
-    /// How often it was tried in vain.
+    /// The number of failed attempts.
     pub attempts: u32,
     /// Position of the event that fails, if it is an event.
     pub position: Option<Position>,
-    /// Since when.
+    /// The time of the first failed attempt.
     pub since: Timestamp,
 }
 
 impl Status {
-    /// How many positions lie between it and the end of the log.
+    /// The number of positions between it and the end of the log.
     pub fn lag(&self) -> u64 {
         self.head.get().saturating_sub(self.position.get())
     }
 }
 
-/// What the runner says and everybody else may wait for.
+/// The state that the runner reports and other callers can wait for.
 #[derive(Clone, Debug)]
 pub(crate) struct Standing {
     pub phase: Phase,
@@ -84,18 +84,18 @@ pub(crate) struct Standing {
     pub failing: Option<LastError>,
     pub refused: u64,
     pub notice: Option<String>,
-    /// Whether there is nothing for this process to do, as others do all of it.
+    /// Whether this process has nothing to do, because others handle all shares.
     pub idle: bool,
 }
 
 impl Standing {
-    /// The event up to which everything is finished, if it is known.
+    /// The last finished event, if it is known.
     pub fn witness(&self) -> Option<Witness> {
         Seen { position: self.position, event: self.event }.witness()
     }
 }
 
-/// The runner's side.
+/// The sending side of the progress, used by the runner.
 pub(crate) struct Progress(watch::Sender<Standing>);
 
 impl Progress {
@@ -119,7 +119,7 @@ impl Progress {
         self.0.borrow().clone()
     }
 
-    /// Everything up to here is finished.
+    /// Reports that everything up to here is finished. Never moves back.
     pub fn reached(&self, seen: impl Into<Seen>) {
         let Seen { position, event } = seen.into();
         self.0.send_if_modified(|standing| {
@@ -131,7 +131,7 @@ impl Progress {
         });
     }
 
-    /// It resumes here, perhaps further back: events were lost, or somebody makes the rows again.
+    /// Reports that it resumes here, perhaps further back, because events were lost or the rows are rebuilt.
     pub fn resumes_at(&self, seen: impl Into<Seen>) {
         let Seen { position, event } = seen.into();
         self.0.send_if_modified(|standing| {
@@ -144,7 +144,7 @@ impl Progress {
         });
     }
 
-    /// Something that an operator should know; `None` if that is over.
+    /// Sets the notice for the operator, or clears it.
     pub fn notes(&self, notice: Option<String>) {
         self.0.send_if_modified(|standing| {
             let news = standing.notice != notice;
@@ -153,22 +153,22 @@ impl Progress {
         });
     }
 
-    /// Whether anybody waits for it.
+    /// Whether a caller waits for the progress.
     pub fn is_waited_for(&self) -> bool {
         self.0.receiver_count() > 0
     }
 
-    /// Another process does it.
+    /// Reports that another process runs it.
     pub fn stands_by(&self) {
         self.0.send_modify(|standing| (standing.phase, standing.failing) = (Phase::Standby, None));
     }
 
-    /// This process does it from now on.
+    /// Reports that this process runs it from now on.
     pub fn takes_over(&self) {
         self.0.send_modify(|standing| (standing.phase, standing.notice) = (Phase::CatchingUp, None));
     }
 
-    /// What was tried has worked.
+    /// Clears the error after a success.
     pub fn worked(&self) {
         self.0.send_if_modified(|standing| {
             let failed = standing.failing.take().is_some();
@@ -179,7 +179,7 @@ impl Progress {
         });
     }
 
-    /// The event at this position has worked, whatever fails elsewhere; `None` if it was not an event that failed.
+    /// Clears the error if it is of the event at this position; `None` for an error that was not of an event.
     pub fn worked_at(&self, position: Option<Position>) {
         let failing = self.0.borrow().failing.as_ref().map(|failing| failing.position);
         if failing == Some(position) {
@@ -187,7 +187,7 @@ impl Progress {
         }
     }
 
-    /// No event fails. Something else may.
+    /// Clears the error if it is of an event.
     pub fn no_event_fails(&self) {
         let failing = self.0.borrow().failing.as_ref().and_then(|failing| failing.position);
         if failing.is_some() {
@@ -195,7 +195,7 @@ impl Progress {
         }
     }
 
-    /// It is at the end of the log.
+    /// Reports that it is at the end of the log.
     pub fn caught_up(&self) {
         self.0.send_if_modified(|standing| {
             let news = standing.phase == Phase::CatchingUp;
@@ -206,7 +206,7 @@ impl Progress {
         });
     }
 
-    /// What was tried has failed. Returns how often it has by now.
+    /// Reports a failed attempt. Returns the number of attempts so far.
     pub fn failed(&self, error: String, position: Option<Position>, now: Timestamp) -> u32 {
         let mut tried = 1;
         self.0.send_modify(|standing| {
@@ -219,23 +219,23 @@ impl Progress {
         tried
     }
 
-    /// A command was refused over one more event.
+    /// Counts one more event for which a command was refused.
     pub fn refused(&self) {
         self.0.send_modify(|standing| standing.refused += 1);
     }
 
-    /// Its parts together have had refusals over this many events.
+    /// Sets the number of events with refusals, as the sum over all shares.
     pub fn refused_in_all(&self, refused: u64) {
         self.0.send_modify(|standing| standing.refused = refused);
     }
 
-    /// Others do all of it, and how far they are is not known here.
+    /// Reports that other processes handle all shares, with a progress that is not known here.
     pub fn has_no_share(&self) {
         self.stands_by();
         self.0.send_modify(|standing| standing.idle = true);
     }
 
-    /// It consists of these shares, of which the slowest has reached `least`.
+    /// Reports the state of these shares, of which the slowest has reached `least`.
     pub fn shares(&self, least: Position, shares: Vec<Standing>) {
         self.0.send_modify(|standing| {
             (standing.position, standing.event, standing.idle) = (least, None, false);
@@ -250,7 +250,7 @@ impl Progress {
         });
     }
 
-    /// It does nothing any more.
+    /// Reports that it has ended.
     pub fn stopped(&self) {
         self.0.send_modify(|standing| standing.phase = Phase::Stopped);
     }

@@ -1,8 +1,8 @@
-//! Projections: rows in a database, made of the events of the log. Their promises (J1 to J4) are documented at
+//! Projections: rows in a database, derived from the events of the log. Their guarantees (J1 to J4) are documented at
 //! [`Projection`].
 //!
-//! The files: `file` and `schema` (the rows and the checkpoint, in SQLite and elsewhere), `home` (either), `run` (the task
-//! that fills them), `inline` (filled in the transaction of an append), `view` (the queries).
+//! The files: `file` and `schema` (the rows and the checkpoint, in SQLite and in other databases), `home` (either), `run` (the
+//! task that fills them), `inline` (filled in the transaction of an append), `view` (the queries).
 
 mod file;
 mod home;
@@ -31,59 +31,59 @@ use crate::state::Views;
 use crate::tasks::{Registry, Tasks};
 use crate::{HandlerError, Recorded};
 
-/// Rows in a database, made of the events of the log, to be queried.
+/// Rows in a database, derived from the events of the log, for queries.
 ///
-/// - J1  The rows that an event makes and the checkpoint that says so are one transaction. So every event has
+/// - J1  The rows of an event and the checkpoint after it are written in one transaction. So every event has
 ///   its effect exactly once, whenever the process ends.
-/// - J2  An event that fails is tried again until it works. Those before it are done, those after it wait, and
-///   the status says so. Nothing else in the system waits.
-/// - J3  Another [`VERSION`](Self::VERSION) is another file, or in PostgreSQL, MariaDB and MySQL another schema. It is
-///   filled beside the old one, which answers until the new one has reached the end of the log. The old one is removed
+/// - J2  An event that fails is retried until it succeeds. Events before it are applied, events after it wait, and
+///   the status reports the failure. Nothing else in the system waits.
+/// - J3  Each [`VERSION`](Self::VERSION) has its own file, or in PostgreSQL, MariaDB and MySQL its own schema. A new version is
+///   filled beside the old one, which serves queries until the new one has reached the end of the log. The old one is removed
 ///   then, or when no process uses it any more.
 /// - J4  Of several processes on one database, one at a time fills the rows, and all read them. The checkpoint is locked
 ///   and compared in each transaction, so J1 does not depend on that.
 #[doc(alias("read model", "query side", "view model", "materialized view"))]
 pub trait Projection: Send + Sync + 'static {
-    /// Its name, which is also that of its file or schema: letters, digits, `-`, `_` and `.`.
+    /// Its name, which is also the name of its file or schema: letters, digits, `-`, `_` and `.`.
     const NAME: &'static str;
 
-    /// Raise this whenever the rows come out differently: they are made again from the first event.
+    /// Increase this whenever the same events lead to different rows: they are rebuilt from the first event.
     const VERSION: u32 = 1;
 
-    /// The tables and indexes, as SQL: `CREATE TABLE …; CREATE INDEX …;`. `docs/sql-stores.md` says what works in every
-    /// database.
+    /// The tables and indexes, as SQL: `CREATE TABLE …; CREATE INDEX …;`. `docs/sql-stores.md` lists the SQL that works in
+    /// every database.
     const SCHEMA: &'static str;
 
-    /// The same for one kind of database, where it must differ; [`SCHEMA`](Self::SCHEMA) if nothing is said.
+    /// The tables and indexes for one kind of database, if they must differ; [`SCHEMA`](Self::SCHEMA) by default.
     fn schema(dialect: Dialect) -> &'static str {
         let _ = dialect;
         Self::SCHEMA
     }
 
-    /// The events that it takes. For those of several aggregates, an enum with `#[event(union)]`. Its
-    /// [upcasters](Event::UPCASTERS) hold here too: an event that they make several of is given in parts, one after the other
-    /// ([`Recorded::part`]), in one transaction; and one that they drop is not given at all.
+    /// The events that it applies. For events of several aggregates, an enum with `#[event(union)]`. Its
+    /// [upcasters](Event::UPCASTERS) apply here too: an event that they turn into several is applied in parts, one after the
+    /// other ([`Recorded::part`]), in one transaction; an event that they drop is skipped.
     type Event: Event;
 
-    /// Takes one event. Must depend on nothing but the event and the rows, so that it can be done again.
+    /// Applies one event. Must depend only on the event and the rows, so that it can be repeated.
     ///
     /// # Errors
-    /// Any; the event is tried again later, and nothing that was done here stays.
+    /// Any; what it wrote is rolled back, and the event is retried later.
     fn apply(&self, event: &Recorded<Self::Event>, tx: &Tx<'_>) -> Result<(), HandlerError>;
 
-    /// Takes several events, in order, while the rows are filled: those of at most [`ProjectionBuilder::batch`] stored events, each
-    /// with all of its parts. The rows must come out as if [`apply`](Self::apply) took them one after the other, which it does
-    /// unless something else is said. For speed: one statement may write the rows of many events.
+    /// Applies several events, in order, while the rows are filled: those of at most [`ProjectionBuilder::batch`] stored events,
+    /// each with all of its parts. The resulting rows must be the same as if [`apply`](Self::apply) were called for one event
+    /// after the other, which is the default. It exists for speed: one statement can write the rows of many events.
     ///
     /// # Errors
-    /// Any; nothing that was done here stays, and the events are given to [`apply`](Self::apply) one by one, to find the one that
+    /// Any; what it wrote is rolled back, and the events are passed to [`apply`](Self::apply) one by one, to find the one that
     /// fails.
     fn apply_all(&self, events: &[Recorded<Self::Event>], tx: &Tx<'_>) -> Result<(), HandlerError> {
         events.iter().try_for_each(|event| self.apply(event, tx))
     }
 }
 
-/// A projection that is to be started.
+/// A projection before its start.
 #[must_use = "a projection does nothing until it is started"]
 pub struct ProjectionBuilder<P> {
     shared: Arc<Shared>,
@@ -112,20 +112,19 @@ impl<P: Projection> ProjectionBuilder<P> {
         self
     }
 
-    /// How long to wait before an event that failed is tried again; from 50 milliseconds up to 30 seconds by
-    /// default.
+    /// The pause before a failed event is retried; from 50 milliseconds up to 30 seconds by default.
     pub fn retry(mut self, backoff: Backoff) -> Self {
         self.backoff = backoff;
         self
     }
 
-    /// Has the rows written in the transaction of the append: once an append is acknowledged, the rows show it. For logs
+    /// Writes the rows in the transaction of the append: once an append is acknowledged, the rows show it. For logs
     /// in a database that were opened with [`Annals::open`](crate::Annals::open).
     ///
-    /// An append of which it refuses an event is refused with [`Error::Invalid`](annals_core::Error::Invalid) and writes
-    /// nothing. While the rows are far behind the log (they are being made, or processes without this projection append)
-    /// they are filled as those of any other, until they have caught up. Every append of every process waits for it: do
-    /// little.
+    /// If the projection refuses an event, its append is refused with [`Error::Invalid`](annals_core::Error::Invalid) and writes
+    /// nothing. While the rows are far behind the log (they are being rebuilt, or processes without this projection append)
+    /// they are filled like those of any other projection, until they have caught up. Every append of every process waits for
+    /// the projection: keep it fast.
     ///
     /// ```no_run
     /// # use annals::{Annals, Projection};
@@ -140,10 +139,10 @@ impl<P: Projection> ProjectionBuilder<P> {
         self
     }
 
-    /// Starts it: from its checkpoint on, and then live, until the system stops.
+    /// Starts it: it applies events from its checkpoint on, and then live ones, until the system stops.
     ///
     /// # Errors
-    /// If it is started already, its name or schema is not acceptable, its rows cannot be used, or the system was shut down.
+    /// If it is started already, its name or schema is invalid, its rows cannot be used, or the system was shut down.
     pub async fn start(self) -> Result<()> {
         check_name(P::NAME)?;
         let Self { shared, tasks, started, projection, batch, backoff, inline } = self;
@@ -182,7 +181,7 @@ impl<P: Projection> ProjectionBuilder<P> {
         );
         let stop = tasks.stop();
         let task = async move {
-            // It ends with the projection that holds the handle.
+            // Dropped with the projection that holds the handle.
             let _holders = holders;
             runner.run(stop).await;
         };
@@ -203,7 +202,7 @@ impl ProjectionHandle {
     /// Its status; `None` if no projection of this name was started.
     ///
     /// # Errors
-    /// If the store cannot be asked for its head.
+    /// If the head of the store cannot be read.
     pub async fn status(&self) -> Result<Option<Status>> {
         let Some(projected) = self.projected.clone() else { return Ok(None) };
         let head = self.shared.store.head().await?;
@@ -211,7 +210,7 @@ impl ProjectionHandle {
     }
 }
 
-/// The name becomes part of a file's.
+/// The name becomes part of a file name.
 fn check_name(name: &str) -> Result<(), Invalid> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if name.is_empty() || name.len() > 100 || name.starts_with('.') || !name.chars().all(allowed) {

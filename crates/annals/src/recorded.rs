@@ -1,37 +1,37 @@
-//! An event as the domain reads it: its own type, with everything that the store knows about it.
+//! A recorded event as the domain reads it: of its own type, with everything that the store records about it.
 
 use annals_core::{EventId, EventMetadata, Position, RecordedEvent, StreamId, Tag, Timestamp, Version};
 
-/// An event that is in the log.
+/// An event in the log.
 #[doc(alias("envelope", "event message"))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Recorded<E> {
-    /// What happened.
+    /// The domain event.
     pub event: E,
-    /// Place in the log.
+    /// Its position in the log.
     pub position: Position,
-    /// The stream that it belongs to.
+    /// Its stream.
     pub stream: StreamId,
-    /// Place in the stream.
+    /// Its version in the stream.
     pub version: Version,
-    /// Identity.
+    /// Its id.
     pub id: EventId,
-    /// Which of several, if an upcaster made several of one stored event: they share everything but this and `event`. 0 for the
-    /// first, or the only one. A part keeps its number when another one is [dropped](crate::Upcaster::Dropped) later.
+    /// The number of the part, if an upcaster turned one stored event into several: they share everything but this and `event`. 0
+    /// for the first, or the only one. A part keeps its number when another one is [dropped](crate::Upcaster::Dropped) later.
     pub part: u32,
-    /// When the store recorded it.
+    /// The time at which the store recorded it.
     pub recorded_at: Timestamp,
-    /// When it happened, if the writer said so.
+    /// The time of occurrence, if the writer set one.
     pub occurred_at: Option<Timestamp>,
-    /// Words to find the event by, as they are stored.
+    /// Its tags, as stored.
     pub tags: Vec<Tag>,
-    /// Why it happened.
+    /// Its cause and other metadata.
     pub metadata: EventMetadata,
 }
 
 impl<E> Recorded<E> {
-    /// This part of what a stored event is read as.
+    /// One part of a stored event.
     pub(crate) fn new(event: E, part: u32, stored: RecordedEvent) -> Self {
         Self {
             event,
@@ -52,7 +52,7 @@ impl<E> Recorded<E> {
         self.stream.id().unwrap_or_default()
     }
 
-    /// When it happened: as the writer said, or else when it was recorded.
+    /// The time of occurrence, or else the recorded time.
     pub fn time(&self) -> Timestamp {
         self.occurred_at.unwrap_or(self.recorded_at)
     }

@@ -1,4 +1,4 @@
-//! What the runner of a projection or a subscriber reports becomes its status.
+//! Turns the reports of the runner of a projection or a subscriber into its status.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use annals_core::{Position, RecordedEvent, Seen, Witness};
 use crate::shared::Shared;
 use crate::tasks::Known;
 
-/// Moves the status of a task.
+/// Updates the status of a task.
 pub(crate) struct Reports<K> {
     pub known: Arc<K>,
     pub shared: Arc<Shared>,
@@ -21,7 +21,7 @@ where
 {
     fn resumed(&self, ladder: &Ladder, notice: Option<String>) {
         let progress = self.known.progress();
-        // What failed is tried again as for the first time.
+        // A failed event is retried as if for the first time.
         progress.no_event_fails();
         progress.resumes_at(ladder.newest().map_or(Position::ZERO.into(), Seen::from));
         if notice.is_some() {

@@ -1,7 +1,7 @@
 //! A repository: the aggregates of one kind, loaded by folding and changed by commands.
 //!
-//! From a command to the log it is: `execute` (what the caller says about a command) -> `attempt` (load, decide,
-//! append, and again if others were faster) -> `annals_core::EventStore::append`. Loading is in `fold`.
+//! The path of a command to the log is: `execute` (the options of a command) -> `attempt` (load, decide,
+//! append, repeated after a conflict) -> `annals_core::EventStore::append`. Loading is in `fold`.
 
 mod again;
 mod answer;
@@ -35,9 +35,9 @@ use crate::fold::{Folded, LoadError};
 use crate::shared::Shared;
 use crate::snapshot::{Policy, Snapshot, SnapshotStore, Snapshots};
 
-/// How often a command is tried again when others were faster or the store was away.
+/// How often a command is retried after conflicts and while the store is unavailable.
 const RETRIES: u32 = 8;
-/// How often a stream is folded again because the log lost events meanwhile.
+/// How often a stream is folded if the log loses events meanwhile.
 const FOLDS: u32 = 5;
 
 /// The aggregates of one kind. A clone is the same repository.
@@ -47,9 +47,9 @@ pub struct Repository<A: Aggregate> {
     snapshots: Option<Arc<Snapshots<A>>>,
     cache: Option<Arc<Cache<A>>>,
     retries: u32,
-    /// Why no event can be read: the table of upcasters cannot work.
+    /// Why no event can be read: the table of upcasters is invalid.
     unreadable: Option<Invalid>,
-    /// The delivery that it was taken from.
+    /// The delivery from which it was obtained.
     delivered: Option<Arc<Delivered>>,
 }
 
@@ -68,11 +68,11 @@ impl<A: Aggregate> Clone for Repository<A> {
     }
 }
 
-/// An aggregate as it is at a version.
+/// An aggregate at a version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Loaded<A> {
-    /// What the events so far make of it.
+    /// The state after its events up to this version.
     pub state: A,
     /// The version; 0 if nothing has happened yet.
     pub version: Version,
@@ -89,7 +89,7 @@ impl<A> Loaded<A> {
     }
 }
 
-/// How far a view must be to show what was loaded: `view.at_least(&loaded)`.
+/// The event that a view must have reached to show the loaded state: `view.at_least(&loaded)`.
 impl<A> From<&Loaded<A>> for Seen {
     fn from(loaded: &Loaded<A>) -> Self {
         Self { position: loaded.position, event: loaded.event }
@@ -116,28 +116,28 @@ impl<A: Aggregate> Repository<A> {
         }
     }
 
-    /// The same repository, whose commands follow from this delivery.
+    /// The same repository, with commands caused by this delivery.
     pub(crate) fn delivered(&self, delivered: Arc<Delivered>) -> Self {
         Self { delivered: Some(delivered), ..self.clone() }
     }
 
-    /// Keeps the folded state of this many aggregates in memory. What others wrote meanwhile is still noticed, also
-    /// that the log has lost events since: by the condition of every append, which names the newest event of the aggregate,
-    /// and by a look at the stream before anything is refused.
+    /// Keeps the folded state of this many aggregates in memory. Events of other writers, and a loss of events in the log, are
+    /// still noticed: by the condition of every append, which names the newest event of the aggregate, and by a read of the
+    /// stream before a command is refused.
     #[must_use]
     pub fn cache(mut self, aggregates_max: usize) -> Self {
         self.cache = Some(Arc::new(Mutex::new(quick_cache::unsync::Cache::new(aggregates_max.max(1)))));
         self
     }
 
-    /// Tries a command this often again when others were faster or the store was away; 8 times by default.
+    /// Sets how often a command is retried after conflicts and while the store is unavailable; 8 times by default.
     #[must_use]
     pub fn retries(mut self, retries: u32) -> Self {
         self.retries = retries;
         self
     }
 
-    /// Gives a command to an aggregate, which need not exist yet.
+    /// Executes a command on an aggregate, which need not exist yet.
     pub fn execute<C>(&self, id: impl Into<String>, command: C) -> CommandBuilder<A, C>
     where
         C: CommandOf<A>,
@@ -148,7 +148,7 @@ impl<A: Aggregate> Repository<A> {
         CommandBuilder::new(self.clone(), id, command).caused(cause, &delivered.metadata)
     }
 
-    /// Gives a command to an aggregate that must not exist yet.
+    /// Executes a command on an aggregate that must not exist yet.
     pub fn create<C>(&self, id: impl Into<String>, command: C) -> CommandBuilder<A, C>
     where
         C: CommandOf<A>,
@@ -156,7 +156,7 @@ impl<A: Aggregate> Repository<A> {
         self.execute(id, command).creating()
     }
 
-    /// Gives a command to an aggregate that must exist.
+    /// Executes a command on an aggregate that must exist.
     pub fn update<C>(&self, id: impl Into<String>, command: C) -> CommandBuilder<A, C>
     where
         C: CommandOf<A>,
@@ -164,10 +164,10 @@ impl<A: Aggregate> Repository<A> {
         self.execute(id, command).updating()
     }
 
-    /// An aggregate as it is now. If nothing has happened to it, that is its initial state at version 0.
+    /// Loads the current state of an aggregate. Without events, that is its initial state at version 0.
     ///
     /// # Errors
-    /// If the store cannot be read, or an event of the stream cannot.
+    /// If the store, or an event of the stream, cannot be read.
     pub async fn load(&self, id: impl AsRef<str>) -> Result<Loaded<A>, LoadError> {
         let id = id.as_ref();
         let stream = self.stream(id)?;
@@ -179,7 +179,7 @@ impl<A: Aggregate> Repository<A> {
         Ok(folded.into())
     }
 
-    /// An aggregate as it was at a version.
+    /// Loads an aggregate as it was at a version.
     ///
     /// # Errors
     /// [`LoadError::NotReached`] if its stream is shorter; otherwise as [`load`](Self::load).
@@ -193,7 +193,7 @@ impl<A: Aggregate> Repository<A> {
         Ok(folded.into())
     }
 
-    /// An aggregate as it was at a time, by when its events were recorded.
+    /// Loads an aggregate as it was at a time, by the recorded times of its events.
     ///
     /// # Errors
     /// As [`load`](Self::load).
@@ -204,17 +204,16 @@ impl<A: Aggregate> Repository<A> {
         Ok(self.folded(id, &stream, version).await?.into())
     }
 
-    /// What happened to an aggregate, one event after the other, with the state before and after.
+    /// The events of an aggregate, one after the other, with the state before and after each.
     ///
     /// # Errors
-    /// If the id is not acceptable.
+    /// If the id is invalid.
     pub fn history(&self, id: impl AsRef<str>) -> Result<History<A>, LoadError> {
         let stream = self.stream(id.as_ref())?;
         Ok(History::new(self.shared.store.clone(), stream, A::initial(id.as_ref())))
     }
 
-    /// Version of the last event that was recorded by then. Recorded times never decrease (G4), so it is found
-    /// by halving.
+    /// The version of the last event recorded up to this time. Recorded times never decrease (G4), so this is a binary search.
     async fn version_at(&self, stream: &StreamId, time: Timestamp) -> Result<Version, LoadError> {
         let store = &self.shared.store;
         let (mut low, mut high) = (Version::ZERO, store.stream_version(stream).await?);
@@ -229,7 +228,7 @@ impl<A: Aggregate> Repository<A> {
         Ok(low)
     }
 
-    /// The newest state that is at hand: the cached one, which may be old, or else the stream folded to its end.
+    /// The cached state, which may be stale, or else the stream folded to its end.
     async fn current(&self, id: &str, stream: &StreamId) -> Result<Folded<A>, LoadError> {
         match self.cached(stream) {
             Some(folded) => Ok(folded),
@@ -241,7 +240,7 @@ impl<A: Aggregate> Repository<A> {
         self.cache.as_ref().and_then(|cache| cache.lock().get(stream).cloned())
     }
 
-    /// A state with everything that has happened since; folded again from the beginning if the log has another history.
+    /// The state with all later events applied; folded again from the beginning if the log has another history.
     async fn caught_up(
         &self,
         id: &str,
@@ -255,7 +254,7 @@ impl<A: Aggregate> Repository<A> {
         self.folded(id, stream, Version::MAX).await
     }
 
-    /// The stream folded up to a version, from a snapshot on if there is one that fits.
+    /// The stream folded up to a version, starting from a snapshot if there is a valid one.
     async fn folded(&self, id: &str, stream: &StreamId, up_to: Version) -> Result<Folded<A>, LoadError> {
         let store = &*self.shared.store;
         if let Some(snapshots) = &self.snapshots
@@ -275,8 +274,7 @@ impl<A: Aggregate> Repository<A> {
         Err(Error::Unavailable("the log has another history each time that it is read".into()).into())
     }
 
-    /// Drops the cached states of all aggregates: what was folded of one has been lost, and so may be what was folded of
-    /// others.
+    /// Drops the cached states of all aggregates: folded events of one have been lost, and so may be those of others.
     fn other_history(&self, stream: &StreamId) {
         tracing::warn!(%stream, "the log has another history than before; states in memory are folded again");
         if let Some(cache) = &self.cache {
@@ -284,7 +282,7 @@ impl<A: Aggregate> Repository<A> {
         }
     }
 
-    /// Keeps a state for the next time, in the cache and, if it is due, as a snapshot.
+    /// Stores a state in the cache and, if one is due, as a snapshot.
     async fn keep(&self, stream: &StreamId, folded: &mut Folded<A>) {
         if let Some(snapshots) = &self.snapshots {
             snapshots.take_if_due(stream, folded, self.shared.clock.now()).await;
@@ -318,7 +316,7 @@ impl<A: Snapshot + Serialize + DeserializeOwned> Repository<A> {
         self.snapshots_in(store, policy)
     }
 
-    /// Keeps snapshots by this policy in a store of one's own.
+    /// Keeps snapshots by this policy in another store.
     #[must_use]
     pub fn snapshots_in(mut self, store: Arc<dyn SnapshotStore>, policy: Policy) -> Self {
         self.snapshots = Some(Arc::new(Snapshots::new(store, policy)));

@@ -1,6 +1,6 @@
-//! What every part of a running system has in common: the log, the state beside it, the clock.
+//! The shared parts of a running system: the log, the state beside it, the clock.
 //!
-//! Knows nothing of tasks. A task holds this, and never the handle that stops tasks: so dropping the last handle
+//! Independent of tasks. A task holds this, but never the handle that stops tasks, so that dropping the last handle
 //! stops them.
 
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// The time, for what is written in a status. The clock may be a user's that panics.
+    /// The time for a status. If the user's clock panics, that of the system.
     pub fn now(&self) -> Timestamp {
         crate::failure::caught(|| Ok(self.clock.now())).unwrap_or_else(|_| SystemClock.now())
     }

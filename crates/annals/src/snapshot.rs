@@ -1,12 +1,14 @@
-//! Snapshots: the folded state of an aggregate, kept so that loading need not begin at the first event.
+//! Snapshots: the folded state of an aggregate, stored so that loading need not begin at the first event.
 //!
-//! - N1  A snapshot is a cache. Whatever is wrong with it (another schema, bytes that cannot be read, a version
-//!   that the stream does not have, a history that has gone another way), the events are replayed instead.
-//! - N2  A snapshot holds the effect of its own version's event. Loading continues with the one after it.
-//! - N3  To fail to keep one is a warning, never an error of the command.
-//! - N4  A state that is not read back as it was is not kept: JSON has no infinity and no `Some(None)`. The loaded state is what a replay makes of the log, with and without snapshots.
+//! - N1  A snapshot is a cache. If it cannot be used (another schema, unreadable bytes, a version
+//!   that the stream does not have, another history), the events are replayed instead.
+//! - N2  A snapshot includes the event of its own version. Loading continues with the next event.
+//! - N3  A failure to store a snapshot is a warning, never an error of the command.
+//! - N4  A state that is not read back unchanged is not stored: JSON has no infinity and no `Some(None)`. The loaded state equals
+//!   that of a replay of the log, with and without snapshots.
 //!
-//! The files: `policy` (when), `exact` (whether a state is the same when it is read back). Where they are kept: `annals_state`.
+//! The files: `policy` (when to take one), `exact` (compares a state with the one read back). Snapshots are stored by
+//! `annals_state`.
 
 mod exact;
 mod policy;
@@ -28,18 +30,18 @@ use crate::fold::Folded;
 
 /// An aggregate of which snapshots can be kept. It must also be `Serialize` and `DeserializeOwned`.
 ///
-/// A snapshot is read back and compared before it is kept. A state that comes back as another one, because JSON has no infinity
-/// and no `Some(None)`, is not kept: there is one warning, which names the field, and the events are replayed. What serde is
-/// not told of, [`is_same`](Self::is_same) compares.
+/// A snapshot is read back and compared before it is stored. If the state read back differs, because JSON has no infinity
+/// and no `Some(None)`, it is not stored: one warning names the field, and the events are replayed. Fields that serde
+/// skips are compared by [`is_same`](Self::is_same).
 #[doc(alias("memento"))]
 pub trait Snapshot: Aggregate {
-    /// Raise this whenever the shape of the state changes, or what `evolve` or the function of an upcaster makes of an event.
-    /// Snapshots of another version are not used; nor are those that were made with other versions of the events' shapes, or
+    /// Increase this whenever the shape of the state changes, or the result of `evolve` or of an upcaster's function for an event.
+    /// Snapshots of another version are not used; nor are those taken with other versions of the events' shapes, or
     /// with another table of upcasters.
     const SNAPSHOT_VERSION: u32 = 1;
 
-    /// Whether the state that was read back from its JSON is this one. What is in the JSON is compared anyway; if serde leaves
-    /// a field out (`#[serde(skip)]`) that matters, write `self == read_back`.
+    /// Whether the state read back from its JSON equals this one. The serialized fields are compared anyway; if serde skips
+    /// a field that matters (`#[serde(skip)]`), implement this as `self == read_back`.
     fn is_same(&self, read_back: &Self) -> bool {
         let _ = read_back;
         true
@@ -51,10 +53,10 @@ pub(crate) struct Snapshots<A> {
     store: Arc<dyn SnapshotStore>,
     policy: Policy,
     schema: String,
-    // Where the bounds of serde are known, these two are made; the repository need not know them.
+    // These two are created where the bounds of serde are in scope, so that the repository does not need them.
     write: fn(&A) -> Result<Vec<u8>, HandlerError>,
     read: fn(&[u8]) -> Result<A, HandlerError>,
-    /// Whether it was reported that a state of this kind cannot be kept.
+    /// Whether it was reported that a state of this kind cannot be stored.
     reported: AtomicBool,
 }
 
@@ -71,8 +73,8 @@ impl<A: Snapshot + Serialize + DeserializeOwned> Snapshots<A> {
     }
 }
 
-/// What a snapshot is bound to: the version of its shape, and the shapes of the events that are folded into it. A state that
-/// was folded from events as another program read them is not used.
+/// The schema of a snapshot: the version of its shape, and the shapes of the folded events. A state that
+/// was folded from events that another program decoded differently is not used.
 fn schema<A: Snapshot>() -> String {
     let version = format!("{}/{}", A::NAME, A::SNAPSHOT_VERSION);
     match codec::fingerprint::<A::Event>() {
@@ -81,7 +83,7 @@ fn schema<A: Snapshot>() -> String {
     }
 }
 
-/// The state as JSON, if that is read back as the same state.
+/// Encodes the state as JSON, if the same state is read back from it.
 pub(crate) fn written<A: Snapshot + Serialize + DeserializeOwned>(
     state: &A,
 ) -> Result<Vec<u8>, HandlerError> {
@@ -95,8 +97,8 @@ pub(crate) fn written<A: Snapshot + Serialize + DeserializeOwned>(
 }
 
 impl<A: Aggregate> Snapshots<A> {
-    /// The newest snapshot up to this version. Whether it belongs to the history of the log is seen when what follows is
-    /// read ([`Folded::catch_up`]).
+    /// The newest snapshot up to this version. Whether it belongs to the history of the log is checked when the events after it
+    /// are read ([`Folded::catch_up`]).
     pub async fn nearest(&self, stream: &StreamId, up_to: Version) -> Option<Folded<A>> {
         let stored = match self.store.nearest(stream, &self.schema, up_to).await {
             Ok(stored) => stored?,
@@ -106,7 +108,7 @@ impl<A: Aggregate> Snapshots<A> {
             }
         };
         let state = match (self.read)(&stored.state) {
-            // A store of snapshots that holds one of no event, or beyond what was asked for, is wrong.
+            // A store of snapshots must not return one at version 0, or beyond the requested version.
             Ok(state) if Version::FIRST <= stored.version && stored.version <= up_to => state,
             Ok(_) => {
                 self.forget(stream, "its version is none that was asked for").await;
@@ -127,11 +129,11 @@ impl<A: Aggregate> Snapshots<A> {
         })
     }
 
-    /// Takes a snapshot if the policy wants one.
+    /// Takes a snapshot if one is due by the policy.
     pub async fn take_if_due(&self, stream: &StreamId, folded: &mut Folded<A>, now: Timestamp) {
         let Some((event_id, since)) = folded.last.zip(folded.since) else { return };
         let events = folded.version.get() - folded.snapshot.get();
-        // A time that far ahead was written by a clock that was wrong: it must not put off every snapshot until then.
+        // A time in the future was written by a wrong clock. It must not delay all snapshots until that time.
         let age = now.since(since).max(since.since(now));
         if events == 0 || !self.policy.is_due(events, age) {
             return;
@@ -155,7 +157,7 @@ impl<A: Aggregate> Snapshots<A> {
         }
     }
 
-    /// Reports once for a kind of aggregate that a state cannot be kept.
+    /// Reports once per kind of aggregate that a state cannot be stored.
     fn report(&self, stream: &StreamId, error: &HandlerError) {
         if !self.reported.swap(true, Ordering::Relaxed) {
             tracing::warn!(

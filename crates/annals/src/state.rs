@@ -4,17 +4,16 @@
 //! DIRECTORY/state.sqlite                snapshots, checkpoints of subscribers
 //! DIRECTORY/views/NAME.v2.sqlite        a projection: its rows and its checkpoint
 //!
-//! SCHEMA.snapshots, SCHEMA.checkpoints  the same in PostgreSQL; in MariaDB and MySQL a schema is a database
+//! SCHEMA.snapshots, SCHEMA.checkpoints  their tables in PostgreSQL; in MariaDB and MySQL a schema is a database
 //! SCHEMA$NAME_v2                        the schema of a projection
 //! ```
 //!
-//! - T1  All of it is derived from the log and can be made again. It is bound to the log's identity: what was
-//!   derived from another log, or reaches beyond the end of this one, is not gone on with.
+//! - T1  All of it is derived from the log and can be rebuilt. It is bound to the log's identity: state that was
+//!   derived from another log, or extends beyond the end of this one, is not resumed.
 //! - T2  A projection has a file or a schema of its own, so projections do not wait for each other, and one is rebuilt
 //!   in a new one beside it.
-//! - T3  A directory is for one process at a time, a database for any number: what runs by name runs in one of them, and
-//!   in another when that ends.
-//!
+//! - T3  A directory is for one process at a time, a database for any number: a named consumer runs in one of them, and
+//!   moves to another when that process ends.
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -37,7 +36,7 @@ enum Kept {
     Database {
         url: StoreUrl,
         sessions: OpenSessions,
-        /// The projections of its log that are inline, if it is the log's own database.
+        /// The inline projections of the log, if it is the log's own database.
         inlines: Option<Inlines>,
     },
 }
@@ -47,21 +46,21 @@ enum Kept {
 pub(crate) struct Opened {
     /// Checkpoints and snapshots.
     pub store: Arc<dyn StateStore>,
-    /// Where the rows of projections lie.
+    /// Where the rows of projections are stored.
     pub views: Views,
 }
 
-/// Where the rows of projections lie.
+/// Where the rows of projections are stored.
 #[derive(Clone)]
 pub(crate) enum Views {
     /// In SQLite, in files of this directory or in memory.
     Sqlite(Option<PathBuf>),
-    /// In schemas of the database. With the projections of its log that are inline, if it is the log's own database.
+    /// In schemas of the database. With the inline projections of the log, if it is the log's own database.
     Database(SqlState, Option<Inlines>),
 }
 
 impl Opened {
-    /// The database that several processes share, if the state is in one.
+    /// The shared database, if the state is in one.
     pub fn database(&self) -> Option<&SqlState> {
         match &self.views {
             Views::Database(database, _) => Some(database),
@@ -71,19 +70,19 @@ impl Opened {
 }
 
 impl State {
-    /// In memory: it ends with the process and is made again at the next start.
+    /// In memory: it is lost when the process ends and rebuilt at the next start.
     pub fn memory() -> Self {
         Self(Kept::Memory)
     }
 
-    /// In SQLite files in this directory, which is made if need be. One process at a time may use it.
+    /// In SQLite files in this directory, which is created if necessary. One process at a time may use it.
     pub fn directory(path: impl Into<PathBuf>) -> Self {
         Self(Kept::Directory(path.into()))
     }
 
-    /// In the database with this address, `postgres://…?schema=SCHEMA` or `mysql://…/DATABASE`, whose tables are made if
-    /// need be. It may be another than the log's, also of an embedded log. Any number of processes may use it, all of
-    /// them with the same log.
+    /// In the database with this address, `postgres://…?schema=SCHEMA` or `mysql://…/DATABASE`, whose tables are created if
+    /// necessary. It need not be the database of the log, and the log may be embedded. Any number of processes may use it, all
+    /// with the same log.
     ///
     /// ```no_run
     /// # use annals::{Annals, State};
@@ -96,12 +95,12 @@ impl State {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Invalid`] if this is no address of a database that this build has.
+    /// [`Error::Invalid`] if this is not the address of a database that this build supports.
     pub fn database(url: &str) -> Result<Self> {
         Self::database_with(url, &Backends::default())
     }
 
-    /// The same with other kinds of store, such as one of your own whose state is in a database.
+    /// As [`database`](Self::database), with other kinds of store, such as your own with its state in a database.
     ///
     /// # Errors
     /// As [`database`](Self::database).
@@ -113,7 +112,7 @@ impl State {
         }
     }
 
-    /// At this place, beside the log with this address, whose appends take these projections with them.
+    /// At this place, beside the log with this address. Appends to the log write the rows of `inlines`.
     pub(crate) fn beside(url: &StoreUrl, place: StatePlace, inlines: Option<Inlines>) -> Self {
         Self(match place {
             StatePlace::Memory => Kept::Memory,
@@ -154,7 +153,7 @@ impl std::fmt::Debug for Kept {
     }
 }
 
-/// Why a folder of the state cannot be had, with its name.
+/// The error for a folder of the state that cannot be created, with its name.
 fn no_folder(folder: &Path, error: &std::io::Error) -> Error {
     Error::Unusable(format!("{}: {error}", folder.display()).into())
 }

@@ -1,9 +1,9 @@
-//! How what runs in the background is asked to stop, and how it sees that.
+//! The signal that stops background tasks.
 
 pub(crate) use annals_consume::Stop;
 use tokio::sync::watch;
 
-/// Asks everything in the background to stop. A clone asks the same.
+/// Sends the stop signal to all background tasks. Clones share one signal.
 #[derive(Clone)]
 pub(crate) struct Stopper(watch::Sender<bool>);
 
@@ -12,17 +12,17 @@ impl Stopper {
         Self(watch::Sender::new(false))
     }
 
-    /// Asks, for good.
+    /// Sends the signal; it cannot be revoked.
     pub fn ask(&self) {
         self.0.send_replace(true);
     }
 
-    /// Whether a stop was asked for.
+    /// Whether the signal was sent.
     pub fn has_asked(&self) -> bool {
         *self.0.borrow()
     }
 
-    /// What a task looks at.
+    /// The receiver for a task.
     pub fn stop(&self) -> Stop {
         self.0.subscribe().into()
     }

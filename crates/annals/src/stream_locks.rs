@@ -1,7 +1,6 @@
-//! One command at a time for each aggregate: callers in one process queue instead of running into each other.
+//! One command at a time for each aggregate: callers in one process queue instead of conflicting.
 //!
-//! This is about speed only. What keeps writers from undoing each other is the condition of the append, which
-//! also holds against other processes.
+//! This improves only speed. Correctness depends on the condition of the append, which also covers other processes.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -11,18 +10,18 @@ use annals_core::StreamId;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-/// The queues of the aggregates that somebody works on just now: those who wait, in the order in which they came.
+/// The waiting callers of each locked aggregate, in order of arrival.
 type Queues = Mutex<HashMap<StreamId, VecDeque<oneshot::Sender<StreamLock>>>>;
 
-/// Who may work on which aggregate.
+/// A lock for each aggregate.
 #[derive(Clone, Default)]
 pub(crate) struct StreamLocks(Arc<Queues>);
 
-/// The right to work on an aggregate. Dropping it lets the next caller on.
+/// The lock of an aggregate. Dropping it passes it to the next caller.
 pub(crate) struct StreamLock(Option<(Arc<Queues>, StreamId)>);
 
 impl StreamLocks {
-    /// Waits until nobody else works on this aggregate.
+    /// Acquires the lock of this aggregate, and waits until it is free.
     pub async fn acquire(&self, stream: &StreamId) -> StreamLock {
         let lock = || StreamLock(Some((self.0.clone(), stream.clone())));
         let waiting = match self.0.lock().entry(stream.clone()) {
@@ -33,7 +32,7 @@ impl StreamLocks {
             Entry::Occupied(mut others) => {
                 let (next, waiting) = oneshot::channel();
                 let others = others.get_mut();
-                // Those who have given up are forgotten before there is room for more: they do not pile up.
+                // Cancelled waiters are removed before the queue grows, so that they do not accumulate.
                 if others.len() == others.capacity() {
                     others.retain(|other: &oneshot::Sender<StreamLock>| !other.is_closed());
                 }
@@ -56,7 +55,7 @@ impl Drop for StreamLock {
         let mut lock = StreamLock(Some((queues.clone(), stream.clone())));
         let mut queues = queues.lock();
         while let Some(next) = queues.get_mut(&stream).and_then(VecDeque::pop_front) {
-            // One who has given up meanwhile gives it back, or drops it, which hands it on as well.
+            // A cancelled waiter returns the lock, or drops it, which passes it on as well.
             match next.send(lock) {
                 Ok(()) => return,
                 Err(back) => lock = back,
@@ -87,7 +86,7 @@ mod tests {
         assert_eq!(locks.len(), 0);
     }
 
-    /// A caller that gives up and asks again leaves nothing behind, however long another one works.
+    /// A caller that cancels and retries leaves no entry in the queue, however long another caller holds the lock.
     #[tokio::test]
     async fn those_who_have_given_up_do_not_pile_up() {
         let locks = StreamLocks::default();
@@ -101,7 +100,7 @@ mod tests {
         assert!(waiting < 100, "{waiting} are remembered, and nobody waits");
     }
 
-    /// Callers come and give up at any time, also in the moment in which they would get the lock.
+    /// Callers arrive and cancel at any time, including the moment in which they would get the lock.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn one_at_a_time_and_nobody_is_forgotten() {
         let locks = StreamLocks::default();

@@ -1,7 +1,7 @@
-//! Subscribers: handlers to which events are delivered. Their promises (U1 to U4) are documented at [`SubscriberBuilder`].
+//! Subscribers: handlers to which events are delivered. Their guarantees (U1 to U4) are documented at [`SubscriberBuilder`].
 //!
-//! The files: `delivery` (what a handler sees), `checkpoint` (how far it has come), `run` (the task), `group` (the work is
-//! shared), `division` (into other shares than before).
+//! The files: `delivery` (the argument of a handler), `checkpoint` (the stored progress), `run` (the task), `group` (shares the
+//! work among processes), `division` (changes the number of shares).
 
 mod checkpoint;
 mod delivery;
@@ -25,22 +25,22 @@ use crate::shared::Shared;
 use crate::tasks::{Known, Registry, Tasks};
 use crate::{HandlerError, Recorded};
 
-/// How long the name of a subscriber may be, which is a key of a table.
+/// The longest name of a subscriber, which is a key of a table.
 const NAME_BYTES_MAX: usize = 1_000;
 /// Most shares of a group.
 const SHARES_MAX: usize = 1_000;
 
-/// A subscriber that is to be started: handlers to which each event is delivered at least once.
+/// A subscriber before its start: handlers to which each event is delivered at least once.
 ///
-/// - U1  A subscriber is durable by its name: what is written while it is down is delivered when it starts.
+/// - U1  A subscriber is durable by its name: events that are written while it is down are delivered when it starts.
 /// - U2  The checkpoint moves after the handlers have succeeded. After a crash between the two the event is delivered
-///   again; a command that it led to is executed once all the same, and gets its first answer ([`Delivery::repository`]).
-/// - U3  The events of one stream come in order, one after the other. An event that fails is tried again until
-///   it works, and holds back what comes after it in its stream. A handler that ends in the refusal of a command has not failed:
-///   that is an answer, and the event is done.
+///   again; a command that it led to is still executed only once, and returns its first outcome ([`Delivery::repository`]).
+/// - U3  The events of one stream are delivered in order, one after the other. An event that fails is retried until
+///   it succeeds, and blocks the later events of its stream. A handler that ends in the refusal of a command has not failed:
+///   the refusal is a result, and the event is done.
 /// - U4  Of several processes on one database, one at a time is active under a name; when it ends, another continues at
-///   the checkpoint. One that loses its connection drops what it is at. [Partitions](Self::partitions) divide the streams among
-///   several.
+///   the checkpoint. A process that loses its connection cancels its running handlers. [Partitions](Self::partitions) divide the
+///   streams among several.
 #[doc(alias("event handler", "consumer", "persistent subscription", "catch-up subscription", "reactor"))]
 #[must_use = "a subscriber hears nothing until it is started"]
 pub struct SubscriberBuilder {
@@ -71,14 +71,14 @@ impl Known for Progress {
     }
 }
 
-/// The refusals in which a handler ended, or why it failed. A refusal may also be given as the failure.
+/// The refusals in which a handler ended, or why it failed. A refusal may also be returned as the failure.
 type Handled<'a> = Pin<Box<dyn Future<Output = Result<Vec<HandlerError>, HandlerError>> + Send + 'a>>;
 
 /// Code for one type of event.
 trait Handler: Send + Sync {
-    /// The stored types of the events that it takes.
+    /// The stored types of the events that it handles.
     fn types(&self) -> Vec<&'static str>;
-    /// Whether it takes events of this stored type.
+    /// Whether it handles events of this stored type.
     fn takes(&self, event_type: &str) -> bool;
     /// Refuses a table of upcasters that cannot work.
     fn check(&self) -> Result<(), Invalid>;
@@ -126,8 +126,8 @@ where
     F: Fn(Recorded<E>, Delivery) -> Fut + Send + Sync,
     Fut: Future<Output = Result<(), HandlerError>> + Send + 'static,
 {
-    /// Handles the parts of one event in order. One that fails ends it: those after it are not handled before it, and all are
-    /// handled when the event is tried again. One that ends in a refusal is done.
+    /// Handles the parts of one event in order. It stops at a part that fails, and all parts are handled when the event is
+    /// retried. A part that ends in a refusal is done.
     async fn handle_parts(
         &self,
         parts: Vec<Recorded<E>>,
@@ -167,12 +167,12 @@ impl SubscriberBuilder {
         }
     }
 
-    /// What to do with events of one type. With several of these, each gets the events of its own type; an event
-    /// that several take is given to all, also if one fails, and to all again when it is delivered again.
+    /// Adds a handler for events of one type. With several handlers, each gets the events of its own type; an event of several
+    /// handlers is passed to all of them, even if one fails, and to all again when it is delivered again.
     ///
-    /// An event of which an [`Upcaster`](crate::Upcaster) makes several is handled part by part, in order
-    /// ([`Recorded::part`]). It is one event for the checkpoint: if the handler of a part fails, the parts after it wait, and
-    /// all of them are handled again, also those that succeeded; each part has commands of its own, which are executed once.
+    /// An event that an [`Upcaster`](crate::Upcaster) turns into several is handled part by part, in order
+    /// ([`Recorded::part`]). It is one event for the checkpoint: if the handler of a part fails, the later parts wait, and
+    /// all parts are handled again, including those that succeeded; each part has its own commands, which are executed once.
     ///
     /// ```
     /// # use annals::{Annals, Event};
@@ -192,7 +192,7 @@ impl SubscriberBuilder {
     /// # }
     /// ```
     ///
-    /// What a handler uses is cloned for each event, as the future that it returns may outlive the call:
+    /// Values that a handler uses are cloned for each event, because the future that it returns may outlive the call:
     ///
     /// ```
     /// # use annals::{Annals, Event, Recorded};
@@ -218,14 +218,14 @@ impl SubscriberBuilder {
     /// # }
     /// ```
     ///
-    /// A handler that needs the system takes its repositories from [`Delivery`]. If it ends with the refusal of a command, by `?` or
-    /// within an error of its own that has it as a source ([`HandlerError::is_refusal`]), the event is done: the refusal is logged,
-    /// counted in the [`Status`](crate::Status), and in the log as an [`Answer`](crate::Answer). Everything else is retried: a
-    /// conflict, an outage, also that an aggregate does not exist yet. A handler that has to wait for something looks first, with
-    /// `load`, and fails until it is there: a command that was refused stays refused for this event.
+    /// A handler that executes commands gets its repositories from [`Delivery`]. If it ends with the refusal of a command, by `?`
+    /// or in an error of its own that has the refusal as a source ([`HandlerError::is_refusal`]), the event is done: the refusal is
+    /// logged, counted in the [`Status`](crate::Status), and stored in the log as an [`Answer`](crate::Answer). Every other error
+    /// is retried: a conflict, an outage, and an aggregate that does not exist yet. A handler that must wait for something first
+    /// checks for it, with `load`, and fails until it exists: a command that was refused remains refused for this event.
     ///
-    /// A handler may also hold a clone of [`Annals`](crate::Annals), by itself or as a part of a service: that does not keep the
-    /// system alive, unless it is behind an `Arc`. A command through it has no cause and no key: after a crash it is given again.
+    /// A handler may also hold a clone of [`Annals`](crate::Annals), directly or in a service: that does not keep the
+    /// system alive, unless it is in an `Arc`. A command through it has no cause and no key: after a crash it is executed again.
     pub fn on<E, Fut>(mut self, handle: impl Fn(Recorded<E>, Delivery) -> Fut + Send + Sync + 'static) -> Self
     where
         E: Event,
@@ -242,19 +242,18 @@ impl SubscriberBuilder {
         self
     }
 
-    /// How long to wait before an event that failed is tried again; from 50 milliseconds up to 30 seconds by
-    /// default.
+    /// The pause before a failed event is retried; from 50 milliseconds up to 30 seconds by default.
     pub fn retry(mut self, backoff: Backoff) -> Self {
         self.backoff = backoff;
         self
     }
 
-    /// Shares the work among the processes on one database: the streams are divided into this many partitions, and each process
-    /// handles as many of them as the others, in the order of each stream. When a process joins or leaves, partitions change
-    /// hands within some seconds. At most as many processes take part as there are partitions; 1 by default.
+    /// Divides the work among the processes on one database: the streams are divided into this many partitions, each process
+    /// handles an equal number of them, and the events of a stream are handled in order. When a process joins or leaves,
+    /// partitions are reassigned within some seconds. There are at most as many active processes as partitions; 1 by default.
     ///
-    /// Give all processes the same number. To change it, stop all of them and start them with another: what was finished is
-    /// not delivered again. Over an embedded log, which has one process, this changes nothing.
+    /// All processes must use the same number. To change it, stop all of them and start them with another number: finished
+    /// events are not delivered again. On an embedded log, which has one process, this has no effect.
     ///
     /// ```
     /// # use annals::{Annals, Event, HandlerError, Recorded};
@@ -271,20 +270,20 @@ impl SubscriberBuilder {
         self
     }
 
-    /// At its very first start, begins with what is written from then on. Without this, with the first event of
-    /// all. If the log loses the event at which it started too (a backup was restored), with more than 15 before it, some older
-    /// ones may be delivered: at most about as many as were lost.
+    /// At its very first start, begins with the events that are written from then on; without this, with the first event of
+    /// the log. If the log later loses the event at which it started and more than 15 before it (a backup was restored), some
+    /// older events may be delivered: at most about as many as were lost.
     pub fn from_now(mut self) -> Self {
         self.from_now = true;
         self
     }
 
-    /// Starts it: where it left off, and then live, until the system stops.
+    /// Starts it: it handles events from its checkpoint on, and then live ones, until the system stops.
     ///
     /// # Errors
-    /// If it has no handler or no name, is started already, the system was shut down, or the state beside the log is not
-    /// reached. A checkpoint that is there and makes no sense is not an error here: the subscriber does not run, and its
-    /// status says why.
+    /// If it has no handler or no valid name, is started already, the system was shut down, or the state beside the log cannot
+    /// be reached. A checkpoint that exists but is unreadable is not an error here: the subscriber does not run, and its
+    /// status reports why.
     pub async fn start(self) -> Result<()> {
         let Self { shared, tasks, started, name, handlers, concurrency, backoff, from_now, shares, holders } =
             self;
@@ -345,7 +344,7 @@ impl SubscriberBuilder {
     }
 }
 
-/// `None` if a row of this subscriber cannot be read, which its status says once it runs.
+/// `None` if a row of this subscriber cannot be read; its status reports that once it runs.
 fn readable<T>(checkpoint: Result<T, CheckpointError>) -> Result<Option<T>> {
     match checkpoint {
         Ok(read) => Ok(Some(read)),

@@ -1,4 +1,4 @@
-//! A running system: one log, and everything that is built on it.
+//! A running system: one log, with its repositories, projections and subscribers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,19 +16,19 @@ use crate::stream_locks::StreamLocks;
 use crate::subscriber::SubscriberBuilder;
 use crate::tasks::{Known, Registry, Tasks, is_settled, status};
 
-/// How long [`Annals::settle`] waits.
+/// Default time limit of [`Annals::settle`].
 const SETTLE: Duration = Duration::from_secs(60);
-/// The end of the log is looked at again after this time: events may be lost in a failover.
+/// Interval at which the end of the log is read again: events may be lost in a failover.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// What has seen more than the log has is given this long to find that out, again and again.
+/// Pause before another check while a consumer is ahead of the log and has not noticed the loss yet.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// A running system: a log, the state beside it, and what runs in the background. A clone is the same system;
-/// when the last one is dropped, what runs in the background stops.
+/// A running system: a log, the state beside it, and the background tasks. A clone is the same system;
+/// when the last clone is dropped, the background tasks stop.
 ///
-/// Clones that handlers and projections hold do not count, unless they are behind a pointer of the handler's own, such as an
+/// Clones held by handlers and projections do not count, unless they are in a pointer, such as an
 /// `Arc`, or one handler holds several. Then only [`shutdown`](Self::shutdown) stops the system.
-// The alignment is how a handler that holds this is known.
+// The alignment identifies handlers that hold this type (see `handles`).
 #[repr(align(256))]
 pub struct Annals {
     shared: Arc<Shared>,
@@ -54,20 +54,20 @@ impl Clone for Annals {
 
 impl Annals {
     /// Opens the store with this address: `file:./data` for a directory, `postgres://…` or `mysql://…` for a database,
-    /// `memory:` for as long as the process lives. Creates what is missing.
+    /// `memory:` for a store that ends with the process. Creates the store if it does not exist.
     ///
-    /// The state beside the log (snapshots, checkpoints of subscribers, rows of projections) is kept where the log is: in
+    /// The state beside the log (snapshots, checkpoints of subscribers, rows of projections) is stored with the log: in
     /// the directory, or in the same database, which several processes may have open at once. Each subscriber and each
     /// projection then runs in one of them at a time, and the others read its rows.
-    /// [`with_store`](Self::with_store) keeps the state elsewhere.
+    /// [`with_store`](Self::with_store) stores the state elsewhere.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if there is no such kind of store; else as the store says.
+    /// [`Error::Invalid`] if there is no such kind of store; otherwise as the store returns.
     pub async fn open(url: &str) -> Result<Self> {
         Self::open_with(url, &Backends::default()).await
     }
 
-    /// The same with an address that was read before.
+    /// As [`open`](Self::open), with a parsed address.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -75,7 +75,7 @@ impl Annals {
         Self::open_among(url, &Backends::default()).await
     }
 
-    /// The same with other kinds of store, such as one of your own.
+    /// As [`open`](Self::open), with other kinds of store, such as your own.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -92,7 +92,7 @@ impl Annals {
     /// A system on a store that is open already.
     ///
     /// # Errors
-    /// If the state beside the log cannot be used; [`Error::Invalid`] if it is in a database, and another log's.
+    /// If the state beside the log cannot be used; [`Error::Invalid`] if it is in a database and belongs to another log.
     pub async fn with_store(store: Arc<dyn EventStore>, state: State) -> Result<Self> {
         let state = state.open(store.id()).await?;
         let clock = Arc::new(SystemClock);
@@ -104,8 +104,8 @@ impl Annals {
         Ok(Self { shared, tasks, projections, subscribers, handle })
     }
 
-    /// The same system with another clock for what is started and executed through this handle. It tells
-    /// decisions the time; recorded times are the store's.
+    /// The same system with another clock for tasks and commands of this handle. The clock is the time of
+    /// decisions; recorded times are set by the store.
     #[must_use]
     pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
         let Shared { store, state, stream_locks, .. } = &*self.shared;
@@ -129,7 +129,7 @@ impl Annals {
         Repository::new(self.shared().clone())
     }
 
-    /// A projection that is to be started.
+    /// Prepares a projection; [`start`](ProjectionBuilder::start) starts it.
     pub fn project<P: Projection>(&self, projection: P) -> ProjectionBuilder<P> {
         ProjectionBuilder::new(
             self.shared().clone(),
@@ -154,7 +154,7 @@ impl Annals {
         }
     }
 
-    /// A subscriber that is to be started. Its name is what it is remembered by.
+    /// Prepares a subscriber; [`start`](SubscriberBuilder::start) starts it. Its checkpoint is stored under its name.
     pub fn subscribe(&self, name: impl Into<String>) -> SubscriberBuilder {
         SubscriberBuilder::new(
             self.shared().clone(),
@@ -164,17 +164,17 @@ impl Annals {
         )
     }
 
-    /// How every projection and every subscriber stands.
+    /// The status of every projection and every subscriber.
     ///
     /// # Errors
-    /// If the store cannot be asked for its head.
+    /// If the head of the store cannot be read.
     pub async fn status(&self) -> Result<Vec<Status>> {
         let head = self.shared().store.head().await?;
         let known = self.known();
         Ok(known.iter().map(|(name, known)| status(name, &**known, head)).collect())
     }
 
-    /// What is known of everything in the background, by name.
+    /// All projections and subscribers, by name.
     fn known(&self) -> Vec<(String, Arc<dyn Known>)> {
         let projections = self.projections.all().into_iter();
         let projections = projections.map(|(name, known)| (name, known as Arc<dyn Known>));
@@ -182,16 +182,16 @@ impl Annals {
         projections.chain(subscribers.map(|(name, known)| (name, known as Arc<dyn Known>))).collect()
     }
 
-    /// Waits until every projection and every subscriber is at the end of the log, also of what subscribers
-    /// have added to it meanwhile. For tests: nothing has to sleep.
+    /// Waits until every projection and every subscriber is at the end of the log, including events that subscribers
+    /// have appended meanwhile. For tests, instead of sleeping.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], with who is behind and why, if that is not so after a minute.
+    /// [`Error::Unavailable`] after a minute, with the consumers that are behind and why.
     pub async fn settle(&self) -> Result<()> {
         self.settle_within(SETTLE).await
     }
 
-    /// The same with a limit of one's own.
+    /// As [`settle`](Self::settle), with another time limit.
     ///
     /// # Errors
     /// As [`settle`](Self::settle).
@@ -213,7 +213,7 @@ impl Annals {
             for (name, known) in self.known() {
                 let mut standing = known.progress().watch();
                 let reached = standing.wait_for(|standing| is_settled(&*known, standing, head));
-                // The end that is waited for may be gone.
+                // The event at the end may have been lost.
                 let Ok(reached) = tokio::time::timeout(LOOK_AGAIN, reached).await else { continue 'look };
                 let Ok(standing) = reached else { continue };
                 if standing.position < head && !standing.idle {
@@ -233,7 +233,7 @@ impl Annals {
         }
     }
 
-    /// Whether somebody has seen more than the log has, and will find that out.
+    /// Whether a running consumer is ahead of the log, because events were lost that it has not noticed yet.
     fn is_beyond(&self, head: Position) -> bool {
         self.known().iter().any(|(_, known)| {
             let standing = known.progress().standing();
@@ -241,8 +241,8 @@ impl Annals {
         })
     }
 
-    /// Stops what runs in the background and waits until it has stopped, also if a shutdown was asked for before. What it
-    /// finished is kept, and the next start resumes there. Nothing can be started in this system afterwards.
+    /// Stops all background tasks and waits until they have ended, even if another caller has requested it before. Finished
+    /// work is kept, and the next start resumes after it. Nothing can be started in this system afterwards.
     pub async fn shutdown(&self) {
         self.handle.uses();
         self.tasks.shutdown().await;

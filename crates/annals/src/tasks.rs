@@ -1,9 +1,10 @@
-//! What runs in the background, by name, and how it is stopped. What the tasks do is not known here.
+//! Background tasks, by name, and their shutdown. Independent of what the tasks do.
 //!
-//! - K1  A task holds nothing that holds this, so that dropping the last handle stops every task.
-//! - K2  A stop is asked for; a task ends where it loses nothing. Everybody who asks waits until all have ended.
-//! - K3  A task that panics is started again (`after_panic`), and its status says so. One that is gone is `Stopped`, however it
-//!   went. What handlers and projections hold does not count as a handle (`handles`).
+//! - K1  A task has no reference that leads to this, so that dropping the last handle stops every task.
+//! - K2  A stop is requested, and a task ends at a point where it loses nothing. Every caller of a shutdown waits until all have
+//!   ended.
+//! - K3  A task that panics is started again (`after_panic`), and its status reports it. A task that has ended is `Stopped`, for
+//!   any reason. Handles held by handlers and projections do not count (`handles`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,17 +20,17 @@ use crate::progress::{Kind, Phase, Progress, Standing, Status};
 use crate::shared::Shared;
 use crate::stop::{Stop, Stopper};
 
-/// How long to wait before an event that failed is tried again.
+/// The default pauses before a failed event is retried.
 pub(crate) const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(30));
 
 pub(crate) struct Tasks {
     stop: Stopper,
-    /// How many tasks have not ended.
+    /// The number of running tasks.
     running: watch::Sender<usize>,
     pub handles: Handles,
 }
 
-/// A task that runs: dropped with everything that it holds, it counts no more, and its status says so.
+/// Held by a running task: when it is dropped, the task is no longer counted, and its status is `Stopped`.
 struct Running {
     running: watch::Sender<usize>,
     known: Arc<dyn Known>,
@@ -48,7 +49,7 @@ impl Tasks {
         Self { handles: Handles::new(stop.clone()), stop, running: watch::Sender::new(0) }
     }
 
-    /// Starts a task, of which this is known.
+    /// Starts a task with this shared state.
     ///
     /// # Errors
     /// After [`shutdown`](Self::shutdown).
@@ -57,7 +58,7 @@ impl Tasks {
         known: Arc<dyn Known>,
         task: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), Invalid> {
-        // A shutdown that comes later than this waits for the task; after one that was asked for earlier there is none.
+        // A later shutdown waits for this task; after an earlier one it is not started.
         let mut refused = Ok(());
         self.running.send_if_modified(|running| {
             refused = self.refuse_after_shutdown();
@@ -67,7 +68,7 @@ impl Tasks {
         refused?;
         let running = Running { running: self.running.clone(), known };
         tokio::spawn(async move {
-            // The task is dropped first.
+            // Declared first, so that the task is dropped before it.
             let _running = running;
             task.await;
         });
@@ -83,12 +84,12 @@ impl Tasks {
         }
     }
 
-    /// What a task looks at to know when to stop.
+    /// The stop signal for a task.
     pub fn stop(&self) -> Stop {
         self.stop.stop()
     }
 
-    /// Asks every task to stop and waits until all have, also when somebody else has asked before.
+    /// Requests every task to stop and waits until all have ended, even if another caller has requested it before.
     pub async fn shutdown(&self) {
         self.stop.ask();
         // The sender lives as long as this.
@@ -102,17 +103,17 @@ impl Drop for Tasks {
     }
 }
 
-/// What is known of a task by everybody but the task.
+/// The state of a task that it shares with queries and statuses.
 pub(crate) trait Known: Send + Sync + 'static {
     fn kind(&self) -> Kind;
 
     fn progress(&self) -> &Progress;
 
-    /// Whether queries are answered from what it has applied: not while the rows of an older version answer.
+    /// Whether queries show the events that it has applied; `false` while the rows of an older version serve queries.
     fn shows_it(&self) -> bool;
 }
 
-/// Reports that a task panicked, and waits until it is to be started again.
+/// Reports that a task panicked, and waits before it is started again.
 pub(crate) async fn after_panic(
     name: &str,
     panic: HandlerError,
@@ -126,7 +127,7 @@ pub(crate) async fn after_panic(
     stop.or(tokio::time::sleep(BACKOFF.before(attempts))).await;
 }
 
-/// Tasks of one kind by name. Each name runs once, until it has stopped. A clone is the same.
+/// Tasks of one kind by name. A name can be started once. Clones share one state.
 pub(crate) struct Registry<T>(Arc<Mutex<BTreeMap<String, Option<Arc<T>>>>>);
 
 impl<T> Clone for Registry<T> {
@@ -141,7 +142,7 @@ impl<T> Default for Registry<T> {
     }
 }
 
-/// A name that is taken; given back unless it is filled.
+/// A reserved name; released when dropped, unless it is filled.
 pub(crate) struct Reserved<T> {
     names: Arc<Mutex<BTreeMap<String, Option<Arc<T>>>>>,
     name: Option<String>,
@@ -183,7 +184,7 @@ impl<T> Drop for Reserved<T> {
     }
 }
 
-/// How a task stands, with the end of the log beside it.
+/// The status of a task, with the head of the log.
 pub(crate) fn status(name: &str, known: &dyn Known, head: Position) -> Status {
     let standing = known.progress().standing();
     Status {
@@ -198,7 +199,7 @@ pub(crate) fn status(name: &str, known: &dyn Known, head: Position) -> Status {
     }
 }
 
-/// Whether a task has come as far as this and shows it, or never will.
+/// Whether a task has reached this position and queries show it, or it never will.
 pub(crate) fn is_settled(known: &dyn Known, standing: &Standing, head: Position) -> bool {
     (standing.position >= head && known.shows_it()) || standing.idle || standing.phase == Phase::Stopped
 }

@@ -1,23 +1,24 @@
 //! Tenants: a log for each, spread over databases, and moved from one to another while it is in use.
 //!
-//! Where a tenant's log is stands in a log of its own, the *directory*. Moving a log is four steps, each of which can be
-//! repeated: the directory says that it moves; what is there is copied, while the old place takes appends; the old place is
-//! fenced, and takes no more; the rest is copied, and the directory says that it has moved. Appends wait from the third step
-//! to the fourth, and are then written at the new place.
+//! The locations of the tenants' logs are recorded in a log of their own, the *directory*. A move has four steps, each of which
+//! can be repeated: the directory records the beginning of the move; the log is copied, while the old place takes appends; the
+//! old place is fenced, and takes no more appends; the rest is copied, and the directory records the end of the move. Appends
+//! wait from the third step to the fourth, and are then written at the new place.
 //!
-//! - V1  The fence is set under the lock under which appends commit. So nothing is appended to the old place behind what is
-//!       copied, also by a process that still has it open. The new place is fenced until it has everything.
-//! - V2  The copy has the identity of the log and every event as it was: positions, versions, times, keys. Checkpoints
-//!       hold, and an append that is sent again is known.
-//! - V3  A process that stops in the middle loses nothing: the move is begun again and continues where it was.
-//! - V4  A move has a number, by the directory. A place heeds no move that is older than another that it has heard of, so
-//!       one that was held up in the middle, and overtaken, opens and closes nothing.
-//! - V5  A directory may lose its newest events (a restore, a failover). What was said since is heard all the same, and a log that
-//!       is open is not led back to a place that lacks events that it had.
-//! - V6  A place says itself whose it is (`annals_state::Claim`): no two tenants get one log, however its address is written and
-//!       whichever directory gives it away.
+//! - V1  The fence is set under the lock under which appends commit. So no event is appended to the old place after the copied
+//!       ones, not even by a process that still has it open. The new place is fenced until it has all events.
+//! - V2  The copy has the identity of the log and every event unchanged: positions, versions, times, keys. Checkpoints
+//!       remain valid, and a retried append is recognised.
+//! - V3  A process that stops during a move loses nothing: the move can be begun again and continues from there.
+//! - V4  A move has a number, assigned by the directory. A place ignores moves with a lower number than the highest that it has
+//!       seen, so a move that was delayed and superseded neither sets nor removes a fence.
+//! - V5  A directory may lose its newest events (a restore, a failover). Moves recorded after the loss are still noticed, and an
+//!       open log does not return to a place that lacks events that it had.
+//! - V6  A place records its owner (`annals_state::Claim`): no two tenants get one log, however its address is written and
+//!       whichever directory assigns it.
 //!
-//! The files: `log_place` (an address, and the kind of store that it names), `route` (what the directory says), `routed` (a log that is followed), `copy` (the events).
+//! The files: `log_place` (an address, and the kind of store that it names), `route` (the aggregates of the directory), `routed`
+//! (a log that follows its moves), `copy` (copies the events).
 
 mod copy;
 mod log_place;
@@ -41,11 +42,11 @@ use log_place::LogPlace;
 use route::{Move, NoRoute, Place, Tenant};
 use routed::{Here, RoutedStore};
 
-/// When to try again to follow a log whose new place does not answer.
+/// Pause before retrying to follow a move to a place that cannot be reached.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// The tenants of a service, and where their logs are. A clone is the same. Keep it as long as the logs that it has handed out:
-/// without it they follow no move.
+/// The tenants of a service, and the places of their logs. Clones share one state. Keep it as long as the logs that it has
+/// returned: without it they follow no move.
 ///
 /// ```no_run
 /// # async fn run() -> annals::Result<()> {
@@ -80,19 +81,19 @@ struct Shared {
     following: AbortHandle,
 }
 
-/// How far a move has come.
+/// The progress of a move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MoveProgress {
-    /// Events that are at the new place.
+    /// Events at the new place.
     pub copied: Position,
-    /// Events that there are.
+    /// Events in the log.
     pub head: Position,
     /// Whether appends wait.
     pub fenced: bool,
 }
 
 impl Tenants {
-    /// Opens the directory with this address, which is a log like any other; creates it if need be.
+    /// Opens the directory at this address, which is a log like any other; creates it if necessary.
     ///
     /// # Errors
     /// As [`Annals::open`].
@@ -100,7 +101,8 @@ impl Tenants {
         Self::with_addresses(url, str::to_owned).await
     }
 
-    /// The same with what makes an address of what the directory says: passwords do not belong into a log.
+    /// As [`open`](Self::open), with a function that turns the addresses of the directory into complete ones: passwords do not
+    /// belong in a log.
     ///
     /// # Errors
     /// As [`Annals::open`].
@@ -111,7 +113,8 @@ impl Tenants {
         Self::with_backends(url, Backends::default(), addresses).await
     }
 
-    /// The same with other kinds of store, such as one of your own: it needs a [`Relocation`](crate::backend::Relocation).
+    /// As [`with_addresses`](Self::with_addresses), with other kinds of store, such as your own, which needs a
+    /// [`Relocation`](crate::backend::Relocation).
     ///
     /// # Errors
     /// As [`Annals::open`].
@@ -123,12 +126,13 @@ impl Tenants {
         let place = LogPlace::at(url, &backends)?;
         let directory = Annals::open_among(&place.url, &backends).await?;
         let log = directory.store().clone();
-        // A tenant's log is no directory, and this place is no tenant's from now on. Where no tenant can be, none needs to know.
+        // Refuses a place that is a tenant's log, and from now on a tenant at this place. A kind of store without relocation
+        // has no tenants, and needs no claim.
         if let Some(relocation) = place.backend.relocation() {
             let claim = Claim { directory: log.id(), tenant: "", known: true, moving: None };
             relocation.claim(&place.url, claim).await?;
         }
-        // Before any log is opened: no move of one is missed.
+        // Subscribed before any log is opened, so that no move is missed.
         let moves = Subscription::from_now(log.clone(), Query::all()).await?;
         let shared = Arc::new_cyclic(|shared: &Weak<Shared>| Shared {
             following: tokio::spawn(follow(moves, shared.clone())).abort_handle(),
@@ -140,16 +144,16 @@ impl Tenants {
         Ok(Self { shared })
     }
 
-    /// Makes a log for a new tenant in the database with this address. There must be none, or one without events that no
-    /// tenant has.
+    /// Creates a log for a new tenant in the database with this address. The database must have no log there, or an empty one
+    /// that belongs to no tenant.
     ///
     /// # Errors
-    /// `Invalid` if there is such a tenant already, elsewhere, if the place is another tenant's, the directory's or has a log
-    /// with events, or if the address is no database's or has a password in it; as [`Annals::open`].
+    /// `Invalid` if the tenant exists already at another place, if the place belongs to another tenant or the directory, or has
+    /// a log with events, or if the address is not a database or contains a password; as [`Annals::open`].
     pub async fn add(&self, tenant: &str, url: &str) -> Result<()> {
         self.shared.check(url)?;
-        // Claimed, and made, before it is known: the first who asks for it finds it. A tenant that is elsewhere is refused
-        // below.
+        // The log is claimed and created before the directory records it, so that the first caller that opens it finds it. A
+        // tenant that is elsewhere is refused below.
         let at = self.place(tenant).await?;
         if at.as_ref().is_none_or(|at| at == url) {
             self.shared.claim(url, tenant, at.is_some(), None).await?;
@@ -157,8 +161,8 @@ impl Tenants {
         self.shared.say(tenant, Move::Place { at: url.to_owned() }).await
     }
 
-    /// The log of a tenant. It stays the same wherever it is moved to. It is kept open, with its connections, as long as
-    /// this.
+    /// The log of a tenant. The returned store remains valid when the log is moved. It is kept open, with its connections, as
+    /// long as this `Tenants`.
     ///
     /// # Errors
     /// `Invalid` if there is no such tenant; as [`Annals::open`].
@@ -167,17 +171,17 @@ impl Tenants {
             return Ok(routed.clone());
         }
         let at = self.shared.place_of(tenant).await?;
-        // An earlier version gave places away by their addresses alone.
+        // An earlier version assigned places by their addresses only, without a claim.
         self.shared.claim(&at, tenant, true, None).await?;
         let here = self.shared.here(at).await?;
         let routed = Arc::new(RoutedStore::new(tenant, here, Arc::downgrade(&self.shared)));
         let routed = self.shared.open.lock().entry(tenant.to_owned()).or_insert(routed).clone();
-        // It may have moved while it was opened, before there was anybody to follow.
+        // It may have moved while it was opened, before it could be notified.
         routed.follow().await?;
         Ok(routed)
     }
 
-    /// Where the log of a tenant is; `None` if there is no such tenant.
+    /// The address of a tenant's log; `None` if there is no such tenant.
     ///
     /// # Errors
     /// If the directory cannot be read.
@@ -186,15 +190,16 @@ impl Tenants {
     }
 
     /// Moves the log of a tenant to the database with this address, which must have no log yet, or an older state of this
-    /// one. Appends go on all the while but for a moment. To go on with a move that was broken off, call it again; to call it
-    /// off, move the log to where it is.
+    /// one. Appends are accepted during the move, except for a short pause at the end. To resume an interrupted move, call it
+    /// again; to cancel it, move the log to its current place.
     ///
-    /// The old place keeps its events and takes no appends; remove it when you like. State beside the log does not move: keep
-    /// that of a log that may move elsewhere ([`State::database`](crate::State::database)).
+    /// The old place keeps its events and takes no appends; it can be removed at any time. State beside the log does not move:
+    /// keep the state of a log that may move in another database ([`State::database`](crate::State::database)).
     ///
     /// # Errors
-    /// `Invalid` if there is no such tenant, it is being moved to another place, there is another log, or another move has
-    /// begun meanwhile; `Unavailable` if a database is away. Nothing is lost: the move can be begun again.
+    /// `Invalid` if there is no such tenant, if it is being moved to another place, if the database has another log, or if
+    /// another move has begun meanwhile; `Unavailable` if a database cannot be reached. Nothing is lost: the move can be begun
+    /// again.
     pub async fn move_to(
         &self,
         tenant: &str,
@@ -209,7 +214,8 @@ impl Tenants {
         {
             self.shared.may_be_called_off(at, to).await?;
         }
-        // A place that is refused begins no move. One that is not reached does, as it may be reached when the move is resumed.
+        // If the place is refused, no move begins. If it cannot be reached, the move begins, because it may be reached when the
+        // move is resumed.
         let mut claimed = None;
         if let Some(at) = at
             && to.is_none_or(|to| to == url)
@@ -220,7 +226,7 @@ impl Tenants {
             }
         }
         self.shared.say(tenant, Move::Begin { to: url.to_owned() }).await?;
-        // What stands there now is what counts, and its version is the number of the move.
+        // Loaded again because the recorded state decides, and its version is the number of the move.
         let Loaded { state: Tenant { at, to }, version, .. } = self.shared.load(tenant).await?;
         let at = at.ok_or_else(|| no_tenant(tenant))?;
         match to {
@@ -243,7 +249,7 @@ impl Tenants {
         let head = from.fence(&old.url, true, number).await?;
         copy::copy(&*source, &*target, head, |copied| told(MoveProgress { copied, head, fenced: true }))
             .await?;
-        // From now on it is the log, although not everybody knows yet.
+        // From now on the log is at the new place, although open logs have not followed yet.
         to.fence(&new.url, false, number).await?;
         self.shared.say(tenant, Move::Finish { from: at, to: url.to_owned() }).await
     }
@@ -262,9 +268,9 @@ impl Shared {
         said(self.directory.repository::<Tenant>().execute(tenant, command).await)
     }
 
-    /// Claims the place for this tenant, whose it stays; makes the log there, if need be.
+    /// Claims the place for this tenant, permanently; creates the log there if necessary.
     async fn claim(&self, place: &str, tenant: &str, known: bool, moving: Option<StoreId>) -> Result<()> {
-        // What an earlier version noted in the directory. It left nothing at the place.
+        // The owner that an earlier version recorded in the directory, and not at the place.
         let noted = self.directory.repository::<Place>().load(place).await;
         let noted = noted.map_err(unloaded)?.state.of;
         if let Some(other) = noted.filter(|noted| noted != tenant) {
@@ -276,7 +282,7 @@ impl Shared {
         place.relocation()?.claim(&place.url, claim).await
     }
 
-    /// Claims the place that a log is to be moved to. Returns the log, to be copied.
+    /// Claims the target place of a move. Returns the log to copy.
     async fn claim_new(&self, at: &str, place: &str, tenant: &str) -> Result<Arc<dyn EventStore>> {
         self.claim(at, tenant, true, None).await?;
         let from = self.address(at)?;
@@ -285,9 +291,9 @@ impl Shared {
         Ok(source)
     }
 
-    /// Refuses to call a move off if what was appended at the new place would be lost: the move was finished, and the directory
-    /// has lost that. A place that is not reached, or has another log, may be the reason for calling it off, if the old place
-    /// is not fenced: then nothing was ever appended there.
+    /// Refuses to cancel a move if events appended at the new place would be lost, because the move was finished and the
+    /// directory has lost the record of that. If the new place cannot be reached, or has another log, the move can be cancelled
+    /// as long as the old place is not fenced, because then no event was ever appended at the new place.
     async fn may_be_called_off(&self, at: &str, to: &str) -> Result<()> {
         let (place, old) = (self.address(at)?, self.store(at).await?);
         let new = match self.store(to).await {
@@ -319,7 +325,7 @@ impl Shared {
         Err(Invalid::new("tenant", problem).into())
     }
 
-    /// Refuses an address that the directory cannot keep: one that is not shown as it is written.
+    /// Refuses an address that must not be recorded in the directory: one that is redacted when it is displayed.
     fn check(&self, url: &str) -> Result<(), Invalid> {
         let shown = redacted(url);
         if shown != url {
@@ -336,7 +342,7 @@ impl Shared {
         Ok(LogPlace::at(&(self.addresses)(place), &self.backends)?)
     }
 
-    /// The log at this place, for who follows it.
+    /// Opens the log at this place, for a [`RoutedStore`].
     async fn here(&self, at: String) -> Result<Here> {
         let place = self.address(&at)?;
         place.relocation()?;
@@ -355,7 +361,7 @@ impl Drop for Shared {
     }
 }
 
-/// Hears of moves, and has the logs that are open follow.
+/// Reads moves from the directory, and makes the open logs follow them.
 async fn follow(mut moves: Subscription, shared: Weak<Shared>) {
     loop {
         let losses = moves.losses();
@@ -380,7 +386,7 @@ async fn follow(mut moves: Subscription, shared: Weak<Shared>) {
     }
 }
 
-/// Has one log follow, also if the directory or the new place is away for a while; the others do not wait for it.
+/// Makes one log follow, with retries while the directory or the new place cannot be reached; other logs do not wait for it.
 async fn follow_one(tenant: String, routed: Weak<RoutedStore>) {
     while let Some(routed) = routed.upgrade() {
         let Err(error) = routed.follow().await else { return };
@@ -395,12 +401,12 @@ fn said<A: Aggregate>(answer: Result<Committed<A>, ExecuteError<NoRoute>>) -> Re
         Ok(_) => Ok(()),
         Err(ExecuteError::Rejected(NoRoute(problem))) => Err(Invalid::new("tenant", problem).into()),
         Err(ExecuteError::Store(error)) => Err(error),
-        // What the directory decides on is not there, or is there already: it takes no such command.
+        // The directory uses neither `create` nor `update`, whose errors these would be.
         Err(error) => Err(Error::Internal(Box::new(error))),
     }
 }
 
-/// Why an entry of the directory is not there.
+/// Maps the error of loading an entry of the directory.
 fn unloaded(error: LoadError) -> Error {
     match error {
         LoadError::Store(error) => error,

@@ -1,7 +1,7 @@
-//! Given, when, then: for aggregates and for projections. Nothing is opened, nothing waits.
+//! Given, when, then: for aggregates and for projections, without opening a store and without waiting.
 //!
-//! Events take the way that they take to a log: encoded, read back, folded, and checked as an append with its names, tags and
-//! limits. So a test that passes here does not meet a refusal in production.
+//! Events are processed as for a log: encoded, read back, folded, and validated as an append with its names, tags and
+//! limits. So an event that passes a test here is not refused in production.
 //!
 //! ```
 //! # use annals::{Aggregate, Context, Decide, Decision, Event, emit, reject};
@@ -37,8 +37,8 @@
 //! given::<Account>([]).when(Withdraw(3)).then_rejected(Insufficient);
 //! ```
 //!
-//! What earlier programs wrote is given as it is stored: [`given_stored`], [`given_view_stored`], [`read_stored`]. [`golden`]
-//! keeps a file of each type and version that was ever written, and fails when one cannot be read any more.
+//! Events of earlier programs are passed in their stored form: [`given_stored`], [`given_view_stored`], [`read_stored`].
+//! [`golden`] keeps a file of each type and version that was ever written, and fails when one can no longer be read.
 
 mod golden;
 mod stored;
@@ -62,13 +62,13 @@ use crate::{HandlerError, Projection, Snapshot};
 pub use golden::golden;
 pub use stored::{given_stored, given_view_stored, read_stored};
 
-/// An aggregate to which these events have happened. Its id is `test`.
+/// An aggregate with these events. Its id is `test`.
 #[track_caller]
 pub fn given<A: Aggregate>(events: impl IntoIterator<Item = A::Event>) -> Given<A> {
     check_upcasters::<A::Event>();
     let mut state = A::initial("test");
     for event in events {
-        // Each by itself: they need not have been one append.
+        // Each event is an append of its own: they need not be from one append.
         state = appended(&state, std::slice::from_ref(&event)).state;
     }
     Given { state, context: Context::at(TIME) }
@@ -97,7 +97,7 @@ fn appended<A: Aggregate>(state: &A, events: &[A::Event]) -> Encoded<A> {
     encoded
 }
 
-/// What decisions are told as the time, if nothing else is said: 2017-04-15T13:00:00Z.
+/// The default time of decisions: 2017-04-15T13:00:00Z.
 const TIME: Timestamp = Timestamp::from_micros(1_492_261_200_000_000);
 
 /// An aggregate before a command.
@@ -108,14 +108,14 @@ pub struct Given<A> {
 }
 
 impl<A: Aggregate> Given<A> {
-    /// What the decision may know: the time, who gives the command, and so on.
+    /// Sets the context of the decision: the time, the initiator, and so on.
     #[must_use]
     pub fn with(mut self, context: Context) -> Self {
         self.context = context;
         self
     }
 
-    /// The command.
+    /// Decides on this command.
     pub fn when<C>(self, command: C) -> When<A, A::Error>
     where
         A: Decide<C>,
@@ -124,17 +124,17 @@ impl<A: Aggregate> Given<A> {
         When { state: self.state, decision: decision.map(|events| events.0) }
     }
 
-    /// The state that the events make.
+    /// The state after the events.
     pub fn state(&self) -> &A {
         &self.state
     }
 }
 
 impl<A: Snapshot + Serialize + DeserializeOwned> Given<A> {
-    /// This state can be kept as a snapshot: it is read back as it is.
+    /// Asserts that this state can be stored as a snapshot: it is read back unchanged.
     ///
     /// # Panics
-    /// If it is not so, with the field that is read back as another value.
+    /// If it is not, with the name of the field that is read back as another value.
     #[track_caller]
     pub fn then_snapshot(&self) -> &Self {
         if let Err(failure) = written(&self.state) {
@@ -158,10 +158,10 @@ where
     A::Event: Debug + PartialEq,
     R: Debug,
 {
-    /// These events are what happens, and a log takes them. Returns the state after them.
+    /// Asserts that exactly these events were decided, and that a log accepts them. Returns the state after them.
     ///
     /// # Panics
-    /// If it is not so.
+    /// Otherwise.
     #[track_caller]
     pub fn then(self, expected: impl IntoIterator<Item = A::Event>) -> A {
         let expected: Vec<_> = expected.into_iter().collect();
@@ -174,19 +174,19 @@ where
         encoded.state
     }
 
-    /// Nothing happens, and the command is not refused either.
+    /// Asserts that no event was decided, and that the command was not refused either.
     ///
     /// # Panics
-    /// If it is not so.
+    /// Otherwise.
     #[track_caller]
     pub fn then_nothing(self) {
         self.then([]);
     }
 
-    /// The command is refused with this.
+    /// Asserts that the command was refused with this error.
     ///
     /// # Panics
-    /// If it is not so.
+    /// Otherwise.
     #[track_caller]
     pub fn then_rejected(self, expected: R)
     where
@@ -199,7 +199,7 @@ where
     }
 }
 
-/// An event as it is appended to a stream.
+/// Encodes an event for an append.
 #[track_caller]
 fn as_appended<E: Event>(event: &E) -> NewEvent {
     let (new, _) = encode(event, &Beside::default())
@@ -207,8 +207,8 @@ fn as_appended<E: Event>(event: &E) -> NewEvent {
     new
 }
 
-/// A projection that has taken these events, each with the name of its stream: `("account-a1", Opened { … })`.
-/// Positions begin at 1, and each event is a second after the one before, from 2017-04-15T13:00:01Z on.
+/// A projection that has applied these events, each with the name of its stream: `("account-a1", Opened { … })`.
+/// Positions begin at 1, and each event is a second after the previous one, from 2017-04-15T13:00:01Z on.
 ///
 /// ```
 /// # use annals::{Event, HandlerError, Projection, Recorded, Tx, testing::given_view};
@@ -231,7 +231,7 @@ fn as_appended<E: Event>(event: &E) -> NewEvent {
 /// ```
 ///
 /// # Panics
-/// If the schema is not acceptable or an event fails.
+/// If the schema is invalid or an event fails.
 #[track_caller]
 pub fn given_view<P, S>(projection: P, events: impl IntoIterator<Item = (S, P::Event)>) -> GivenView
 where
@@ -241,7 +241,7 @@ where
     view_of(projection, events.into_iter().map(|(stream, event)| (stream, as_appended(&event))))
 }
 
-/// A projection that has taken these events, as they are in the log.
+/// A projection that has applied these encoded events.
 #[track_caller]
 fn view_of<P, S>(projection: P, events: impl IntoIterator<Item = (S, NewEvent)>) -> GivenView
 where
@@ -282,16 +282,16 @@ where
     GivenView { database }
 }
 
-/// The rows of a projection, to be looked at.
+/// The rows of a projection, for assertions.
 pub struct GivenView {
     database: Database,
 }
 
 impl GivenView {
-    /// The query answers with these rows, each a tuple: `.then_rows("SELECT owner, balance FROM …", [("kim", 5)])`.
+    /// Asserts that the query returns these rows, each a tuple: `.then_rows("SELECT owner, balance FROM …", [("kim", 5)])`.
     ///
     /// # Panics
-    /// If it is not so.
+    /// Otherwise.
     #[track_caller]
     pub fn then_rows<R: Params>(&self, sql: &str, expected: impl IntoIterator<Item = R>) -> &Self {
         let expected: Vec<Vec<Value>> =
@@ -301,7 +301,7 @@ impl GivenView {
         self
     }
 
-    /// The rows that a query answers with.
+    /// The rows that a query returns.
     ///
     /// # Panics
     /// If SQLite refuses the query.

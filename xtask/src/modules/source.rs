@@ -1,12 +1,12 @@
-//! What one source file imports from its own crate, without the compiler: a scanner that knows comments, strings,
-//! trees of `use` and what stands for tests only. It is enough for code without glob imports.
+//! Reads the imports of one source file from its own crate, without the compiler: a scanner for comments, strings,
+//! trees of `use` and code for tests. It is sufficient for code without glob imports.
 
 /// An import, by its path from the root of the crate.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Use {
     /// The path, without `crate`.
     pub path: Vec<String>,
-    /// The name under which it is known here.
+    /// The local name.
     pub name: String,
     /// The line.
     pub line: usize,
@@ -16,13 +16,13 @@ pub struct Use {
 pub struct Source {
     /// Its module, from the root.
     pub module: Vec<String>,
-    /// What it imports from its crate, by `use` or in a path that begins with `crate` or `super`.
+    /// Its imports from its crate, by `use` or in a path that begins with `crate` or `super`.
     pub imports: Vec<Use>,
-    /// Its statements `use`, whatever they begin with, as they are written.
+    /// All of its `use` statements, unresolved.
     pub uses: Vec<Use>,
     /// The macros that it defines.
     pub macros: Vec<String>,
-    /// The modules in files of their own that exist in tests only.
+    /// The modules in their own files that are only for tests.
     pub test_modules: Vec<Vec<String>>,
     tokens: Vec<Token>,
 }
@@ -52,7 +52,7 @@ impl Source {
     }
 
     fn scan(&mut self) {
-        // The modules that are open within the file, with the depth of the braces at which they close.
+        // The enclosing modules within the file, each with the depth of the braces at which it ends.
         let (mut inner, mut depth): (Vec<(String, usize)>, usize) = (Vec::new(), 0);
         for at in 0..self.tokens.len() {
             match self.text(at) {
@@ -89,8 +89,8 @@ impl Source {
         }
     }
 
-    /// The paths that begin with a module of the root, without `crate`: only the root can write them. Its `use` with
-    /// `pub` is not among them.
+    /// The paths that begin with a module of the root, without `crate`: they are possible only in the root. A `pub use`
+    /// is not included.
     pub fn relative(&self, is_module: impl Fn(&str) -> bool) -> Vec<Use> {
         let (mut found, mut is_reexport) = (Vec::new(), false);
         for at in 0..self.tokens.len() {
@@ -108,18 +108,18 @@ impl Source {
         found
     }
 
-    /// The token there; no text after the last.
+    /// The token at this index; empty after the last.
     fn text(&self, at: usize) -> &str {
         self.tokens.get(at).map_or("", |token| token.text.as_str())
     }
 
-    /// Whether what stands there is no beginning of a path, or of one that only limits who sees an item.
+    /// Whether this token does not begin a path, or begins one in a visibility, as in `pub(in crate::b)`.
     fn is_inside_a_path(&self, at: usize) -> bool {
         let before = |count| at.checked_sub(count).map_or("", |at| self.text(at));
         before(1) == "::" || (before(1) == "in" && before(2) == "(")
     }
 
-    /// Reads a tree of `use`, or the one path that an expression has; answers with the token after it.
+    /// Reads a tree of `use`, or the path of an expression. Returns the index of the token after it.
     fn tree(&self, mut at: usize, base: &[String], found: &mut Vec<Use>) -> usize {
         let mut path = base.to_vec();
         let line = self.tokens.get(at).map_or(0, |token| token.line);
@@ -157,7 +157,7 @@ fn is_name(text: &str) -> bool {
     text.starts_with(|c: char| c.is_alphabetic() || c == '_')
 }
 
-/// Leaves out what stands below `#[cfg(test)]` or `#[cfg(all(test, ...))]`; with the modules among it that are files.
+/// Removes the items after `#[cfg(test)]` or `#[cfg(all(test, ...))]`. Also returns the removed modules that are files.
 fn without_tests(tokens: Vec<Token>) -> (Vec<Token>, Vec<String>) {
     let (mut kept, mut files, mut at) = (Vec::new(), Vec::new(), 0);
     let text = |at: usize| tokens.get(at).map_or("", |token: &Token| token.text.as_str());
@@ -202,7 +202,7 @@ fn without_tests(tokens: Vec<Token>) -> (Vec<Token>, Vec<String>) {
     (kept, files)
 }
 
-/// The token after the bracket that closes the one that opens there.
+/// The index after the bracket that closes the one at this index.
 fn closed<'a>(text: &impl Fn(usize) -> &'a str, mut at: usize) -> usize {
     let mut depth = 0_usize;
     loop {
@@ -219,7 +219,7 @@ fn closed<'a>(text: &impl Fn(usize) -> &'a str, mut at: usize) -> usize {
     }
 }
 
-/// The words and signs of a source, without comments and literals.
+/// The tokens of a source, without comments and literals.
 fn tokens(text: &str) -> Vec<Token> {
     let chars: Vec<char> = text.chars().collect();
     let char_at = |at: usize| chars.get(at).copied().unwrap_or('\0');
@@ -248,7 +248,7 @@ fn tokens(text: &str) -> Vec<Token> {
     found
 }
 
-/// Where this holds for the first time of what is left, from there on; else the end.
+/// The first index from `from` on at which the predicate holds for the rest; otherwise the end.
 fn until(chars: &[char], from: usize, holds: impl Fn(&[char]) -> bool) -> usize {
     (from..chars.len()).find(|at| holds(&chars[*at..])).unwrap_or(chars.len())
 }

@@ -1,31 +1,31 @@
-//! Changes of lines: where a hunk of a patch belongs, and the changes of several patches in one file.
+//! Changes of lines: the place of a patch's hunk, and the changes of several patches in one file.
 //!
-//! A hunk is placed in the file as it is, not in what other patches make of it: so each patch applies alone, in any order,
-//! and the change of one may be within the context of another. A hunk has one place, whatever line its head says.
+//! A hunk is placed in the original file, not in the result of other patches: so each patch applies alone, in any order,
+//! and the change of one may be within the context of another. A hunk has one place; the line number in its header is ignored.
 
 use diffy::{Hunk, HunkRange, Line, Patch};
 
-/// Lines that are replaced by others.
+/// A replacement of lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Edit {
-    /// The patch that it is of.
+    /// The patch to which it belongs.
     pub patch: String,
-    /// Index of the first line that is replaced, or before which others are added.
+    /// Index of the first replaced line, or of the line before which others are added.
     pub at: usize,
-    /// The number of lines that are replaced.
+    /// The number of replaced lines.
     pub removed: usize,
-    /// The lines that are there instead.
+    /// The new lines.
     pub added: String,
 }
 
-/// The edits that make the one text into the other, of no patch yet.
+/// The edits that turn the old text into the new one, without a patch yet.
 pub fn between(old: &str, new: &str) -> Vec<Edit> {
     let patch = diffy::create_patch(old, new);
     let first = |range: HunkRange| range.start() - usize::from(!range.is_empty());
     patch.hunks().iter().flat_map(|hunk| edits_of("", hunk, first(hunk.old_range()))).collect()
 }
 
-/// The edits of a patch of one file, and what is wrong with each hunk that has no place in it.
+/// The edits of a patch in one file, and the problem of each hunk that has no place in it.
 pub fn of_patch(name: &str, patch: &Patch<'_, str>, text: &str) -> (Vec<Edit>, Vec<String>) {
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
     let (mut edits, mut problems) = (Vec::new(), Vec::new());
@@ -38,7 +38,7 @@ pub fn of_patch(name: &str, patch: &Patch<'_, str>, text: &str) -> (Vec<Edit>, V
     (edits, problems)
 }
 
-/// The lines that a hunk expects to find.
+/// The lines that a hunk expects.
 fn expected<'a>(hunk: &Hunk<'a, str>) -> Vec<&'a str> {
     let old = |line: &Line<'a, str>| match line {
         Line::Context(line) | Line::Delete(line) => Some(*line),
@@ -66,7 +66,7 @@ fn quoted(lines: &[&str]) -> String {
     lines.iter().map(|line| format!("  |{}\n", line.trim_end())).collect()
 }
 
-/// Where most of the lines are, and the first one that is another there.
+/// Describes the place with most of the lines, and the first line that differs there.
 fn nearest(expected: &[&str], lines: &[&str]) -> String {
     let alike = |at: usize| lines[at..].iter().zip(expected).filter(|(has, wanted)| has == wanted).count();
     let Some(at) = (0..lines.len()).rev().max_by_key(|&at| alike(at)).filter(|&at| alike(at) > 0) else {
@@ -101,8 +101,8 @@ fn edits_of(name: &str, hunk: &Hunk<'_, str>, place: usize) -> Vec<Edit> {
     edits
 }
 
-/// What is wrong with these edits of one file, which are brought into order: between two of them there must be a line that
-/// neither changes, or nobody could say later which lines are of which patch.
+/// The problems of these edits of one file, which are sorted: between two of them there must be an unchanged line, or the
+/// changes could not be assigned to their patches later.
 pub fn conflicts(edits: &mut [Edit]) -> Vec<String> {
     edits.sort_by_key(|edit| edit.at);
     let meet = edits.windows(2).filter(|pair| pair[0].at + pair[0].removed >= pair[1].at);
@@ -113,7 +113,7 @@ pub fn conflicts(edits: &mut [Edit]) -> Vec<String> {
     .collect()
 }
 
-/// The text with these edits, which are in order.
+/// Applies these edits, which must be sorted, to the text.
 pub fn apply<'a>(text: &str, edits: impl IntoIterator<Item = &'a Edit>) -> String {
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
     let (mut out, mut next) = (String::with_capacity(text.len()), 0);
@@ -126,7 +126,7 @@ pub fn apply<'a>(text: &str, edits: impl IntoIterator<Item = &'a Edit>) -> Strin
     out
 }
 
-/// The patch of these edits of one file, with so much context that each hunk has one place.
+/// The patch of these edits of one file, with enough context that each hunk has one place.
 pub fn patch_of(path: &str, text: &str, edits: &[&Edit]) -> String {
     let changed = apply(text, edits.iter().copied());
     let with_context = |lines: usize| {

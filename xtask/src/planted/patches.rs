@@ -1,7 +1,7 @@
-//! The patches: from the engine and what is beside it in `planted/`, the engine with bugs on purpose; and back again.
+//! The patches: applies the files in `planted/` to the engine, and writes them from an edited copy.
 //!
-//! Every change of a bug's patch names its bug, `Bug::X`, and no other. So it can be seen of each change in the copy whose it
-//! is, and nothing else has to be kept. Next below: `edit`.
+//! Every change of a bug's patch names its bug, `Bug::X`, and no other. So each change in the copy can be assigned to its patch
+//! without other records. Next below: `edit`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,24 +12,24 @@ use crate::tree::Tree;
 
 /// The folder of the engine.
 pub const ENGINE: &str = "crates/annals-engine/";
-/// The folder of the patches in it, and of files that the engine with bugs has beside its own.
+/// The folder in it with the patches, and with files that only the engine with bugs has.
 const PLANTED: &str = "planted/";
-/// The patch without which none can be planted: it names no bug.
+/// The patch that all others need: it names no bug.
 const PLANTING: &str = "planting";
 /// The list of the bugs, in the copy.
 const BUGS: &str = "src/planted.rs";
-/// What to do about a patch that does not apply.
+/// How to repair a patch that does not apply.
 const REMEDY: &str = "write the bug into the code as it is now: `cargo xtask planted --edit` makes a copy for it, and \
                       `cargo xtask planted --save` writes the patches from there";
 
 /// Texts by their paths.
 pub type Files = BTreeMap<String, String>;
 
-/// What the engine with bugs is made of.
+/// The sources of the engine with bugs.
 pub struct Sources {
     /// The files of the engine.
     engine: Files,
-    /// Files that it has with bugs only.
+    /// Files that only the engine with bugs has.
     beside: Files,
     /// The patches, by their names.
     patches: Files,
@@ -41,7 +41,7 @@ pub fn problems(tree: &Tree) -> Vec<String> {
 }
 
 impl Sources {
-    /// Takes them from the files of the project.
+    /// Selects them from the files of the project.
     pub fn of(tree: &Tree) -> Self {
         let (mut engine, mut beside, mut patches) = (Files::new(), Files::new(), Files::new());
         for file in tree.under(ENGINE, "") {
@@ -58,7 +58,7 @@ impl Sources {
         Self { engine, beside, patches }
     }
 
-    /// The files of the engine with bugs, and what is wrong with the patches.
+    /// The files of the engine with bugs, and the problems of the patches.
     pub fn patched(&self) -> (Files, Vec<String>) {
         let (mut edits, mut problems) = (BTreeMap::<&str, Vec<Edit>>::new(), self.missing());
         for name in self.patches.keys() {
@@ -86,7 +86,7 @@ impl Sources {
         (files, problems)
     }
 
-    /// The edits of one patch, by the file that they are of, and what is wrong with it.
+    /// The edits of one patch, by file, and its problems.
     fn edits(&self, name: &str) -> (BTreeMap<&str, Vec<Edit>>, Vec<String>) {
         let (mut edits, mut problems) = (BTreeMap::<&str, Vec<Edit>>::new(), Vec::new());
         let text = &self.patches[name];
@@ -122,7 +122,7 @@ impl Sources {
         (edits, problems)
     }
 
-    /// The bugs that are listed.
+    /// The bugs of the list.
     pub fn bugs(&self) -> BTreeSet<&str> {
         let listed = self.beside.get(BUGS).map_or("", String::as_str);
         let list = listed.split_once("pub enum Bug {\n").and_then(|(_, rest)| rest.split_once("\n}"));
@@ -155,7 +155,7 @@ impl Sources {
         problems
     }
 
-    /// The files of `planted/`, by their paths in it, that make this copy.
+    /// The files of `planted/`, by their paths in it, that result in this copy.
     ///
     /// # Errors
     /// Changes that cannot be assigned to a patch, and bugs that the copy does not have.
@@ -192,7 +192,7 @@ impl Sources {
     }
 }
 
-/// The patch that this change is of, by the bug that it names.
+/// The patch to which this change belongs, by the bug that it names.
 fn owner(edit: &Edit) -> Result<String, String> {
     let named: BTreeSet<&str> =
         edit.added.split("Bug::").skip(1).filter_map(|rest| words(rest).next()).collect();

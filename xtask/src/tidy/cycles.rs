@@ -1,10 +1,10 @@
-//! The rule that the top-level modules of a crate do not import each other in a ring: a module can be understood with
-//! those that it imports, and a ring has to be understood all at once.
+//! The rule that there are no import cycles between the top-level modules of a crate: a module can be understood together with
+//! those that it imports, but a cycle can only be understood as a whole.
 
 use crate::modules::{self, Crate};
 use crate::tree::Tree;
 
-/// The rings of all crates.
+/// The import cycles of all crates.
 pub fn cycles(tree: &Tree) -> Vec<String> {
     modules::crates(tree).iter().flat_map(rings).collect()
 }

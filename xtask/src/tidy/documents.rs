@@ -6,7 +6,7 @@ const GUARANTEES: &str = "docs/guarantees.md";
 const CONTRACT: &str = "crates/annals-testkit/src/contract.rs";
 const TESTKIT: &str = "crates/annals-testkit/src/";
 
-/// Every string that a function `code` of a public error answers with has a page.
+/// Checks that every string returned by a function `code` of a public error has a page.
 pub fn error_pages(tree: &Tree) -> Vec<String> {
     let mut problems = Vec::new();
     for file in tree.under("crates/", ".rs").filter(|file| file.path.contains("/src/")) {
@@ -30,14 +30,14 @@ fn error_codes(source: &str) -> Vec<&str> {
     codes
 }
 
-/// What the page of guarantees names below one guarantee: tests, and the folder that they are in if one is given.
+/// A test that the page of guarantees names under a guarantee, and its folder if one is given.
 struct Named<'a> {
     guarantee: &'a str,
     folder: Option<&'a str>,
     test: &'a str,
 }
 
-/// The names in the lists of the page: `` - `clause` `` or `` - in `folder/`: `test`, `test` ``, also over several lines.
+/// The names in the lists of the page: `` - `clause` `` or `` - in `folder/`: `test`, `test` ``, on one line or several.
 fn named(page: &str) -> Vec<Named<'_>> {
     let (mut names, mut guarantee, mut folder, mut in_list) = (Vec::new(), "", None, false);
     for line in page.lines() {
@@ -59,7 +59,7 @@ fn named(page: &str) -> Vec<Named<'_>> {
     names
 }
 
-/// A test is there if a function or a module has its name.
+/// Checks that every named test exists, as a function or a module with its name.
 pub fn named_tests(tree: &Tree) -> Vec<String> {
     let Some(page) = tree.file(GUARANTEES) else { return vec![format!("{GUARANTEES} is missing")] };
     let mut problems = Vec::new();
@@ -81,7 +81,7 @@ pub fn named_tests(tree: &Tree) -> Vec<String> {
     problems
 }
 
-/// Every clause of the contract stands on the page under the guarantee that its documentation begins with.
+/// Checks that every clause of the contract is on the page, under the guarantee with which its documentation begins.
 pub fn clauses(tree: &Tree) -> Vec<String> {
     let (Some(page), Some(contract)) = (tree.file(GUARANTEES), tree.file(CONTRACT)) else {
         return vec![format!("{GUARANTEES} or {CONTRACT} is missing")];
@@ -113,7 +113,7 @@ fn listed(contract: &str) -> Vec<&str> {
     lines.filter_map(|line| line.strip_suffix(',')).filter(|name| !name.contains(' ')).collect()
 }
 
-/// The guarantee that the documentation of this function begins with.
+/// The guarantee with which the documentation of this function begins.
 fn guarantee_of<'a>(source: &'a str, clause: &str) -> Option<&'a str> {
     let before = source.split_once(&format!("\npub async fn {clause}("))?.0;
     let documentation = before.lines().rev().take_while(|line| line.starts_with("/// ")).last()?;
@@ -122,7 +122,7 @@ fn guarantee_of<'a>(source: &'a str, clause: &str) -> Option<&'a str> {
     (!number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())).then_some(guarantee)
 }
 
-/// The files in docs/decisions begin with 001, 002, and so on.
+/// Checks that the files in docs/decisions are numbered 001, 002, and so on.
 pub fn decisions(tree: &Tree) -> Vec<String> {
     let mut problems = Vec::new();
     let mut expected = 1;
@@ -140,7 +140,7 @@ pub fn decisions(tree: &Tree) -> Vec<String> {
     problems
 }
 
-/// Every page in docs is named in the reading order.
+/// Checks that every page in docs is in the reading order.
 pub fn reading_order(tree: &Tree) -> Vec<String> {
     let Some(order) = tree.file("docs/README.md") else {
         return vec!["docs/README.md is missing".to_owned()];
@@ -148,7 +148,7 @@ pub fn reading_order(tree: &Tree) -> Vec<String> {
     let mut problems = Vec::new();
     for file in tree.under("docs/", ".md").filter(|file| file.path != order.path) {
         let name = &file.path["docs/".len()..];
-        // A folder is named as a whole.
+        // A folder is listed as a whole.
         let name = name.split_inclusive('/').next().unwrap_or(name);
         if !order.text.contains(&format!("({name})")) {
             problems.push(format!("{}: is not in the reading order of docs/README.md", file.path));
@@ -157,7 +157,7 @@ pub fn reading_order(tree: &Tree) -> Vec<String> {
     problems
 }
 
-/// Every crate is named on the page of the architecture, once there is one.
+/// Checks that every crate is named on the page of the architecture, if there is one.
 pub fn architecture(tree: &Tree) -> Vec<String> {
     let Some(page) = tree.file("ARCHITECTURE.md") else { return Vec::new() };
     let words: Vec<&str> = page.text.split(|c: char| !c.is_alphanumeric() && !"-_".contains(c)).collect();
@@ -166,10 +166,10 @@ pub fn architecture(tree: &Tree) -> Vec<String> {
     unnamed.map(|name| format!("ARCHITECTURE.md: does not name the crate `{name}`")).collect()
 }
 
-/// The most lines, blank ones aside, that a first aggregate with a projection may take.
+/// The most lines, without blank ones, for a first aggregate with a projection.
 const FIRST_LINES_MAX: usize = 60;
 
-/// The first example stands in the README as it runs, and is short.
+/// Checks that the README shows the first example unchanged, and that it is short.
 pub fn first_example(tree: &Tree) -> Vec<String> {
     const EXAMPLE: &str = "crates/annals/examples/first.rs";
     let Some(example) = tree.file(EXAMPLE) else { return vec![format!("{EXAMPLE} is missing")] };

@@ -1,9 +1,9 @@
-//! The rule on phrases that the project does without: each has a plainer word, which the rule names. A phrase is found
-//! in comments, documents and messages alike, also where a line breaks within it.
+//! The rule on phrases that the project does not use: each has a plainer word, which the rule suggests. A phrase is found
+//! in comments, documents and messages, even if a line breaks within it.
 
 use crate::tree::{File, Tree};
 
-/// Each phrase, and what to write instead.
+/// Each phrase, and its replacement.
 const PHRASES: &[(&str, &str)] = &[
     ("whoever", "the caller, the reader, the holder"),
     ("anew", "again"),
@@ -19,10 +19,10 @@ const PHRASES: &[(&str, &str)] = &[
     ("carried out", "executed, applied, committed"),
 ];
 
-/// Where the phrases may be: here, and in what was released with them.
+/// The exceptions: this file, and files of releases.
 const EXCEPTIONS: [&str; 2] = ["xtask/src/tidy/phrases.rs", "fixtures/"];
 
-/// Every place with one of the phrases.
+/// Every occurrence of one of the phrases.
 pub fn phrases(tree: &Tree) -> Vec<String> {
     let is_text =
         |file: &&File| [".rs", ".md", ".sql", ".toml", ".json"].iter().any(|end| file.path.ends_with(end));
@@ -44,7 +44,7 @@ fn found(file: &File) -> Vec<String> {
     problems.into_iter().map(|(_, problem)| problem).collect()
 }
 
-/// The lines as one, in small letters and without the marks of comments; and where in it each line starts.
+/// The lines joined into one, in lower case and without comment markers; and the offset of each line.
 fn joined(text: &str) -> (String, Vec<usize>) {
     let (mut all, mut starts) = (String::with_capacity(text.len()), Vec::new());
     for line in text.lines() {
@@ -52,7 +52,7 @@ fn joined(text: &str) -> (String, Vec<usize>) {
         let line = line.trim_start();
         let line =
             ["///", "//!", "//", "-- ", "# "].iter().find_map(|mark| line.strip_prefix(mark)).unwrap_or(line);
-        // A string goes over the end of its line with a backslash.
+        // A backslash continues a string on the next line.
         all.push_str(line.strip_suffix('\\').unwrap_or(line).trim());
         all.push(' ');
     }
@@ -60,7 +60,7 @@ fn joined(text: &str) -> (String, Vec<usize>) {
     (all, starts)
 }
 
-/// Whether no word reaches over the ends of this part.
+/// Whether this part begins and ends at word boundaries.
 fn is_bounded(text: &str, start: usize, end: usize) -> bool {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     !text[..start].ends_with(is_word) && !text[end..].starts_with(is_word)

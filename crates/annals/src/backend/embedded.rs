@@ -1,4 +1,4 @@
-//! `file:DIRECTORY`, the embedded store. What only it can do (backup, repair, receipts) is in `annals_engine`, for those who have
+//! `file:DIRECTORY`, the embedded store. Operations that only it supports (backup, repair, receipts) are in `annals_engine`, on
 //! an [`EngineStore`] or its directory.
 
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! `memory:`, a store that ends with the process. Each that is opened is a new one.
+//! `memory:`, a store that ends with the process. Each open creates a new one.
 
 use std::sync::Arc;
 

@@ -1,29 +1,29 @@
-//! The chain of upcasters of an event type, and what makes a table of them acceptable.
+//! The chain of upcasters of an event type, and the validation of a table of them.
 //!
-//! - V1  A table is checked when a reader starts ([`check`]): every chain ends in a type and version that is read today, none
-//!       leads back to where it began, no event is taken by two upcasters, and no version is left out below one that is taken.
-//! - V2  A chain that did not pass the check still ends: no upcaster is used twice on one way.
-//! - V3  An event that is dropped takes the number of a part, like one that is left.
-//! - V4  No event is dropped by an empty list: code that was to make some and makes none has failed.
+//! - V1  A table is checked when a reader starts ([`check`]): every chain ends in a current type and version, no chain is a
+//!       cycle, no event is the input of two upcasters, and no version is left out below the input of an upcaster.
+//! - V2  A chain that did not pass the check still ends, because the number of its steps is limited to that of the upcasters.
+//! - V3  A dropped event uses up the number of a part, like one that is kept.
+//! - V4  An empty list does not drop an event: a function that returns no event has failed.
 
 use annals_core::{CodecError, Event, EventId, Invalid, RawEvent, Upcaster};
 
 use crate::failure::caught;
 
-/// Whether events of this type and version are decoded as they are.
+/// Whether events of this type and version are decoded without an upcaster.
 pub(super) fn is_current(table: &[Upcaster], event_type: &str, version: u16) -> bool {
     !table.iter().any(|upcaster| upcaster.takes(event_type, version))
 }
 
-/// One of the events that a stored event became.
+/// One of the events that result from a stored event.
 #[derive(Debug)]
 pub(super) struct Part {
-    /// Its place among all of them, those that were dropped included.
+    /// Its index among all of them, including dropped ones.
     pub number: u32,
     pub raw: RawEvent,
 }
 
-/// The events that a stored one became and that no upcaster takes, in order.
+/// Applies the upcasters to a stored event, until none matches. Returns the resulting events in order.
 pub(super) fn chain(table: &[Upcaster], raw: RawEvent) -> Result<Vec<Part>, CodecError> {
     let mut chain = Chain { table, next_number: 0, left: Vec::new() };
     chain.follow(raw, table.len())?;
@@ -58,7 +58,7 @@ impl Chain<'_> {
                 self.follow(raw, steps_left)
             }
             Upcaster::Converted { event_type, version, into, convert } => {
-                // The code is a user's and may panic.
+                // The function is the user's code and may panic.
                 let made = caught(|| Ok(convert(raw)?));
                 let made = made.map_err(|failure| failed(event_type, version, failure.into_text().into()))?;
                 if let Some(problem) = not_as_declared(&made, into) {
@@ -83,7 +83,7 @@ impl Chain<'_> {
     }
 }
 
-/// Why these events are not those that the upcaster may make.
+/// Why these events are not those that the upcaster declares.
 fn not_as_declared(made: &[RawEvent], into: &[(&str, u16)]) -> Option<String> {
     if let (true, Some((event_type, version))) = (made.is_empty(), into.first()) {
         return Some(format!(
@@ -107,7 +107,7 @@ fn failed(event_type: &str, schema_version: u16, cause: annals_core::Cause) -> C
 }
 
 /// A digest of the table and the versions of an event type; `None` if all of its types have their first shape. A state that was
-/// folded under another one may differ from what a replay makes of the log today.
+/// folded with another digest may differ from that of a replay by the current program.
 pub(crate) fn fingerprint<E: Event>() -> Option<String> {
     let mut text = String::new();
     for event_type in E::TYPES {
@@ -125,7 +125,7 @@ pub(crate) fn fingerprint<E: Event>() -> Option<String> {
             other => format!("{}\0*\n", other.event_type()),
         });
     }
-    // Enough of a digest: it tells few tables of one aggregate apart.
+    // A short digest is enough: it distinguishes the few tables of one aggregate.
     (!text.is_empty()).then(|| EventId::from_name(text.as_bytes()).to_string()[..8].to_owned())
 }
 
@@ -134,7 +134,7 @@ pub(crate) fn fingerprint<E: Event>() -> Option<String> {
 /// # Errors
 /// [`Invalid`], with the upcaster that is wrong and why.
 pub(crate) fn check<E: Event>() -> Result<(), Invalid> {
-    // The versions are a user's code, which may panic.
+    // The versions come from the user's code, which may panic.
     caught(|| Ok(check_table::<E>())).unwrap_or_else(|panic| {
         Err(Invalid::new("event type", format!("`{}` {panic}", std::any::type_name::<E>())))
     })
@@ -171,7 +171,7 @@ fn overlap(one: &Upcaster, other: &Upcaster) -> bool {
         && one.version().zip(other.version()).is_none_or(|(one, other)| one == other)
 }
 
-/// Why what it takes is not a former shape.
+/// Why its input is not a former shape.
 fn wrong_source<E: Event>(upcaster: &Upcaster) -> Option<String> {
     let event_type = upcaster.event_type();
     if !E::TYPES.contains(&event_type) {
@@ -189,10 +189,11 @@ fn wrong_source<E: Event>(upcaster: &Upcaster) -> Option<String> {
     }
 }
 
-/// Which earlier version of the same type no upcaster takes. It would be read as today's, past what this one converts.
+/// The problem of an earlier version of the same type without an upcaster. It would be decoded as the current version, without
+/// this conversion.
 fn gap<E: Event>(upcaster: &Upcaster) -> Option<String> {
     let (event_type, version) = (upcaster.event_type(), upcaster.version()?);
-    // Of another type such a version is an error when it is read.
+    // A version of a former type without an upcaster is an error when it is read.
     if !E::TYPES.contains(&event_type) {
         return None;
     }
@@ -204,7 +205,7 @@ fn gap<E: Event>(upcaster: &Upcaster) -> Option<String> {
     ))
 }
 
-/// Why what it makes cannot be read.
+/// Why its output cannot be read.
 fn wrong_target<E: Event>(upcaster: &Upcaster) -> Option<String> {
     let is_continued = |event_type: &str, version: Option<u16>| {
         E::UPCASTERS.iter().any(|next| {
@@ -236,7 +237,7 @@ fn wrong_target<E: Event>(upcaster: &Upcaster) -> Option<String> {
     }
 }
 
-/// Why a way that begins with this upcaster does not end.
+/// Why a chain that begins with this upcaster does not end.
 fn circle(table: &[Upcaster], begin: usize) -> Option<String> {
     let mut ways = vec![begin];
     let mut seen = vec![false; table.len()];
@@ -255,7 +256,7 @@ fn circle(table: &[Upcaster], begin: usize) -> Option<String> {
     None
 }
 
-/// The upcasters that may take what this one makes.
+/// The upcasters whose input may be the output of this one.
 fn following(table: &[Upcaster], upcaster: &Upcaster) -> Vec<usize> {
     let takes = |next: &Upcaster| match upcaster {
         Upcaster::Converted { into, .. } => into.iter().any(|(name, version)| next.takes(name, *version)),

@@ -1,21 +1,21 @@
 //! First steps: an event, an aggregate, a command, a projection.
 //!
-//! # What there is
+//! # Terms
 //!
 //! | word | what it is |
 //! |---|---|
-//! | event | something that happened, in the past tense: `Deposited`. It is stored and never changed |
-//! | stream | the events of one thing in order, named `CATEGORY-ID`: `account-kim` |
+//! | event | a fact, named in the past tense: `Deposited`. It is stored and never changed |
+//! | stream | the events of one aggregate in order, named `CATEGORY-ID`: `account-kim` |
 //! | log | the events of all streams in one order; each has a [`Position`](crate::Position) |
-//! | aggregate | what decides: state folded from one stream, and commands that it answers with events or a refusal |
-//! | projection | tables made of events, for queries |
-//! | subscriber | code that is called for each event: sends mail, gives commands |
+//! | aggregate | state folded from one stream, which decides on commands: the result is events or a refusal |
+//! | projection | tables derived from events, for queries |
+//! | subscriber | code that is called for each event: sends mail, executes commands |
 //!
 //! # An event and an aggregate
 //!
-//! [`initial`](crate::Aggregate::initial) and [`evolve`](crate::Aggregate::evolve) make the state from events, and never refuse one: what has
-//! happened has happened. [`decide`](crate::Decide::decide) looks at the state and answers a command. None of them does I/O or looks at a clock;
-//! the time comes with the [`Context`](crate::Context).
+//! [`initial`](crate::Aggregate::initial) and [`evolve`](crate::Aggregate::evolve) compute the state from events, and never refuse
+//! one, because it has already happened. [`decide`](crate::Decide::decide) decides on a command by the state. None of them does I/O
+//! or reads a clock; the time is in the [`Context`](crate::Context).
 //!
 //! ```
 //! use annals::{Aggregate, Annals, Context, Decide, Decision, Event, emit, reject};
@@ -88,13 +88,13 @@
 //! # }
 //! ```
 //!
-//! A command loads the aggregate, decides, and appends under the condition that nobody has appended to the stream since. If somebody was
-//! faster, it decides again on the new state. So two withdrawals at the same moment cannot both take the last 100.
+//! A command loads the aggregate, decides, and appends on the condition that the stream is unchanged. If another writer has
+//! appended meanwhile, it decides again on the new state. So two withdrawals at the same moment cannot both take the last 100.
 //!
 //! # A command that is sent twice
 //!
-//! A client that got no answer sends its request again. With a key of its own the command is executed once, and the second request gets the
-//! answer of the first, also if that was a refusal:
+//! A client that got no response retries its request. With an idempotency key the command is executed once, and the second request
+//! gets the outcome of the first, even if that was a refusal:
 //!
 //! ```
 //! # use annals::{Aggregate, Annals, Context, Decide, Decision, Event, emit};
@@ -130,11 +130,12 @@
 //!
 //! # Rows to query
 //!
-//! A [`Projection`](crate::Projection) makes rows of events. Its rows and its checkpoint change in one transaction, so each event has its effect
-//! exactly once. Raise [`VERSION`](crate::Projection::VERSION) when the rows come out differently: they are made again beside the old ones. The
-//! program in the README (`cargo run -p annals --example first`) has one, and `--example bank` has subscribers and snapshots too.
+//! A [`Projection`](crate::Projection) derives rows from events. Its rows and its checkpoint change in one transaction, so each
+//! event has its effect exactly once. Increase [`VERSION`](crate::Projection::VERSION) when the same events lead to different rows:
+//! they are rebuilt beside the old ones. The program in the README (`cargo run -p annals --example first`) has one, and `--example
+//! bank` has subscribers and snapshots too.
 //!
-//! # Where it is kept
+//! # Where it is stored
 //!
 //! | address | where | processes |
 //! |---|---|---|

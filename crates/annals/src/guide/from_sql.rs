@@ -1,19 +1,19 @@
 //! Event sourcing for people who know SQL.
 //!
-//! # The table that is left out
+//! # Tables and events
 //!
-//! A service on a relational database keeps the state of things in rows and changes them in place. What was there before is gone, and why it
-//! changed was never written. With event sourcing the changes themselves are what is stored, and rows are made of them:
+//! A service on a relational database keeps state in rows and changes them in place. The former values are lost, and the reason for
+//! the change was never stored. With event sourcing the changes themselves are stored, and rows are derived from them:
 //!
 //! | with tables | with events |
 //! |---|---|
 //! | `UPDATE account SET balance = 70 WHERE id = 'kim'` | append `account.withdrawn {"amount": 30}` to `account-kim` |
 //! | a row | an aggregate, folded from its stream |
 //! | a primary key | the name of the stream |
-//! | `SELECT … FOR UPDATE`, or a `version` column | the append is refused if the stream has moved on; the command decides again |
+//! | `SELECT … FOR UPDATE`, or a `version` column | the append is refused if the stream has changed; the command decides again |
 //! | `CHECK` constraint | `decide` refuses the command |
 //! | `UNIQUE` constraint | a stream for each value ([`unique_names`](crate::guide::unique_names)) |
-//! | `FOREIGN KEY` | `update` refuses a command to an aggregate that does not exist; across aggregates, a condition of the append |
+//! | `FOREIGN KEY` | `update` refuses a command on an aggregate that does not exist; across aggregates, a condition of the append |
 //! | transaction over several rows | one aggregate, or one append to several streams |
 //! | materialized view | projection |
 //! | trigger, or an outbox table and a poller | subscriber |
@@ -22,9 +22,9 @@
 //!
 //! # Queries
 //!
-//! Queries never read streams. A [`Projection`](crate::Projection) makes tables for them, as many as there are questions, and
-//! [`View`](crate::View) runs SQL on these. A projection is behind the log by a moment. To see the effect of
-//! a command that was given just now, ask the view to be at least as far:
+//! Queries never read streams. A [`Projection`](crate::Projection) fills tables for them, as many as the queries need, and
+//! [`View`](crate::View) runs SQL on these. A projection lags the log by a moment. To see the effect of
+//! a command that was just executed, require the view to be at least as new:
 //!
 //! ```
 //! # use annals::{Aggregate, Annals, Context, Decide, Decision, Event, HandlerError, Projection, Recorded, Tx, emit};
@@ -79,31 +79,34 @@
 //!
 //! # Transactions
 //!
-//! What must be consistent at every moment belongs in one aggregate: an order with its items, an account with its holds. What may
-//! be consistent a moment later belongs in several, and a subscriber carries the change from one to the other. An aggregate is
-//! small: a customer with all orders ever placed is too large, as the orders of that customer would wait for one another.
+//! State that must be consistent at every moment belongs in one aggregate: an order with its items, an account with its holds.
+//! State that may become consistent a moment later belongs in several, and a subscriber propagates the change from one to the
+//! other. Keep aggregates small: a customer with all orders ever placed is too large, because the orders of a customer would wait
+//! for one another.
 //!
 //! If two streams must change together or not at all, one [`Append`](crate::Append) writes to both, with a condition on each.
 //!
 //! # How to choose events
 //!
-//! - An event says what happened in the words of the business: `AddressCorrected`, `MemberMoved`; not `MemberUpdated`.
-//! - It has what was decided and what was true then (the price that was charged), so that nobody has to look up later what has changed since.
-//! - It has nothing that can be computed from earlier events of its stream.
-//! - It is small, and of one language: money in the smallest unit, times in UTC.
-//! - It is read for as long as the log exists. Before you change one, read [`evolving_events`](crate::guide::evolving_events).
+//! - Name events in the terms of the business: `AddressCorrected`, `MemberMoved`; not `MemberUpdated`.
+//! - Include the decision and the facts at that time (the price that was charged), so that a reader need not look up values that
+//!   may have changed since.
+//! - Leave out values that can be computed from earlier events of the stream.
+//! - Keep events small, and their units uniform: money in the smallest unit, times in UTC.
+//! - An event is read for as long as the log exists. Before you change one, read
+//!   [`evolving_events`](crate::guide::evolving_events).
 //!
 //! # The past
 //!
 //! State at any moment is a fold of the events up to it: [`Repository::at`](crate::Repository::at) a version,
-//! [`Repository::as_of`](crate::Repository::as_of) a time, [`Repository::history`](crate::Repository::history) for every step. A new projection
-//! starts with the first event, so a question that nobody had thought of is answered for all years.
+//! [`Repository::as_of`](crate::Repository::as_of) a time, [`Repository::history`](crate::Repository::history) for every step. A
+//! new projection starts with the first event, so a new query covers all years.
 //!
-//! # What costs what
+//! # Costs
 //!
-//! | what | cost |
+//! | operation | cost |
 //! |---|---|
 //! | a command | reading its stream: keep streams to some hundreds of events, or take [snapshots](crate::Snapshot) |
 //! | a stream that is never read again | its bytes on the disk |
-//! | a new version of a projection | reading the log once, while the old rows answer |
+//! | a new version of a projection | reading the log once, while the old rows serve queries |
 //! | deleting | events are not deleted; keep personal data out of them as far as you can |

@@ -1,9 +1,9 @@
-//! Tests: of aggregates, of projections, and of the whole.
+//! Tests of aggregates, of projections, and of a whole system.
 //!
 //! # Aggregates: given, when, then
 //!
-//! Nothing is opened and nothing waits. Events take the way that they take to a log (encoded, read back, folded, checked), so a test that passes
-//! does not meet a refusal in production.
+//! No store is opened, and nothing waits. Events are processed as for a log (encoded, read back, folded, validated), so an event
+//! that passes a test is not refused in production.
 //!
 //! ```
 //! # use annals::{Aggregate, Context, Decide, Decision, Event, emit, reject};
@@ -39,11 +39,11 @@
 //! given::<Account>([]).when(Withdraw(3)).then_rejected(Insufficient);
 //! ```
 //!
-//! Time and caller are part of what is given: `.with(Context::at(time))`.
+//! Time and initiator are part of the context: `.with(Context::at(time))`.
 //!
 //! # Projections
 //!
-//! [`given_view`](crate::testing::given_view) applies events to rows in memory and compares what a query answers:
+//! [`given_view`](crate::testing::given_view) applies events to rows in memory and compares the result of a query:
 //!
 //! ```
 //! # use annals::{Event, HandlerError, Projection, Recorded, Tx};
@@ -69,14 +69,14 @@
 //!
 //! # Events of earlier programs
 //!
-//! [`given_stored`](crate::testing::given_stored) and [`given_view_stored`](crate::testing::given_view_stored) take events as
-//! they are in a log, by type, version and data. [`golden`](crate::testing::golden) fails when what was ever written is no longer
-//! read as before ([`evolving_events`](crate::guide::evolving_events)).
+//! [`given_stored`](crate::testing::given_stored) and [`given_view_stored`](crate::testing::given_view_stored) take events in their
+//! stored form, by type, version and data. [`golden`](crate::testing::golden) fails when an event of any former version is no
+//! longer read as before ([`evolving_events`](crate::guide::evolving_events)).
 //!
-//! # The whole
+//! # A whole system
 //!
-//! `memory:` opens in no time, and has the same contract as every other store. [`settle`](crate::Annals::settle) waits until every projection
-//! and subscriber has done what there is, including what follows from that:
+//! `memory:` opens at once, and has the same contract as every other store. [`settle`](crate::Annals::settle) waits until every
+//! projection and subscriber has handled all events, including those that follow from them:
 //!
 //! ```
 //! # use annals::{Aggregate, Annals, Context, Decide, Decision, Event, HandlerError, Recorded, TestClock, emit};
@@ -122,5 +122,5 @@
 //! # }
 //! ```
 //!
-//! A system whose time a test sets: `annals.with_clock(Arc::new(TestClock::…))` ([`TestClock`](crate::TestClock)). A store of your own is held to the
-//! contract with the crate `annals-testkit`.
+//! To set the time in a test, use `annals.with_clock(Arc::new(TestClock::…))` ([`TestClock`](crate::TestClock)). To test your own
+//! store against the contract, use the crate `annals-testkit`.

@@ -1,12 +1,12 @@
 //! The rows of a projection and its checkpoint: one SQLite database.
 //!
 //! ```text
-//! views/revenue.v1.sqlite     answers while the next one is being filled
+//! views/revenue.v1.sqlite     serves queries while the next one is being filled
 //! views/revenue.v2.sqlite     rows, and `annals_checkpoint`: the log, the schema, the position
 //! ```
 //!
-//! A file is removed and made again if it is another log's, if it reaches beyond the end of the log, if the log has another
-//! event where its newest one was, if its schema's text has changed, if it is gone, or if SQLite cannot read it, at the start
+//! A file is removed and rebuilt if it belongs to another log, if it extends beyond the end of the log, if the log has another
+//! event at its checkpoint, if the text of its schema has changed, if it is missing, or if SQLite cannot read it, at the start
 //! or while it is filled.
 
 use std::path::{Path, PathBuf};
@@ -20,11 +20,11 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::Projection;
 use super::serving::{Answering, Serving};
 
-/// A projection's database, and that of the version before as long as it answers.
+/// A projection's database, and that of the previous version as long as it serves queries.
 pub(crate) struct ViewFile {
     pub database: Database,
     checkpoint: Position,
-    /// SQLite could not read what it has written.
+    /// Whether SQLite could not read its own file.
     is_broken: bool,
     older: Option<Older>,
     directory: Option<PathBuf>,
@@ -38,17 +38,17 @@ struct Older {
     database: Database,
 }
 
-/// What is at the path of a file.
+/// The content at the path of a file.
 enum Found {
-    /// No file, or one that was never begun.
+    /// No file, or one without tables yet.
     Nothing,
     Bound(Bound),
-    /// Something that SQLite cannot read, or that is no read model.
+    /// A file that SQLite cannot read, or that is not a read model.
     Broken,
 }
 
 impl ViewFile {
-    /// Opens the file of this version in this directory, or begins it; without a directory it is in memory.
+    /// Opens or creates the file of this version in this directory; without a directory the database is in memory.
     pub async fn open<P: Projection>(store: &dyn EventStore, directory: Option<PathBuf>) -> Result<Self> {
         let (name, version, schema) = (P::NAME, P::VERSION, P::schema(Dialect::Sqlite));
         let id = *store.id().as_bytes();
@@ -67,7 +67,7 @@ impl ViewFile {
         Ok(Self { database, checkpoint, is_broken: false, older, directory, name, version, schema })
     }
 
-    /// Makes sure that the rows are there, and are of this log and this schema. Makes them again if they are not.
+    /// Ensures that the rows exist and are of this log and this schema. Rebuilds them otherwise.
     pub async fn check(&mut self, store: &dyn EventStore) -> Result<Checked> {
         let path = self.directory.as_ref().map(|directory| path(directory, self.name, self.version));
         let found = match path.clone() {
@@ -87,12 +87,12 @@ impl ViewFile {
         Ok(Checked { position: Position::ZERO, witness: None, made_again: Some(reason.to_owned()) })
     }
 
-    /// SQLite could not read what it has written: the next check makes the file again.
+    /// Records that SQLite could not read the file: the next check rebuilds it.
     pub fn is_broken(&mut self) {
         self.is_broken = true;
     }
 
-    /// Where the checkpoint with the rows is, and the event there.
+    /// The checkpoint stored with the rows, and the event there.
     pub async fn at(&self) -> Result<(Position, Option<Witness>), SqlError> {
         match self.database.read(|connection| Ok(bound(connection)?)).await? {
             Some(bound) => Ok((bound.position, bound.witness)),
@@ -100,12 +100,12 @@ impl ViewFile {
         }
     }
 
-    /// Everything up to here is in the rows.
+    /// The checkpoint of the rows when they were opened.
     pub fn checkpoint(&self) -> Position {
         self.checkpoint
     }
 
-    /// The database that answers queries: the one of the version before, as long as there is one.
+    /// The database that serves queries: that of the previous version, as long as there is one.
     pub fn serving(&self) -> Serving {
         match &self.older {
             Some(older) => {
@@ -115,13 +115,14 @@ impl ViewFile {
         }
     }
 
-    /// The rows have reached the end of the log: this version answers from now on, if an older one did so far.
+    /// Called when the rows have reached the end of the log. Returns the new database for queries if an older one served
+    /// them until now.
     pub fn caught_up(&mut self) -> Option<Serving> {
         self.older.take()?;
         Some(self.serving())
     }
 
-    /// Removes the files of older versions, once nobody is sent to them any more.
+    /// Removes the files of older versions. Call it after queries have stopped using them.
     pub async fn remove_older(&self) {
         let Some(directory) = self.directory.clone() else { return };
         let (name, version) = (self.name, self.version);
@@ -137,14 +138,14 @@ impl ViewFile {
     }
 }
 
-/// Everything up to here is in the rows.
+/// The position up to which events are applied to the rows.
 pub(super) fn checkpoint(connection: &Connection) -> Result<Position, SqlError> {
     let mut statement = connection.prepare_cached("SELECT position FROM annals_checkpoint")?;
     let position: i64 = statement.query_row((), |row| row.get(0))?;
     Ok(Position::new(position.unsigned_abs()))
 }
 
-/// Notes in the transaction of the rows that everything up to this event is in them.
+/// Writes the checkpoint after this event, in the transaction of the rows.
 pub(super) fn set_checkpoint(connection: &Connection, at: Witness) -> Result<(), SqlError> {
     let sql = "UPDATE annals_checkpoint SET position = ?1, witness_position = ?1, witness_id = ?2";
     let position = whole(at.position.get())?;
@@ -171,7 +172,7 @@ fn older_files(directory: &Path, name: &str, below: u32) -> Vec<(u32, PathBuf)> 
     found
 }
 
-/// The newest older version, if it is of this log.
+/// The newest older version that is of this log.
 async fn open_older(
     directory: PathBuf,
     name: &'static str,
@@ -189,7 +190,7 @@ async fn open_older(
     .await
 }
 
-/// Makes the tables of a new file.
+/// Creates the tables of a new file.
 fn begin(connection: &Connection, store: &[u8; 16], schema: &str) -> Result<(), SqlError> {
     if bound(connection)?.is_some() {
         return Ok(());
@@ -214,7 +215,7 @@ fn begin(connection: &Connection, store: &[u8; 16], schema: &str) -> Result<(), 
     Ok(())
 }
 
-/// Where to resume what was found, or why it is to be made again.
+/// The checkpoint at which to resume, or why the rows must be rebuilt.
 async fn resume_at(
     found: Found,
     schema: &str,
@@ -231,7 +232,7 @@ async fn resume_at(
     })
 }
 
-/// Opens the file, or makes it again for this reason.
+/// Opens the file, or rebuilds it for the reason in `again`.
 async fn make(
     path: Option<PathBuf>,
     again: Option<&'static str>,
@@ -254,7 +255,7 @@ async fn make(
     .await
 }
 
-/// What is at this path.
+/// Reads the content at this path.
 fn read_bound(path: &Path) -> Result<Found, SqlError> {
     match path.exists() {
         true => Ok(found_in(&Connection::open(path)?)?),
@@ -270,7 +271,7 @@ fn found_in(connection: &Connection) -> rusqlite::Result<Found> {
     }
 }
 
-/// Whether a checkpoint has other columns than it should, or something else in them.
+/// Whether the checkpoint has unexpected columns, or unexpected values in them.
 fn is_of_another_kind(error: &rusqlite::Error) -> bool {
     use rusqlite::Error;
     matches!(

@@ -1,4 +1,4 @@
-//! Where the rows of a projection lie: in a file, or in a schema of a database.
+//! The rows of a projection: in a file, or in a schema of a database.
 
 use std::sync::Arc;
 
@@ -13,14 +13,14 @@ use super::serving::Serving;
 use crate::shared::Shared;
 use crate::state::Views;
 
-/// Where the rows of a projection lie, with those of the version before as long as they answer.
+/// The rows of a projection, and those of the previous version as long as they serve queries.
 pub(super) enum Home {
     File(ViewFile),
     Schema(ViewSchema),
 }
 
 impl Home {
-    /// Opens the rows of this version, or begins them.
+    /// Opens or creates the rows of this version.
     pub async fn open<P: Projection>(shared: &Shared) -> Result<Self> {
         match &shared.state.views {
             Views::Sqlite(views) => ViewFile::open::<P>(&*shared.store, views.clone()).await.map(Self::File),
@@ -30,7 +30,7 @@ impl Home {
         }
     }
 
-    /// Everything up to here was in the rows when they were opened.
+    /// The checkpoint of the rows when they were opened.
     pub fn checkpoint(&self) -> Position {
         match self {
             Self::File(file) => file.checkpoint(),
@@ -38,7 +38,7 @@ impl Home {
         }
     }
 
-    /// What answers queries: the version before, as long as there is one.
+    /// The database that serves queries: that of the previous version, as long as there is one.
     pub fn serving(&self) -> Serving {
         match self {
             Self::File(file) => file.serving(),
@@ -46,7 +46,7 @@ impl Home {
         }
     }
 
-    /// Makes sure that the rows are there, and are of this log and this schema. Makes them again if they are not.
+    /// Ensures that the rows exist and are of this log and this schema. Rebuilds them otherwise.
     pub async fn check(&mut self, store: &dyn EventStore) -> Result<Checked> {
         match self {
             Self::File(file) => file.check(store).await,
@@ -54,7 +54,7 @@ impl Home {
         }
     }
 
-    /// Where the checkpoint with the rows is, and the event there.
+    /// The checkpoint stored with the rows, and the event there.
     pub async fn at(&self) -> Result<(Position, Option<Witness>), SqlError> {
         match self {
             Self::File(file) => file.at().await,
@@ -62,7 +62,7 @@ impl Home {
         }
     }
 
-    /// Says from time to time that this process uses the rows.
+    /// Records from time to time that this process uses the rows.
     pub async fn renew(&mut self) -> Result<(), SqlError> {
         match self {
             Self::File(_) => Ok(()),
@@ -70,7 +70,7 @@ impl Home {
         }
     }
 
-    /// Says that this process does not use the rows any more.
+    /// Removes the record that this process uses the rows.
     pub async fn let_go(&self) {
         match self {
             Self::File(_) => {}
@@ -78,7 +78,7 @@ impl Home {
         }
     }
 
-    /// From here on the rows are filled under this lease.
+    /// Sets the lease under which the rows are filled from now on.
     pub fn hold(&mut self, lease: &Lease) {
         match self {
             Self::File(_) => {}
@@ -86,7 +86,8 @@ impl Home {
         }
     }
 
-    /// The rows have reached the end of the log: this version answers from now on, if an older one did so far.
+    /// Called when the rows have reached the end of the log. Returns the database for queries if it may have changed, and then
+    /// older rows can be removed.
     pub fn caught_up(&mut self) -> Option<Serving> {
         match self {
             Self::File(file) => file.caught_up(),
@@ -94,7 +95,7 @@ impl Home {
         }
     }
 
-    /// Removes the rows of older versions, once nobody is sent to them any more.
+    /// Removes the rows of older versions. Call it after queries have stopped using them.
     pub async fn remove_older(&mut self) {
         match self {
             Self::File(file) => file.remove_older().await,

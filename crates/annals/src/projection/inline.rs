@@ -1,15 +1,16 @@
-//! A projection that is inline: `annals_state::InlineProjection`, in the transaction of an append.
+//! An inline projection: `annals_state::InlineProjection`, in the transaction of an append.
 //!
-//! - X1  The rows are exactly behind the group: its events are applied, the checkpoint moves to its last one, all of it
-//!       commits with the append.
-//! - X2  They are a little behind: what is missing is applied first, in the same transaction. It is committed already, and
-//!       the log is locked, so nothing comes in between.
-//! - X3  They are far behind, or gone, or made of an event that the log has lost, or one of the missing events fails, or
-//!       somebody else has them locked: the group is written without them, and the task of the projection catches up.
-//! - X4  The log is locked meanwhile, so nothing here waits for long: not for the task of the projection while it fills the
-//!       rows; [`LOCK_MS`] for what others have locked; [`CATCH_UP`] for what is missing; [`APPLY`] for all of it, and as long
-//!       for each statement. A server that ends no statement by itself (MySQL, one that changes rows) is left to it after
-//!       [`GIVE_UP`], with the connection. After a failure appends leave the rows alone until the task has made progress.
+//! - X1  If the checkpoint of the rows is directly before the group, the events of the group are applied, the checkpoint moves to
+//!       the last one, and all of it commits with the append.
+//! - X2  If the rows are a little behind, the missing events are applied first, in the same transaction. They are committed
+//!       already, and the log is locked, so no event comes in between.
+//! - X3  If the rows are far behind, missing, or derived from an event that the log has lost, if one of the missing events
+//!       fails, or if another session has locked the rows, the group is written without them, and the task of the projection
+//!       catches up.
+//! - X4  The log is locked meanwhile, so no wait here is long: none for the task of the projection while it fills the
+//!       rows; [`LOCK_MS`] for other locks; [`CATCH_UP`] for the missing events; [`APPLY`] for all of it, and for each
+//!       statement. If the server does not end a statement by itself (MySQL, for one that changes rows), the connection is
+//!       abandoned after [`GIVE_UP`]. After a failure appends skip the rows until the task has made progress.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -24,15 +25,15 @@ use super::schema::{Lock, Locked, check_deferred, lock_with_log, set_checkpoint,
 use super::{Projected, Projection};
 use crate::HandlerError;
 
-/// This many positions the rows may be behind and be caught up in the transaction of an append.
+/// The most positions that the rows may lag to be caught up in the transaction of an append.
 pub(super) const BEHIND_MAX: u64 = 1_000;
-/// How long catching up may take.
+/// Time limit of the catch-up.
 const CATCH_UP: Duration = Duration::from_millis(250);
-/// How long the rows may take, and each of their statements.
+/// Time limit of writing the rows, and of each of their statements.
 const APPLY: Duration = Duration::from_secs(3);
-/// A connection on which all of it has not ended after this long is given up, and the group is not written.
+/// If writing the rows has not ended after this time, the connection is abandoned, and the group is not written.
 const GIVE_UP: Duration = Duration::from_secs(10);
-/// How long a statement waits for rows or tables that others have locked. MariaDB and MySQL count in seconds.
+/// Time limit of a statement that waits for rows or tables locked by others. MariaDB and MySQL count in seconds.
 const LOCK_MS: u64 = 500;
 
 pub(super) struct InlineWriter<P> {
@@ -41,24 +42,24 @@ pub(super) struct InlineWriter<P> {
     pub store: Arc<dyn EventStore>,
     pub projected: Arc<Projected>,
     pub query: Query,
-    /// Where the checkpoint was the last time.
+    /// The last known checkpoint.
     pub known: AtomicU64,
-    /// How far behind the rows may be just now to be caught up.
+    /// The current limit of positions that the rows may lag to be caught up.
     pub behind_max: AtomicU64,
-    /// Whether a connection was given up because the rows took too long: until the task has made progress, appends leave
-    /// them alone also where they are not behind.
+    /// Whether a connection was abandoned because writing the rows took too long: until the task has made progress, appends
+    /// skip the rows even if they do not lag.
     pub given_up: AtomicBool,
 }
 
-/// Why the rows are left as they are.
+/// Why the rows are not written.
 enum Left {
-    /// They cannot be written just now.
+    /// They cannot be written now; the task of the projection catches up.
     Behind,
     NotTaken(NotTaken),
 }
 
 impl<P: Projection> InlineWriter<P> {
-    /// The task of the projection has filled the rows up to here.
+    /// Records that the task of the projection has filled the rows up to here.
     pub fn is_filled_to(&self, position: Position) {
         self.known.store(position.get(), Ordering::Relaxed);
         self.given_up.store(false, Ordering::Relaxed);
@@ -66,7 +67,7 @@ impl<P: Projection> InlineWriter<P> {
         let _ = self.behind_max.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
     }
 
-    /// Another process has the rows here, as this one sees that does not fill them.
+    /// Records the checkpoint that this process reads while another one fills the rows.
     pub fn is_seen_at(&self, position: Position) {
         if position.get() > self.known.load(Ordering::Relaxed) {
             self.is_filled_to(position);
@@ -78,8 +79,8 @@ impl<P: Projection> InlineWriter<P> {
         session.enter(self.place.schema()).await.map_err(|fault| self.behind(fault.into()))?;
         let behind_max = self.behind_max.load(Ordering::Relaxed);
         let far = |position: Position| group.behind.get().saturating_sub(position.get()) > behind_max;
-        // Without a lock, so as not to disturb the process that fills the rows. If they need not be filled, it has them
-        // locked for a moment at most.
+        // Read without a lock, so as not to block the process that fills the rows. While the rows do not lag, that process
+        // locks them only briefly.
         let mut exact = self.known.load(Ordering::Relaxed) == group.behind.get();
         if !exact {
             let position = self.position(session).await?;
@@ -92,7 +93,7 @@ impl<P: Projection> InlineWriter<P> {
         let found = lock_with_log(session, &self.place, patience).await;
         let found = match found.map_err(|fault| self.behind(fault.into()))? {
             Locked::At(position) => position,
-            // Somebody else fills the rows just now.
+            // Another session is filling the rows.
             Locked::ByOther => return Err(Left::Behind),
             Locked::OtherHistory(lost) => {
                 return Err(self.behind(HandlerError::new(format!(
@@ -106,7 +107,7 @@ impl<P: Projection> InlineWriter<P> {
         }
         if found < group.behind {
             self.catch_up(session, found, group.behind).await.map_err(|failure| self.behind(failure))?;
-            // Else a constraint that is deferred would refuse the group for what is older.
+            // Otherwise a deferred constraint would refuse the group because of an older event.
             check_deferred(session, &self.place).await.map_err(|fault| self.behind(fault.into()))?;
         }
         let mut places = Vec::new();
@@ -148,7 +149,7 @@ impl<P: Projection> InlineWriter<P> {
         Ok(())
     }
 
-    /// Where the checkpoint is, which somebody may be moving.
+    /// Reads the checkpoint without a lock; another session may be moving it.
     async fn position(&self, session: &mut (dyn Session + '_)) -> Result<Position, Left> {
         let (dialect, sql) = (self.place.database().dialect(), "SELECT position FROM annals_checkpoint");
         let answer = annals_state::execute(session, dialect, self.place.schema(), sql, &[]).await;
@@ -157,7 +158,7 @@ impl<P: Projection> InlineWriter<P> {
         Ok(position_of(row).map_err(|fault| self.behind(fault.into()))?.0)
     }
 
-    /// Applies the events after a position, up to another.
+    /// Applies the events after `behind`, up to `through`.
     async fn catch_up(
         &self,
         session: &mut (dyn Session + '_),
@@ -183,13 +184,13 @@ impl<P: Projection> InlineWriter<P> {
         Ok(())
     }
 
-    /// Leaves the rows to the task of the projection, for this reason.
+    /// Leaves the rows to the task of the projection, and logs the reason.
     fn behind(&self, reason: HandlerError) -> Left {
         self.leave(reason.into_text());
         Left::Behind
     }
 
-    /// Appends leave the rows alone until the task of the projection has made progress.
+    /// Makes appends skip the rows until the task of the projection has made progress.
     fn leave(&self, reason: String) {
         self.behind_max.store(0, Ordering::Relaxed);
         tracing::debug!(
@@ -199,7 +200,7 @@ impl<P: Projection> InlineWriter<P> {
         );
     }
 
-    /// Writes the rows after a savepoint, with short time limits, and takes them back if they cannot be written.
+    /// Writes the rows after a savepoint, with short time limits, and rolls back to it if they cannot be written.
     async fn write_or_undo(&self, session: &mut (dyn Session + '_), group: &Group) -> Result<bool, NotTaken> {
         let (begin, end) = limits(self.place.database().dialect());
         let lost = |fault: annals_state::Fault| NotTaken::Unavailable(Box::new(SqlError::from(fault)));
@@ -216,7 +217,7 @@ impl<P: Projection> InlineWriter<P> {
             Err(Left::Behind) => session.script("ROLLBACK TO SAVEPOINT annals_inline").await,
             _ => Ok(()),
         };
-        // Also after a failure: the connection is used again.
+        // After a failure too, because the connection is reused.
         if !end.is_empty() {
             session.script(end).await.map_err(lost)?;
         }
@@ -229,12 +230,12 @@ impl<P: Projection> InlineWriter<P> {
     }
 }
 
-/// The statements that set a savepoint and short time limits, and those that set the limits back. A lower limit that is
-/// there is kept.
+/// The statements that set a savepoint and short time limits, and those that restore the limits. A lower existing limit is
+/// kept.
 fn limits(dialect: Dialect) -> (String, &'static str) {
     let seconds = APPLY.as_secs();
     match dialect {
-        // MySQL has one for what only reads.
+        // In MySQL the limit of a statement's time applies only to statements that read.
         Dialect::MySql => (
             format!(
                 "SAVEPOINT annals_inline; \
@@ -249,7 +250,7 @@ fn limits(dialect: Dialect) -> (String, &'static str) {
             "SET SESSION innodb_lock_wait_timeout = @annals_wait, SESSION lock_wait_timeout = @annals_wait_meta \
              /*M! , SESSION max_statement_time = @annals_limit */ /*!80000 , SESSION max_execution_time = @annals_limit */",
         ),
-        // Both last until the end of the transaction, which has nothing left to wait for but the commit.
+        // Both limits last until the end of the transaction, in which only the commit follows.
         _ => {
             let lower = |setting: &str, millis: u64| {
                 format!(
@@ -266,7 +267,7 @@ fn limits(dialect: Dialect) -> (String, &'static str) {
 
 #[async_trait]
 impl<P: Projection> InlineProjection for InlineWriter<P> {
-    /// All of it is part of the transaction, or nothing.
+    /// The whole group is applied in the transaction, or none of it.
     async fn take(&self, session: &mut (dyn Session + '_), group: &Group) -> Result<bool, NotTaken> {
         if self.given_up.load(Ordering::Relaxed) {
             return Ok(false);

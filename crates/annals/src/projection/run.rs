@@ -1,8 +1,8 @@
 //! The task of a projection: waits for the lease, and then fills the rows from their checkpoint on
-//! (`annals_consume::Runner`). Each page of the log is one transaction, with the checkpoint.
+//! (`annals_consume::Runner`). Each page of the log is applied in one transaction, with the checkpoint.
 //!
-//! Before it begins, whenever the log lost events, and whenever the database has something else than was left there, the
-//! rows are checked (`Home::check`): rows that are gone, or that are made of lost events, are made again.
+//! The rows are checked (`Home::check`) before the task begins, when the log has lost events, and when the checkpoint in the
+//! database is not the one that was written: rows that are missing, or derived from lost events, are rebuilt.
 
 use std::sync::Arc;
 
@@ -27,15 +27,15 @@ use crate::stop::Stop;
 use crate::tasks::after_panic;
 use crate::{HandlerError, Recorded};
 
-/// A checkpoint is written at the latest when this many positions without an event for the projection have
-/// passed; until then the memory of the task is enough.
+/// A checkpoint is written at the latest after this many positions without an event for the projection; until then it is
+/// kept only in the memory of the task.
 const PASSED_MAX: u64 = 10_000;
-/// Most events of a transaction of a projection that is inline: an append that comes meanwhile is written without its rows.
+/// Most events in a transaction of an inline projection: an append during the transaction is written without its rows.
 const INLINE_BATCH_MAX: usize = 100;
 /// Bytes of events that are read ahead.
 const WINDOW_BYTES: usize = 16 << 20;
 
-/// A projection on its way through the log. A clone is the same.
+/// The task that fills the rows of a projection. Clones share one state.
 pub(super) struct ProjectionRunner<P>(Arc<Parts<P>>);
 
 impl<P> Clone for ProjectionRunner<P> {
@@ -44,10 +44,10 @@ impl<P> Clone for ProjectionRunner<P> {
     }
 }
 
-/// What is read of the log.
+/// How the log is read.
 pub(super) struct Reading {
     pub query: Query,
-    /// Most events of a transaction.
+    /// Most events in a transaction.
     pub batch: usize,
     pub backoff: Backoff,
 }
@@ -60,21 +60,21 @@ struct Parts<P> {
     backoff: Backoff,
     query: Query,
     batch: usize,
-    /// If appends take it with them.
+    /// Present if appends write the rows.
     inline: Option<(Registration, Arc<InlineWriter<P>>)>,
 }
 
-/// The rows, and where they were left.
+/// The rows, and their last known checkpoint.
 struct Target {
     home: Home,
-    /// The checkpoint with the rows.
+    /// The checkpoint stored with the rows.
     written: Seen,
-    /// Others have moved the rows further. Nothing else is wrong with them.
+    /// Whether another writer has moved the rows further, and they are otherwise intact.
     is_ahead: bool,
 }
 
 impl<P: Projection> ProjectionRunner<P> {
-    /// One that is taken along by the appends of a log, if there are such.
+    /// A task for these rows. With `inlines`, appends to the log write the rows too.
     pub fn new(
         projection: P,
         home: Home,
@@ -106,7 +106,7 @@ impl<P: Projection> ProjectionRunner<P> {
         Self(Arc::new(Parts { projection, target, shared, projected, backoff, query, batch, inline }))
     }
 
-    /// Runs until the system stops. A transaction that is under way then is finished first.
+    /// Runs until the system stops. A transaction in progress is finished first.
     pub async fn run(self, mut stop: Stop) {
         loop {
             let work = async {
@@ -135,8 +135,8 @@ impl<P: Projection> ProjectionRunner<P> {
         }
     }
 
-    /// Waits until it is the turn of this process to fill the rows, and follows what is done meanwhile. `None` if a stop
-    /// is asked for.
+    /// Waits for the lease to fill the rows, and tracks the progress of the lease holder meanwhile. `None` if a stop is
+    /// requested; `Some(None)` if no lease is needed, because the rows are in a file.
     async fn turn(&self, stop: &mut Stop) -> Option<Option<HeldLease>> {
         if stop.is_asked() {
             return None;
@@ -160,7 +160,7 @@ impl<P: Projection> ProjectionRunner<P> {
         Some(held)
     }
 
-    /// Fills the rows until a stop is asked for.
+    /// Fills the rows until a stop is requested.
     async fn fill(&self, stop: &mut Stop) {
         let Parts { shared, projected, backoff, batch, .. } = &*self.0;
         let effect = Arc::new(Fill { runner: self.clone(), stop: stop.clone() });
@@ -177,7 +177,7 @@ impl<P: Projection> ProjectionRunner<P> {
         Runner::new(P::NAME, effect, self.clone(), observer, options).run(stop).await;
     }
 
-    /// The rows show all of the log: this version answers.
+    /// Serves queries from this version, because its rows have reached the end of the log.
     async fn serve(&self, target: &mut Target) {
         if let Some(serving) = target.home.caught_up() {
             *self.0.projected.serving.write() = serving;
@@ -196,7 +196,7 @@ impl<P: Projection> ProjectionRunner<P> {
         let projection = &self.0.projection;
         let all = Batching::AllAtOnce;
         match target.home.apply(projection.clone(), events.to_vec(), before, at, all).await {
-            // A broken file is no event's fault.
+            // A broken file is not the fault of an event.
             Err(NotApplied::Failed(FailedAt { index: None, failure })) if !is_of_broken_file(&failure) => {
                 let one_by_one = Batching::OneByOne;
                 target.home.apply(projection.clone(), events.to_vec(), before, at, one_by_one).await?;
@@ -245,7 +245,7 @@ impl<P: Projection> Checkpoints<LogReader> for ProjectionRunner<P> {
         Ok(Resumed { source, checkpoint: Ladder::from(witness), notice })
     }
 
-    /// The checkpoint is written with the rows, and otherwise rarely: it moves over events that are not meant.
+    /// Writes the checkpoint if many events without effect on the rows have passed. Otherwise it is written with the rows.
     async fn write(&self, ladder: &mut Ladder) -> Result<(), WriteError> {
         let Some(newest) = ladder.newest() else { return Ok(()) };
         let mut target = self.0.target.lock().await;
@@ -274,7 +274,7 @@ impl<P: Projection> Effect<LogReader> for Fill<P> {
         if let Err(error) = target.home.renew().await {
             return Applied::stopped(0, self.resume_after(error.into(), &mut target).await);
         }
-        // What an append has written needs no lock, for which the next append would wait.
+        // If an append has written the rows, no lock is taken here, because the next append would wait for it.
         if self.runner.0.inline.is_some()
             && target.home.at().await.is_ok_and(|(found, _)| found != target.written.position)
         {
@@ -293,7 +293,7 @@ impl<P: Projection> Effect<LogReader> for Fill<P> {
         if is_of_broken_file(&failure) {
             return Applied::stopped(0, self.resume_after(failure, &mut target).await);
         }
-        // Those before it are applied on their own, so that what they say can be seen.
+        // The events before it are applied on their own, so that their effect is visible.
         let index = index.unwrap_or_default();
         let Some(last) = index.checked_sub(1).map(|last| &events[last]) else {
             return Applied::stopped(0, Stopped::Failed(failure.into_text()));
@@ -323,7 +323,7 @@ impl<P: Projection> Effect<LogReader> for Fill<P> {
             Ok((found, witness)) => {
                 let Parts { shared, projected, .. } = &*self.runner.0;
                 target.is_ahead = found > target.written.position && witness.is_some();
-                // While appends move the rows all the time, this may be all there is to see.
+                // If appends move the rows all the time, they may never be found at the same checkpoint.
                 if target.is_ahead
                     && let Some(witness) = witness
                     && witness.holds(&*shared.store).await.is_ok_and(|holds| holds)
@@ -339,7 +339,7 @@ impl<P: Projection> Effect<LogReader> for Fill<P> {
 }
 
 impl<P: Projection> Fill<P> {
-    /// The rows are not where they were left. If others have moved them to one of these events, everything up to it is applied.
+    /// Handles a checkpoint that another writer has moved. If it is at one of these events, the events up to it are applied.
     async fn moved(&self, events: &[RecordedEvent], target: &mut MutexGuard<'_, Target>) -> Applied {
         let stopped = || Stopped::Moved("others have moved the rows".to_owned());
         let (found, witness) = match target.home.at().await {
@@ -347,7 +347,7 @@ impl<P: Projection> Fill<P> {
             Ok((_, None)) => return Applied::stopped(0, stopped()),
             Err(error) => return Applied::stopped(0, self.resume_after(error.into(), target).await),
         };
-        // An event that the page and the rows have in common is of one history.
+        // An event that is both in the page and in the checkpoint shows that both are of one history.
         if let Some(index) = events.iter().position(|event| Witness::of(event) == witness) {
             target.written = witness.into();
             let all = index + 1 == events.len();
@@ -361,7 +361,7 @@ impl<P: Projection> Fill<P> {
         Applied::stopped(0, stopped())
     }
 
-    /// The rows cannot be read or written: they are checked after a while.
+    /// Waits after a failure to read or write the rows; then they are checked.
     async fn resume_after(&self, failure: HandlerError, target: &mut MutexGuard<'_, Target>) -> Stopped {
         if is_of_broken_file(&failure)
             && let Home::File(file) = &mut target.home
@@ -388,7 +388,7 @@ fn described(stopped: Stopped) -> String {
     }
 }
 
-/// The name of the lease without which the rows are not filled.
+/// The name of the lease that is needed to fill the rows.
 fn lease(home: &Home) -> String {
     match home {
         Home::File(_) => String::new(),
@@ -422,12 +422,12 @@ impl<P: Projection> Followed for ProjectionRunner<P> {
 
 /// A failure at one event of several.
 pub(super) struct FailedAt {
-    /// Its place among them; `None` if that is not known, as several were given at once.
+    /// Its index among them; `None` if it is unknown, because several were passed at once.
     pub index: Option<usize>,
     pub failure: HandlerError,
 }
 
-/// How events are given to a projection.
+/// How events are passed to a projection.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Batching {
     /// All of them at once.
@@ -436,12 +436,12 @@ pub(super) enum Batching {
     OneByOne,
 }
 
-/// Why events were not applied. Nothing of them was.
+/// Why events were not applied. None of them was.
 pub(super) enum NotApplied {
     Failed(FailedAt),
-    /// The checkpoint with the rows is not where it was left.
+    /// The checkpoint stored with the rows is not the expected one.
     Moved,
-    /// The database does not answer as it should, whatever the event.
+    /// The database or the connection failed, independently of the event.
     Lost(SqlError),
 }
 
@@ -451,8 +451,8 @@ impl From<SqlError> for NotApplied {
     }
 }
 
-/// Gives events to a projection. A panic of the projection is a failure of the event that it met. The parts of a stored event
-/// are given in order, and one that fails is a failure of all of them: the caller undoes what was applied.
+/// Passes events to a projection. A panic of the projection is a failure of the event at which it occurred. The parts of a
+/// stored event are passed in order, and if one fails, the stored event has failed: the caller rolls back what was applied.
 pub(super) fn give<P: Projection>(
     projection: &P,
     events: Vec<RecordedEvent>,
@@ -460,8 +460,8 @@ pub(super) fn give<P: Projection>(
     batching: Batching,
 ) -> Result<(), FailedAt> {
     let failed = |index, failure| FailedAt { index: Some(index), failure };
-    // What several events have queued is sent with the checkpoint; of events that are given one by one, each is sent before the
-    // next one is given.
+    // Statements queued for several events are sent with the checkpoint. If events are passed one by one, the statements of
+    // each are sent before the next event is passed.
     let done = || match batching {
         Batching::AllAtOnce => rows.still_one_transaction(),
         Batching::OneByOne => rows.flush(),

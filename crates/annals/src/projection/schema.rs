@@ -1,8 +1,8 @@
 //! The rows of a projection and its checkpoint in a schema of a database, which several processes share.
 //!
-//! They are made again if they reach beyond the end of the log, if the log has another event where their newest one was, if
-//! they are of a log that was there before, or if they are gone. If the schema's text has changed, they are made again unless
-//! another process uses them: that is refused.
+//! They are rebuilt if they extend beyond the end of the log, if the log has another event at their checkpoint, if
+//! they belong to a former log, or if they are missing. If the text of the schema has changed, they are rebuilt unless
+//! another process uses them: then the start is refused.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,21 +18,21 @@ use super::run::{Batching, FailedAt, NotApplied, give};
 use super::serving::{Answering, Serving};
 use crate::HandlerError;
 
-/// Rows of an older version that others use are looked at again after this time.
+/// Interval between attempts to remove rows of an older version that other processes use.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
-/// How often a process says that it uses its rows.
+/// Interval at which a process records that it uses its rows.
 const RENEW: Duration = Duration::from_secs(60);
-/// Rows are not made again with another schema while a process uses them that was seen within this time.
+/// Rows are not rebuilt with another schema if another process recorded its use of them within this time.
 const SCHEMA_AWAY: Duration = Duration::from_secs(10 * 60);
-/// What is done when the process stops may take this long.
+/// Time limit for removing the record of use when the process stops.
 const GOODBYE: Duration = Duration::from_secs(5);
 
-/// The rows of a projection, and of the version before as long as they answer.
+/// The rows of a projection, and those of the previous version as long as they serve queries.
 pub(super) struct ViewSchema {
     place: ViewPlace,
     definition: &'static str,
     checkpoint: Position,
-    /// Whether the rows were there once since the start.
+    /// Whether the rows have existed at some time since the start.
     is_made: bool,
     older: Option<ViewPlace>,
     /// When to try to remove older versions; `None` if there are none.
@@ -43,7 +43,7 @@ pub(super) struct ViewSchema {
 }
 
 impl ViewSchema {
-    /// Opens the schema of this version, or makes it.
+    /// Opens or creates the schema of this version.
     pub async fn open<P: Projection>(store: &dyn EventStore, database: &SqlState) -> Result<Self> {
         let place = ViewPlace::of(database, P::NAME, P::VERSION)?;
         let definition = P::schema(database.dialect());
@@ -55,7 +55,7 @@ impl ViewSchema {
         let all_older = schema.place.older().await?;
         for candidate in all_older.iter().rev() {
             let mut work = candidate.work().await?;
-            // One that was removed meanwhile, or is not whole, is none.
+            // Skips a schema that was removed meanwhile, or is incomplete.
             if work.bound().await?.is_some_and(|bound| bound.store == *store.id().as_bytes()) {
                 work.upgrade().await?;
                 work.hold(&instance).await?;
@@ -67,7 +67,7 @@ impl ViewSchema {
         Ok(schema)
     }
 
-    /// Makes sure that the rows are there, and are of this log and this schema. Makes them again if they are not.
+    /// Ensures that the rows exist and are of this log and this schema. Rebuilds them otherwise.
     pub async fn check(&mut self, store: &dyn EventStore) -> Result<Checked> {
         let instance = self.place.database().leases().instance().await?.to_owned();
         let mut work = self.place.work().await?;
@@ -102,7 +102,7 @@ impl ViewSchema {
         if make {
             work.make(self.definition).await?;
         } else {
-            // Somebody may have changed them since.
+            // The tables may have been changed since.
             work.refuse_volatile(self.definition).await?;
         }
         work.hold(&instance).await?;
@@ -120,7 +120,7 @@ impl ViewSchema {
         Invalid::new("projection", problem)
     }
 
-    /// Says that this process uses the rows, from time to time.
+    /// Records that this process uses the rows, if the last record is older than [`RENEW`].
     pub async fn renew(&mut self) -> Result<(), SqlError> {
         if self.renewed.elapsed() < RENEW {
             return Ok(());
@@ -133,7 +133,7 @@ impl ViewSchema {
         Ok(())
     }
 
-    /// Says that this process does not use the rows any more, as far as that can be said now.
+    /// Removes the record that this process uses the rows; a failure is only logged.
     pub async fn let_go(&self) {
         let goodbye = async {
             let instance = self.place.database().leases().instance().await?;
@@ -160,7 +160,7 @@ impl ViewSchema {
         &self.place
     }
 
-    /// From here on the rows are filled under this lease.
+    /// Sets the lease under which the rows are filled from now on.
     pub fn hold(&mut self, lease: &Lease) {
         self.lease = Some(lease.clone());
     }
@@ -185,7 +185,7 @@ impl ViewSchema {
     pub fn caught_up(&mut self) -> Option<Serving> {
         match self.older.take() {
             Some(_) => Some(self.serving()),
-            // Rows that others used the last time may be free by now.
+            // Older rows that other processes used at the last attempt may be unused by now.
             None => self.removes.filter(|at| *at <= Instant::now()).map(|_| self.serving()),
         }
     }
@@ -203,7 +203,7 @@ impl ViewSchema {
         };
     }
 
-    /// Whether all of them are removed.
+    /// Removes the schemas of older versions that no process uses. Returns whether none is left.
     async fn try_remove_older(&self) -> Result<bool> {
         let instance = self.place.database().leases().instance().await?;
         let mut all = true;
@@ -229,17 +229,17 @@ impl ViewSchema {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lock {
     Wait,
-    /// Leave it if somebody has it.
+    /// Skip the checkpoint if another session has locked it.
     Skip,
 }
 
-/// The checkpoint, as the transaction of an append finds it.
+/// The result of locking the checkpoint in the transaction of an append.
 pub(super) enum Locked {
     /// It is locked, at this position, and the log has the event there.
     At(Position),
-    /// Somebody else has it, or makes the rows again.
+    /// Another session has locked it, or is rebuilding the rows.
     ByOther,
-    /// The log does not have the event at which it is.
+    /// The log does not have the event of the checkpoint.
     OtherHistory(Witness),
 }
 
@@ -266,7 +266,7 @@ pub(super) async fn lock_with_log(
     })
 }
 
-/// The statement that notes in the transaction of the rows that everything up to this event is in them.
+/// The statement that writes the checkpoint after this event, in the transaction of the rows.
 fn checkpoint_at(place: &ViewPlace, at: Witness) -> Result<Queued, SqlError> {
     let sql = "UPDATE annals_checkpoint SET position = ?1, event_id = ?2";
     let values = (at.position, at.id.as_bytes().as_slice()).values()?;
@@ -275,7 +275,7 @@ fn checkpoint_at(place: &ViewPlace, at: Witness) -> Result<Queued, SqlError> {
     Ok(Queued { statement: Arc::new(statement), values })
 }
 
-/// Notes in the transaction of the rows that everything up to this event is in them.
+/// Writes the checkpoint after this event, in the transaction of the rows.
 pub(super) async fn set_checkpoint(
     session: &mut (dyn Session + '_),
     place: &ViewPlace,
@@ -284,15 +284,15 @@ pub(super) async fn set_checkpoint(
     Ok(session.run_all(&[checkpoint_at(place, at)?]).await?)
 }
 
-/// Why events were not taken in a transaction.
+/// Why events were not applied in a transaction.
 pub(super) struct NotTaken {
     pub failed: FailedAt,
-    /// Whether it is the database that does not answer as it should, whatever the event.
+    /// Whether the database or the connection failed, independently of the event.
     pub lost: bool,
 }
 
-/// Takes events in a transaction that has entered the place. A panic of the projection is a failure of the event that it
-/// met.
+/// Applies events in a transaction that has entered the place. A panic of the projection is a failure of the event at which
+/// it occurred.
 pub(super) async fn take<P: Projection>(
     session: &mut (dyn Session + '_),
     place: &ViewPlace,
@@ -309,7 +309,7 @@ pub(super) async fn take<P: Projection>(
     })
 }
 
-/// The same, and returns the statements that are still queued: if the events are taken one by one, there are none.
+/// As [`take`], but returns the statements that are still queued; there are none if the events are applied one by one.
 async fn take_all_but_queued<P: Projection>(
     session: &mut (dyn Session + '_),
     place: &ViewPlace,
@@ -337,8 +337,8 @@ async fn take_all_but_queued<P: Projection>(
 }
 
 /// Applies events in one transaction with the checkpoint before and after them, if the lease is not lost. It takes four round
-/// trips beside those of the statements of the projection: the first one begins the transaction and locks the checkpoint, the
-/// second one executes what is queued and moves the checkpoint, the third one compares the lease, the last one commits.
+/// trips beside those of the projection's statements: the first begins the transaction and locks the checkpoint, the second
+/// executes the queued statements and moves the checkpoint, the third compares the lease, the last commits.
 pub(super) async fn apply<P: Projection>(
     place: &ViewPlace,
     projection: Arc<P>,
@@ -367,14 +367,14 @@ pub(super) async fn apply<P: Projection>(
     left.push(checkpoint_at(place, at)?);
     if let Err(fault) = transaction.session().run_all(&left).await {
         let failure = SqlError::from(fault);
-        // Without a statement of the projection's it is no event that has failed.
+        // Without a statement of the projection, no event has failed.
         if !is_queued {
             return Err(failure.into());
         }
         transaction.rollback().await;
         return Err(NotApplied::Failed(FailedAt { index, failure: failure.into() }));
     }
-    // Last, so that the row of the lease is locked for a moment only.
+    // The lease is compared last, so that its row is locked only briefly.
     if let Some(lease) = lease
         && !transaction.is_held(lease).await.map_err(SqlError::from)?
     {
@@ -392,8 +392,8 @@ pub(super) async fn apply<P: Projection>(
     }
 }
 
-/// Which event it is for which a constraint that is deferred has refused the commit: the first of the append after which it
-/// is violated. What one append does is looked at together, as what one transaction does.
+/// The event because of which a deferred constraint has refused the commit: the first of the append after which it is violated.
+/// The constraint is checked after each append, not after each event.
 async fn refused_at_commit<P: Projection>(
     place: &ViewPlace,
     projection: Arc<P>,
@@ -425,13 +425,13 @@ async fn refused_at_commit<P: Projection>(
     found.ok().flatten().unwrap_or(FailedAt { index: Some(0), failure })
 }
 
-/// Looks now at the constraints that PostgreSQL would look at when the transaction ends. If one is violated, the transaction
-/// can only be rolled back; otherwise it is as before.
+/// Checks deferred constraints now, which PostgreSQL would check at the end of the transaction. If one is violated, the
+/// transaction can only be rolled back; otherwise it is unchanged.
 pub(super) async fn check_deferred(session: &mut (dyn Session + '_), place: &ViewPlace) -> Result<(), Fault> {
     if place.database().dialect() != Dialect::Postgres {
         return Ok(());
     }
-    // The end of a subtransaction takes back that they are looked at immediately.
+    // The rollback of the subtransaction makes the constraints deferred again.
     session
         .script(
             "SAVEPOINT annals_deferred; SET CONSTRAINTS ALL IMMEDIATE; ROLLBACK TO SAVEPOINT annals_deferred",

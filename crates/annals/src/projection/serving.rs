@@ -1,4 +1,4 @@
-//! What answers the queries of a projection, and what is known of it while it runs.
+//! The database that serves the queries of a projection, and the shared state of a running projection.
 
 use std::sync::Arc;
 
@@ -9,23 +9,23 @@ use parking_lot::RwLock;
 use crate::progress::{Kind, Progress};
 use crate::tasks::Known;
 
-/// What is known of a running projection by everybody but its task.
+/// The state of a running projection that its task shares with queries and statuses.
 pub(crate) struct Projected {
-    /// The log that the rows are made of.
+    /// The log from which the rows are derived.
     pub store: Arc<dyn EventStore>,
     pub progress: Progress,
-    /// The database that answers queries.
+    /// The database that serves queries.
     pub serving: RwLock<Serving>,
 }
 
-/// The database that answers queries, and whether it is that of an older version.
+/// The database that serves queries, and its version if it is an older one.
 #[derive(Clone)]
 pub(crate) struct Serving {
     pub database: Answering,
     pub older: Option<u32>,
 }
 
-/// What answers queries.
+/// A file or a schema that serves queries.
 #[derive(Clone)]
 pub(crate) enum Answering {
     File(Database),

@@ -11,17 +11,17 @@ use super::serving::Serving;
 use super::{Projected, Projection};
 use crate::progress::Phase;
 
-/// How long a query waits for the rows to be as new as was asked for, if nothing else is said.
+/// The default time for which a query waits until the rows are as new as required.
 const WITHIN: Duration = Duration::from_secs(5);
 
-/// How long it may take to compare what was asked for with the log.
+/// The time limit for comparing the required event with the log.
 const COMPARED: Duration = Duration::from_secs(5);
 
-/// The rows of a projection, to be queried.
+/// Queries on the rows of a projection.
 ///
-/// While the rows of a new `VERSION` are being made, those of the version before answer, complete but not
-/// growing; unless [`at_least`](Self::at_least) asks for something newer. Without a version before, the rows
-/// that are there already answer.
+/// While the rows of a new `VERSION` are being built, queries use those of the previous version, which are complete but no
+/// longer updated, unless [`at_least`](Self::at_least) requires something newer. Without a previous version, they use the
+/// rows that exist so far.
 pub struct View<P> {
     projected: Option<Arc<Projected>>,
     at_least: Seen,
@@ -40,26 +40,26 @@ impl<P> Clone for View<P> {
     }
 }
 
-/// Why a query was not answered.
+/// Why a query failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ViewError {
     /// No projection of this name was started.
     #[error("the projection `{0}` was not started")]
     NotStarted(&'static str),
-    /// The rows are not as new as was asked for.
+    /// The rows are not as new as required.
     #[error("the projection `{name}` is at position {position}, not yet at {wanted}{}", because(.failing))]
     Behind {
         /// The projection.
         name: &'static str,
-        /// The position that was asked for.
+        /// The required position.
         wanted: Position,
         /// The position that it has reached.
         position: Position,
-        /// What goes wrong, if something does.
+        /// The error that it is retrying after, if any.
         failing: Option<String>,
     },
-    /// The log does not have the event that was asked for: it was restored, or it is another log.
+    /// The log does not have the required event: it was restored, or it is another log.
     #[error(
         "the log no longer has the event {} at position {}, which the projection `{name}` was asked to show: it was \
          restored, or it is another log",
@@ -68,25 +68,25 @@ pub enum ViewError {
     OtherHistory {
         /// The projection.
         name: &'static str,
-        /// The event that was asked for.
+        /// The required event.
         seen: Witness,
     },
-    /// The log could not be read, to compare the event that was asked for.
+    /// The log could not be read to compare the required event.
     #[error(transparent)]
     Store(#[from] annals_core::Error),
-    /// The rows of an older version answer for now, and this query is not for them.
+    /// Queries use the rows of an older version for now, and this query failed on them.
     #[error(
         "the rows of projection `{name}` are being made again; those of version {version} do not answer this: {cause}"
     )]
     Rebuilding {
         /// The projection.
         name: &'static str,
-        /// The version whose rows answer for now.
+        /// The version whose rows were queried.
         version: u32,
-        /// What the database said.
+        /// The error of the database.
         cause: SqlError,
     },
-    /// The database refused, or a row could not be read.
+    /// The database returned an error, or a row could not be read.
     #[error(transparent)]
     Sql(#[from] SqlError),
 }
@@ -100,12 +100,11 @@ impl<P: Projection> View<P> {
         Self { projected, at_least: Position::ZERO.into(), within: WITHIN, projection: PhantomData }
     }
 
-    /// Waits until the rows show everything up to here: to the effect of a command of one's own, so that one reads what one
-    /// wrote.
+    /// Waits until the rows include everything up to here, such as the events of the caller's own command: read your writes.
     ///
-    /// What a command led to ([`Committed`](crate::Committed)) and a [`Witness`] name an event too. It must be in the log, and
-    /// the rows must be of the history that has it: [`ViewError::OtherHistory`] if a restore has taken it away. A position
-    /// alone is taken as it is.
+    /// A [`Committed`](crate::Committed) and a [`Witness`] name an event as well as a position. The event must be in the log,
+    /// and the rows must be of the history that has it: [`ViewError::OtherHistory`] if a restore has removed it. A position
+    /// alone is not compared with the log.
     ///
     /// ```
     /// # async fn read<A: annals::Aggregate, P: annals::Projection>(done: annals::Committed<A>, view: annals::View<P>)
@@ -120,14 +119,14 @@ impl<P: Projection> View<P> {
         self
     }
 
-    /// How long to wait for that; 5 seconds if nothing is said.
+    /// How long to wait for that; 5 seconds by default.
     #[must_use]
     pub fn within(mut self, duration: Duration) -> Self {
         self.within = duration;
         self
     }
 
-    /// Runs a query and reads every row of the answer.
+    /// Runs a query and reads every row of the result.
     ///
     /// ```
     /// # async fn read<P: annals::Projection>(view: annals::View<P>) -> Result<(), annals::ViewError> {
@@ -150,7 +149,7 @@ impl<P: Projection> View<P> {
         Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
     }
 
-    /// Runs a query and reads the first row of the answer, if there is one.
+    /// Runs a query and reads the first row of the result, if there is one.
     ///
     /// # Errors
     /// [`ViewError`].
@@ -164,7 +163,7 @@ impl<P: Projection> View<P> {
         Ok(rows.first().map(read).transpose()?)
     }
 
-    /// Runs a query and returns the rows of the answer as they are.
+    /// Runs a query and returns its rows.
     ///
     /// # Errors
     /// [`ViewError`].
@@ -175,7 +174,7 @@ impl<P: Projection> View<P> {
             let answer = database.select(sql.clone(), params.clone()).await;
             return match (answer, older) {
                 (Ok(rows), _) => Ok(rows),
-                // It may be gone because the new rows have taken over just now.
+                // The older rows may have been removed because the new ones have just taken over.
                 (Err(_), Some(_)) if self.projected()?.serving.read().older.is_none() => continue,
                 (Err(cause), Some(version)) => Err(ViewError::Rebuilding { name: P::NAME, version, cause }),
                 (Err(cause), None) => Err(ViewError::Sql(cause)),
@@ -183,7 +182,7 @@ impl<P: Projection> View<P> {
         }
     }
 
-    /// The position up to which the rows show the log.
+    /// The position up to which events are applied to the rows.
     ///
     /// # Errors
     /// [`ViewError::NotStarted`].
@@ -195,7 +194,7 @@ impl<P: Projection> View<P> {
         self.projected.as_deref().ok_or(ViewError::NotStarted(P::NAME))
     }
 
-    /// The database that answers, once it is as new as was asked for.
+    /// The database to query, once it is as new as required.
     async fn serving(&self) -> Result<Serving, ViewError> {
         let projected = self.projected()?;
         if self.at_least.position > Position::ZERO && !self.shown(projected).await? {
@@ -204,12 +203,12 @@ impl<P: Projection> View<P> {
         Ok(projected.serving.read().clone())
     }
 
-    /// Waits until the rows show what was asked for; `false` if they do not in time, or the projection has stopped before.
+    /// Waits until the rows show the required event; `false` if they do not in time, or the projection stops first.
     async fn shown(&self, projected: &Projected) -> Result<bool, ViewError> {
         let mut progress = projected.progress.watch();
         let until = tokio::time::Instant::now() + self.within;
         loop {
-            // The rows of an older version do not grow: a query that asks for something newer waits for the new ones.
+            // The rows of an older version are no longer updated: a query that requires something newer waits for the new ones.
             let new_enough = progress.wait_for(|standing| {
                 let reached = standing.position >= self.at_least.position;
                 (reached && projected.serving.read().older.is_none()) || standing.phase == Phase::Stopped
@@ -227,7 +226,7 @@ impl<P: Projection> View<P> {
             {
                 return Ok(true);
             }
-            // The rows are not of the history that has the event, or that is not known yet: the projection will find out.
+            // The rows are not of the history that has the event, or that is not known yet: the projection will check them.
             let changed = tokio::time::timeout_at(until, progress.changed()).await;
             if !matches!(changed, Ok(Ok(()))) {
                 return Ok(false);
@@ -235,7 +234,7 @@ impl<P: Projection> View<P> {
         }
     }
 
-    /// Whether the rows, made up to this event, are of the history that has what was asked for.
+    /// Whether the rows, filled up to the event `rows`, are of the history that has the required event.
     async fn is_one_history(
         &self,
         projected: &Projected,
@@ -246,7 +245,7 @@ impl<P: Projection> View<P> {
             if !seen.holds(&*projected.store).await? {
                 return Err(ViewError::OtherHistory { name: P::NAME, seen });
             }
-            // After the other, so that both were of one history.
+            // Read after `seen`, so that both were in the log at one time.
             Ok(rows.holds(&*projected.store).await?)
         };
         let silent = || {
@@ -255,7 +254,7 @@ impl<P: Projection> View<P> {
         tokio::time::timeout(COMPARED, both).await.unwrap_or_else(|_| Err(silent().into()))
     }
 
-    /// Why the rows do not show what was asked for.
+    /// The error for rows that do not show the required event.
     async fn behind(&self, projected: &Projected) -> ViewError {
         if let Some(seen) = self.at_least.witness() {
             let found = tokio::time::timeout(COMPARED, Witness::at(&*projected.store, seen.position)).await;

@@ -1,4 +1,4 @@
-//! The first answer, given again: what the key of a command led to, read from the log.
+//! The first outcome of a command with a key, read from the log for a retry.
 
 use annals_core::{
     Appended, Decide, Error, EventStore as _, Invalid, RecordedEvent, Seen, StreamId, StreamRead, Version,
@@ -8,14 +8,14 @@ use super::{Answer, CommandBuilder, Committed, ExecuteError};
 use crate::codec;
 use crate::fold::{Folded, LoadError};
 
-/// What a command comes to.
+/// The result of a command.
 pub(super) type Done<A, C> = Result<Committed<A>, ExecuteError<<A as Decide<C>>::Error>>;
 
 impl<A, C> CommandBuilder<A, C>
 where
     A: Decide<C>,
 {
-    /// What the command for this stream led to the first time.
+    /// The result of the first execution of the command on this stream.
     pub(super) async fn first_answer(&self, stream: &StreamId, outcome: &Appended) -> Done<A, C> {
         match outcome.streams.iter().find(|(written, _)| written == stream) {
             Some(&(_, version)) => self.events_again(stream, outcome, version).await,
@@ -23,7 +23,7 @@ where
         }
     }
 
-    /// The answer, if it led to one.
+    /// The result if the first execution appended an answer.
     async fn without_events_again(&self, of: &StreamId, outcome: &Appended) -> Done<A, C> {
         let repository = &self.repository;
         let answer = match outcome.streams.as_slice() {
@@ -46,7 +46,7 @@ where
         Ok(Committed { state, version, position, event, events: Vec::new(), duplicate: true })
     }
 
-    /// The events that it led to.
+    /// The result if the first execution appended events.
     async fn events_again(&self, of: &StreamId, outcome: &Appended, version: Version) -> Done<A, C> {
         let stored = self.appended(outcome, of, version).await?;
         let mut events = Vec::with_capacity(stored.len());
@@ -59,7 +59,7 @@ where
     }
 
     /// The events that this append wrote to this stream, the last of which has this version; at least one. They are read from
-    /// the stream, because a page of the log may be of a replica that does not have them yet.
+    /// the stream, because a page of the log may come from a replica that does not have them yet.
     async fn appended(
         &self,
         outcome: &Appended,

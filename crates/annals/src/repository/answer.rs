@@ -1,18 +1,18 @@
-//! Answers: the outcomes of commands that appended no event to their aggregate, as facts in the log.
+//! Answers: the outcomes of commands that appended no event to their aggregate, as events in the log.
 //!
 //! ```text
 //! account-a1                 opened                 deposited
 //! annals.answers-account-a1            refused                   nothing decided
 //! ```
 //!
-//! - R1  A command with a key or a cause that decides nothing, or that its aggregate refuses, leaves one answer under its key. From
-//!   then on the key stands for it: whenever the command comes again, it gets that answer, and has no effect.
-//! - R2  An answer is appended only if nothing has happened to the aggregate since the decision, as events are. Without its answer
-//!   in the log a command with a key ends in an error of the store, never in a refusal.
-//! - R3  Nobody else writes to these streams (`annals_core::refuse_reserved`). What a key led to is found by the key; the stream
-//!   only keeps the answers of an aggregate together.
+//! - R1  If a command with a key or a cause decides nothing, or its aggregate refuses it, one answer is appended under its key.
+//!   From then on a retry of the command returns that answer, and has no effect.
+//! - R2  Like events, an answer is appended only if the aggregate is unchanged since the decision. If its answer is not
+//!   in the log, a command with a key ends in an error of the store, never in a refusal.
+//! - R3  Only the framework writes to these streams (`annals_core::refuse_reserved`). The outcome of a key is found by the key; the
+//!   stream only groups the answers of an aggregate.
 //!
-//! Next: `attempt`, which appends them and gives them again.
+//! Next: `attempt`, which appends them and returns them for retries.
 
 use annals_core::{Bytes, CodecError, Decide, Event, EventId, Invalid, NewEvent, StreamId, Version, chain};
 use serde::{Deserialize, Serialize};
@@ -20,19 +20,20 @@ use serde::{Deserialize, Serialize};
 use crate::codec::Beside;
 use crate::failure::shown;
 
-/// How the names of the streams of answers begin.
+/// The prefix of the names of answer streams.
 const STREAM: &str = "annals.answers-";
 const REFUSED: &str = "annals.command_refused";
 const NOTHING: &str = "annals.nothing_decided";
-/// Most bytes of the code of a refusal, and of its text.
+/// Most bytes of the code of a refusal.
 const CODE_BYTES_MAX: usize = 256;
+/// Most bytes of the text of a refusal.
 const TEXT_BYTES_MAX: usize = 4_096;
 
-/// The outcome of a command that led to no event of its aggregate: that nothing was decided, or a refusal. It is itself an event
+/// The outcome of a command that led to no event of its aggregate: a refusal, or a decision without events. It is itself an event
 /// in the log, in the stream `annals.answers-{stream}` beside that of the aggregate, with the process, initiator, predecessor and
 /// trace of the command.
 ///
-/// Subscribers and projections take it as any other event:
+/// Subscribers and projections handle it like any other event:
 ///
 /// ```
 /// # use annals::{Annals, Answer, Recorded};
@@ -47,16 +48,17 @@ const TEXT_BYTES_MAX: usize = 4_096;
 /// # }
 /// ```
 ///
-/// A command that a handler of answers gives may lead to an answer as well, which is delivered to the same handler. Such a handler
-/// looks at [`stream`](Self::stream) first, and gives no command for the answers to its own commands; otherwise they never end.
+/// A command executed by a handler of answers may lead to an answer as well, which is delivered to the same handler. Such a
+/// handler must check [`stream`](Self::stream) first, and execute no command for the answers to its own commands; otherwise the
+/// answers never end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Answer {
-    /// The stream of the aggregate that was given the command.
+    /// The stream of the aggregate on which the command was executed.
     pub stream: StreamId,
-    /// The version of the aggregate when it decided; 0 if nothing had happened to it.
+    /// The version of the aggregate at the decision; 0 if it had no events.
     pub version: Version,
-    /// The id of its newest event then.
+    /// The id of its newest event at the decision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<EventId>,
     /// The refusal; `None` if the aggregate decided that nothing happens.
@@ -64,13 +66,13 @@ pub struct Answer {
     pub refusal: Option<Refusal>,
 }
 
-/// A refusal of an aggregate, as it is kept.
+/// A refusal of an aggregate, as stored in an answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Refusal {
     /// For programs: `insufficient`. See [`Decide::code`].
     pub code: String,
-    /// For people: the text of the error and of everything behind it, at most 4,096 bytes.
+    /// For people: the text of the error and of its sources, at most 4,096 bytes.
     pub text: String,
 }
 
@@ -81,9 +83,9 @@ impl std::fmt::Display for Refusal {
 }
 
 impl Refusal {
-    /// The refusal with this code and this text, cut to what is kept.
+    /// The refusal with this code and this text, truncated to the limits.
     fn new(code: &str, text: &str) -> Self {
-        // PostgreSQL and what is made of JSON there cannot hold a NUL.
+        // Text and JSON in PostgreSQL cannot contain a NUL.
         let kept = |text: &str, bytes_max: usize| {
             let whole = text.replace('\0', " ");
             if whole.len() <= bytes_max {
@@ -95,7 +97,7 @@ impl Refusal {
         Self { code: kept(code, CODE_BYTES_MAX), text: kept(text, TEXT_BYTES_MAX) }
     }
 
-    /// The refusal with this error. Its text may panic, as it is a user's.
+    /// The refusal with this error, whose `Display` is the user's code and may panic.
     pub(super) fn of<A, C>(error: &A::Error) -> Self
     where
         A: Decide<C>,
@@ -114,7 +116,7 @@ impl Answer {
         Self { stream: stream.clone(), version, event, refusal }
     }
 
-    /// The stream of the answers of this aggregate.
+    /// The answer stream of this aggregate.
     pub(super) fn stream_of(aggregate: &StreamId) -> StreamId {
         let name = format!("{STREAM}{aggregate}");
         StreamId::new(name).unwrap_or_else(|_| {
@@ -123,12 +125,12 @@ impl Answer {
         })
     }
 
-    /// Whether answers are kept in this stream.
+    /// Whether this is an answer stream.
     pub(super) fn is_stream(stream: &StreamId) -> bool {
         stream.as_str().starts_with(STREAM)
     }
 
-    /// The event that is appended. It has no tags: an answer is not what is looked for by the tags of events.
+    /// The event to append. It has no tags, so that queries by the tags of events do not return answers.
     pub(super) fn to_new(&self, beside: &Beside) -> Result<NewEvent, CodecError> {
         let event_type = self.event_type();
         let invalid = |invalid: Invalid| CodecError::Encode {

@@ -1,15 +1,14 @@
-//! A command on its way: load, decide, append; and again if others were faster.
+//! The execution of a command: load, decide, append; repeated after a conflict.
 //!
-//! - A1  The key is looked up before anything is decided (what it led to is read by `again`). So a withdrawal that is sent again is answered with
-//!   what it led to, even when there is no money left by now.
-//! - A2  Events that were decided once keep their ids while their append is repeated. So an append whose outcome
-//!   is unknown can be sent again (G5).
-//! - A3  A refusal is given on a state that was looked up in the store after the command came in, never on a
+//! - A1  The key is looked up before the decision, and an earlier outcome is read by `again`. So a retried withdrawal returns
+//!   its first outcome, even if there is no money left by now.
+//! - A2  Decided events keep their ids while their append is retried. So an append of unknown outcome can be sent again (G5).
+//! - A3  A refusal is based on a state that was read from the store after the command was received, never on a
 //!   cached one alone.
-//! - A4  What cannot be read back or folded is not written (see `encoded`). The code of the aggregate may panic: that is an
-//!   error of the command, and nothing is written.
-//! - A5  The append names the event on which it was decided, not its version alone. So nothing is appended that was decided
-//!   on events which the log has lost, whatever is at their versions now.
+//! - A4  An event that cannot be read back or folded is not written (see `encoded`). If the code of the aggregate panics, the
+//!   command fails, and nothing is written.
+//! - A5  The condition of the append is the event on which it was decided, not only its version. So nothing is appended that was
+//!   decided on lost events, even if other events are at their versions now.
 //! - A6  A command with a key ends with its outcome in the log: with events, or with an answer (see `answer`).
 //!
 //! Next: `annals_core::EventStore::append`.
@@ -31,9 +30,9 @@ use crate::codec::Beside;
 use crate::failure::caught;
 use crate::fold::{Folded, LoadError};
 
-/// Between attempts after others were faster.
+/// Pauses between attempts after a conflict.
 const AFTER_CONFLICT: Backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(100));
-/// Between attempts while the store is away.
+/// Pauses between attempts while the store is unavailable.
 const WHILE_AWAY: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
 
 pub(super) struct Attempt<A: Aggregate, C> {
@@ -41,27 +40,27 @@ pub(super) struct Attempt<A: Aggregate, C> {
     stream: StreamId,
     keys: Option<Keys>,
     beside: Beside,
-    /// Whether the state at hand was looked up in the store after the command came in.
+    /// Whether the state was read from the store after the command was received.
     looked_up: bool,
     retries_left: u32,
     conflicts: u32,
     failures: u32,
 }
 
-/// What a decision appends.
+/// The append of a decision.
 struct Prepared<A: Aggregate> {
     /// The stream of the aggregate, or that of its answers.
     into: StreamId,
     new: Vec<NewEvent>,
-    /// The events as they are read back, and the state after them; `None` for an answer.
+    /// The events as read back, and the state after them; `None` for an answer.
     after: Option<(Vec<A::Event>, A)>,
 }
 
-/// What an append came to.
+/// The result of an append.
 enum Sent {
-    /// Our events are in the log.
+    /// The events of this command are in the log.
     Written(Appended),
-    /// An append with the same key was executed before.
+    /// An append with the same key was committed before.
     Duplicate(Appended),
     Conflict(Box<Conflict>),
 }
@@ -118,12 +117,12 @@ where
         }
     }
 
-    /// What the command led to before, if it has a key and was executed.
+    /// The outcome of an earlier execution of the command, if it has a key.
     async fn earlier_outcome(&mut self) -> Result<Option<Appended>, ExecuteError<A::Error>> {
         let Some(Keys { key, earlier }) = self.keys.clone() else { return Ok(None) };
         let store = self.execute.repository.shared.store.clone();
         let of_earlier = async || match &earlier {
-            // Whatever is before the cause was led to by another event with the same id.
+            // An outcome before the cause belongs to another event with the same id.
             Some((key, cause)) => {
                 let outcome = store.outcome(key).await?;
                 Ok(outcome.filter(|outcome| outcome.first > *cause))
@@ -141,7 +140,7 @@ where
         }
     }
 
-    /// What the command led to the first time.
+    /// The result of the first execution of the command.
     async fn first_answer(&mut self, outcome: Appended) -> Done<A, C> {
         loop {
             match self.execute.first_answer(&self.stream, &outcome).await {
@@ -161,7 +160,8 @@ where
         }
     }
 
-    /// What the command leads to. Whatever is not a change is said of a state that was looked up only.
+    /// Decides on the command. A decision without events, or a refusal, is returned only for a state that was read from the
+    /// store (A3).
     async fn judge(&mut self, folded: &mut Folded<A>) -> Result<Vec<A::Event>, ExecuteError<A::Error>> {
         loop {
             match self.decide(folded) {
@@ -189,13 +189,13 @@ where
         decision.map(|events| events.0).map_err(ExecuteError::Rejected)
     }
 
-    /// Takes what others wrote since; or everything again, if the log has another history than the one that was folded.
+    /// Applies the events of other writers, or folds the stream again if the log has another history than the folded one.
     async fn look_up(&mut self, folded: &mut Folded<A>) -> Result<(), ExecuteError<A::Error>> {
         self.looked_up = true;
         let repository = self.execute.repository.clone();
         let store = &*repository.shared.store;
         let same_history = loop {
-            // What was taken before the store went away is taken once: the rest follows on it.
+            // Events applied before the store became unavailable are kept: the next attempt continues after them.
             match folded.catch_up(store, &self.stream, Version::MAX).await {
                 Err(LoadError::Store(Error::Unavailable(_))) if self.wait().await => {}
                 answer => break answer?,
@@ -208,7 +208,8 @@ where
         Ok(())
     }
 
-    /// What this decision appends: events, or, if the command has a key, the answer without them. `None` if it appends nothing.
+    /// The append of this decision: its events, or, if it has none and the command has a key, an answer. `None` if it appends
+    /// nothing.
     fn prepare(
         &self,
         folded: &Folded<A>,
@@ -239,8 +240,8 @@ where
         ExecuteError::Panicked { stream: self.stream.clone(), message: panic.to_string() }
     }
 
-    /// Appends to this stream after the event of the aggregate that was folded last, and does so again while the store is away
-    /// or does not know what became of it.
+    /// Appends to this stream, on the condition that the newest folded event is still the newest of the aggregate. Retries while
+    /// the store is unavailable or the outcome is unknown.
     async fn send(
         &mut self,
         folded: &Folded<A>,
@@ -254,7 +255,7 @@ where
             None => append.expecting(&self.stream, Expected::NoStream),
         };
         append.key = self.keys.as_ref().map(|keys| keys.key.clone());
-        // A command that is repeated may decide otherwise by now: its key stands for the command.
+        // A retried command may lead to another decision by now, but its key identifies the command.
         append.key_reuse = KeyReuse::Original;
         let store = self.execute.repository.shared.store.clone();
         let mut unknown = None;
@@ -262,7 +263,7 @@ where
             let error = match store.append(append.clone()).await {
                 Ok(appended) if !appended.duplicate => return Ok(Sent::Written(appended)),
                 Ok(appended) if unknown.is_none() => return Ok(Sent::Duplicate(appended)),
-                // After an unknown outcome, the first append may turn out to be our own.
+                // After an unknown outcome, the duplicate may be of this execution's own first append.
                 Ok(appended) => match self.ends_with(&appended, &into, last).await {
                     Ok(true) => return Ok(Sent::Written(appended)),
                     Ok(false) => return Ok(Sent::Duplicate(appended)),
@@ -282,13 +283,13 @@ where
             } else if unknown.is_none() {
                 return Err(ExecuteError::Store(error));
             }
-            // Whatever a later attempt met, the outcome of an earlier one is still unknown.
+            // Whatever the error of a later attempt is, the outcome of an earlier one is still unknown.
             return Err(ExecuteError::Store(unknown.expect("it is set in every branch that comes here")));
         }
     }
 
     /// Whether this event is the last that the append wrote to this stream. It is read from the stream, because a page of the log
-    /// may be of a replica that does not have it yet.
+    /// may come from a replica that does not have it yet.
     async fn ends_with(&self, appended: &Appended, into: &StreamId, id: EventId) -> Result<bool, Error> {
         let Some((_, version)) = appended.streams.iter().find(|(stream, _)| stream == into) else {
             return Ok(false);
@@ -298,15 +299,15 @@ where
         Ok(page.events.first().is_some_and(|event| event.version == *version && event.id == id))
     }
 
-    /// Takes the events that were missed, unless it is enough.
+    /// Applies the missed events after a conflict, unless no retries are left.
     async fn learn(
         &mut self,
         folded: &mut Folded<A>,
         conflict: Conflict,
     ) -> Result<(), ExecuteError<A::Error>> {
         let stale = conflict.is_stale();
-        // A store may refuse although the stream is as expected, because the log has lost events: then nothing that was
-        // folded is certain, and all of it is looked up.
+        // If the log has lost events, a store may refuse although the stream is as expected: then no folded event is certain,
+        // and all of them are read again.
         let (violation, actual) = match stream_violation(conflict, &self.stream) {
             Some((violation, actual)) => (Some(violation), actual),
             None if stale => (None, folded.version),
@@ -325,7 +326,7 @@ where
         self.retries_left -= 1;
         self.conflicts += 1;
         if self.conflicts > 1 {
-            // What came with the conflict is old after the wait.
+            // The unseen events of the conflict are stale after the pause.
             tokio::time::sleep(AFTER_CONFLICT.before(self.conflicts - 1)).await;
             return self.look_up(folded).await;
         }
@@ -343,7 +344,7 @@ where
         Committed { state, version, position, event, events, duplicate: false }
     }
 
-    /// Waits for the store to come back, unless it is enough.
+    /// Pauses while the store is unavailable. Returns `false` if no retries are left.
     async fn wait(&mut self) -> bool {
         if self.retries_left == 0 {
             return false;

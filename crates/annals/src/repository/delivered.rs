@@ -1,4 +1,4 @@
-//! The delivery of an event that a repository was taken from: every command that it is given has the event as its cause.
+//! The delivery of an event from which a repository was obtained: the event is the cause of every command of that repository.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,18 +11,18 @@ use super::key::Cause;
 /// One delivery of an event to a subscriber.
 pub(crate) struct Delivered {
     pub subscriber: Arc<str>,
-    /// The log that the event is in.
+    /// The log of the event.
     pub log: StoreId,
     pub stream: StreamId,
     pub position: Position,
     pub event_id: EventId,
-    /// Which of several events it was read as.
+    /// The index of the part, if it was read as several events.
     pub part: u32,
-    /// The delivery of the first part, for one of another.
+    /// The delivery of the first part, if this is another part.
     pub first: Option<Arc<Delivered>>,
     pub metadata: EventMetadata,
-    /// The aggregates that were given a command for this event already, each with the part of the event. Those of all parts
-    /// are noted with the first.
+    /// The aggregates on which a command was already executed because of this event, each with the part of the event. Recorded
+    /// for all parts in the delivery of the first.
     pub commanded: Mutex<HashSet<(u32, String)>>,
 }
 
@@ -47,7 +47,7 @@ impl Delivered {
 
     /// The event as the cause of a command for the aggregate with this name, in this log.
     pub fn cause(&self, category: &str, id: &str, log: StoreId) -> Cause {
-        // A name that is not acceptable is refused when the command is awaited.
+        // An invalid name is refused when the command is awaited.
         let noted_with = self.first.as_deref().unwrap_or(self);
         let again = !noted_with.commanded.lock().insert((self.part, format!("{category}-{id}")));
         Cause {

@@ -1,8 +1,8 @@
-//! Events that were decided, as they are appended: the one way from a decision to the log, for commands and for the test kit.
+//! The encoding of decided events for an append: the one path from a decision to the log, for commands and for the test kit.
 //!
-//! - E1  An event that cannot be written, read back or folded is refused before it is appended: what is in the log cannot be
-//!   taken out of it, and an aggregate whose newest event cannot be folded can never be loaded again.
-//! - E2  What is folded is what was read back: the state is what a replay makes of the log, also where a codec loses
+//! - E1  An event that cannot be written, read back or folded is refused before it is appended: an event cannot be removed from
+//!   the log, and an aggregate whose newest event cannot be folded can never be loaded again.
+//! - E2  The events are folded as read back: the state equals that of a replay of the log, even if a codec loses
 //!   something (a skipped field, `Some(NaN)` as `null`).
 
 use annals_core::{Aggregate, CodecError, Event, NewEvent};
@@ -11,11 +11,11 @@ use crate::codec::{Beside, encode};
 use crate::failure::caught;
 use crate::fold::evolve;
 
-/// Events that were decided.
+/// Decided events.
 pub(crate) struct Encoded<A: Aggregate> {
-    /// As they are appended.
+    /// The events to append.
     pub new: Vec<NewEvent>,
-    /// As they are read back.
+    /// The events as read back.
     pub read: Vec<A::Event>,
     /// The state after them.
     pub state: A,

@@ -10,50 +10,50 @@ use crate::fold::LoadError;
 
 /// Why a command was not executed. `R` is the refusal of the aggregate itself.
 ///
-/// Nothing was written, unless it is `Store(Error::Indeterminate)`. Only of a refusal of a command with a key or a cause the log
-/// keeps an [`Answer`](crate::Answer).
+/// Nothing was written, with two exceptions: after `Store(Error::Indeterminate)` the outcome is unknown, and a refusal of a
+/// command with a key or a cause is stored in the log as an [`Answer`](crate::Answer).
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ExecuteError<R> {
-    /// The aggregate refused: an answer of the domain.
+    /// The aggregate refused: a result of the domain.
     Rejected(R),
-    /// The aggregate refused this command before: the same key, or the same cause, gets the first answer. It need not be what
-    /// the aggregate would decide now.
+    /// The aggregate refused this command before: a retry with the same key, or the same cause, returns the first answer. The
+    /// aggregate might decide otherwise now.
     RefusedBefore {
         /// The stream.
         stream: StreamId,
-        /// What was answered then.
+        /// The first refusal.
         refusal: Refusal,
     },
-    /// `create` was asked for something that exists.
+    /// `create` was called for an aggregate that exists.
     Exists {
         /// The stream.
         stream: StreamId,
-        /// The version that it has.
+        /// Its version.
         actual: Version,
     },
-    /// `update` was asked for something that does not exist.
+    /// `update` was called for an aggregate that does not exist.
     Missing {
         /// The stream.
         stream: StreamId,
     },
-    /// The aggregate is not at the version that the caller asked for, or has another event there; or, if the caller asked
-    /// for none, others were faster every time that it was tried.
+    /// The aggregate is not at the version that the caller requires, or has another event there; or, if the caller requires
+    /// none, every attempt conflicted with another writer.
     Conflict {
         /// The stream.
         stream: StreamId,
-        /// The version that the command was decided at.
+        /// The version on which the command was decided.
         expected: Version,
-        /// The version that the stream has.
+        /// The version of the stream.
         actual: Version,
     },
     /// The program cannot read an event of the stream.
     Unreadable {
         /// The stream.
         stream: StreamId,
-        /// Place of the event in it.
+        /// The version of the event in it.
         version: Version,
-        /// Place of the event in the log.
+        /// The position of the event in the log.
         position: Position,
         /// Why.
         cause: CodecError,
@@ -62,10 +62,10 @@ pub enum ExecuteError<R> {
     Panicked {
         /// The stream.
         stream: StreamId,
-        /// What the panic said.
+        /// The message of the panic.
         message: String,
     },
-    /// An event that was decided cannot be written, read back or folded.
+    /// A decided event cannot be written, read back or folded.
     Unwritable {
         /// The stream.
         stream: StreamId,
@@ -79,7 +79,7 @@ pub enum ExecuteError<R> {
 impl<R: std::error::Error> fmt::Display for ExecuteError<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // With what is behind it, as its source is another.
+            // The whole chain, because `source` does not return the sources of the refusal.
             Self::Rejected(refusal) => f.write_str(&chain(refusal)),
             Self::RefusedBefore { refusal, .. } => f.write_str(&refusal.text),
             Self::Exists { stream, actual } => write!(f, "`{stream}` exists already, at version {actual}"),
@@ -113,7 +113,7 @@ impl<R: std::error::Error> std::error::Error for ExecuteError<R> {
 }
 
 impl<R> ExecuteError<R> {
-    /// The refusal of the aggregate, if it has decided now.
+    /// The refusal of the aggregate, if it was decided now.
     pub fn rejection(&self) -> Option<&R> {
         match self {
             Self::Rejected(refusal) => Some(refusal),
@@ -121,8 +121,8 @@ impl<R> ExecuteError<R> {
         }
     }
 
-    /// Whether the aggregate refused, now or before. What else it may be is a conflict, a failure or an outage, and may not
-    /// happen again.
+    /// Whether the aggregate refused, now or before. Otherwise it is a conflict, a failure or an outage, and a retry may
+    /// succeed.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Rejected(_) | Self::RefusedBefore { .. })
     }

@@ -1,4 +1,4 @@
-//! What a caller says about a command, and what it gets back.
+//! The options of a command, and its result.
 
 use std::future::IntoFuture;
 use std::pin::Pin;
@@ -13,7 +13,7 @@ use super::key::{Cause, Keys};
 use super::{ExecuteError, Loaded, Repository};
 use crate::Recorded;
 
-/// What a command led to.
+/// The result of an executed command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Committed<A: Aggregate> {
@@ -21,24 +21,24 @@ pub struct Committed<A: Aggregate> {
     pub state: A,
     /// Its version after the command.
     pub version: Version,
-    /// Position of its newest event then: what a view must have reached to show the effect of the command.
+    /// The position of its newest event at that version, which a view must have reached to show the effect of the command.
     pub position: Position,
-    /// The id of that event. `None` if nothing has happened to the aggregate yet.
+    /// The id of that event. `None` if the aggregate has no events yet.
     pub event: Option<EventId>,
-    /// What happened. Empty if the aggregate decided that nothing does.
+    /// The decided events. Empty if the aggregate decided that nothing happens.
     pub events: Vec<A::Event>,
-    /// Whether the command had been executed before, and this is what it led to then.
+    /// Whether the command had been executed before, and this is the result of the first execution.
     pub duplicate: bool,
 }
 
-/// How far a view must be to show the effect of the command: `view.at_least(&committed)`.
+/// The event that a view must have reached to show the effect of the command: `view.at_least(&committed)`.
 impl<A: Aggregate> From<&Committed<A>> for Seen {
     fn from(committed: &Committed<A>) -> Self {
         Self { position: committed.position, event: committed.event }
     }
 }
 
-/// A command that is to be executed: `.await` does it.
+/// A command with its options; `.await` executes it.
 #[must_use = "a command does nothing until it is awaited"]
 pub struct CommandBuilder<A: Aggregate, C> {
     pub(super) repository: Repository<A>,
@@ -90,7 +90,7 @@ impl<A: Aggregate, C> CommandBuilder<A, C> {
         self
     }
 
-    /// Who gives the command: `user:7`.
+    /// The initiator of the command: `user:7`.
     pub fn by(mut self, initiator: impl Into<Text>) -> Self {
         self.metadata.initiator = Some(initiator.into());
         self
@@ -102,24 +102,24 @@ impl<A: Aggregate, C> CommandBuilder<A, C> {
         self
     }
 
-    /// Executes the command once: with the same key again, for this aggregate, the answer is what it led to the first time. An
-    /// event stays an event, even if the command would be refused by now; a refusal stays a refusal
-    /// ([`ExecuteError::RefusedBefore`]), and nothing stays nothing, even if it would have an effect by now. What is no answer (a
-    /// conflict, a failure, an outage) uses no key.
+    /// Executes the command once: a retry with the same key, for this aggregate, returns the first outcome. Events
+    /// are returned again, even if the command would be refused by now; a refusal remains a refusal
+    /// ([`ExecuteError::RefusedBefore`]), and a decision without events remains one, even if the command would have an effect by
+    /// now. An error that is not an outcome (a conflict, a failure, an outage) does not use the key.
     #[doc(alias("idempotency key", "deduplication"))]
     pub fn once(mut self, key: impl Into<String>) -> Self {
         self.once = Some(key.into());
         self
     }
 
-    /// The event that led to this command. It becomes the predecessor; process and initiator are its own, unless
-    /// something else is said; and the command is executed once for it, however often the event is
+    /// The event that led to this command. It becomes the predecessor; process and initiator are those of the event, unless
+    /// others are set; and the command is executed once for it, however often the event is
     /// delivered.
     ///
-    /// If one event leads to several commands for the same aggregate, tell them apart: `.once("refund")`.
+    /// If one event leads to several commands for the same aggregate, distinguish them: `.once("refund")`.
     pub fn caused_by<E>(self, event: &Recorded<E>) -> Self {
         let (stream, id) = (event.stream.clone(), event.id);
-        // It may have been read from another log than the command is for.
+        // Without a position, because the event may be from another log than that of the command.
         let part = event.part;
         let cause = Cause { stream, id, part, position: None, subscriber: String::new(), again: false };
         self.caused(cause, &event.metadata)
@@ -135,14 +135,14 @@ impl<A: Aggregate, C> CommandBuilder<A, C> {
         self
     }
 
-    /// Carries the command out only if the aggregate is at this version, and does not try again.
+    /// Executes the command only if the aggregate is at this version, without retries.
     pub fn at_version(mut self, version: impl Into<Version>) -> Self {
         self.at = Some(version.into());
         self
     }
 
-    /// Carries the command out only if nothing has happened to the aggregate since it was loaded, and does not try again. In
-    /// contrast to [`at_version`](Self::at_version) this also notices that the log has another history since: after a restore
+    /// Executes the command only if the aggregate is unchanged since it was loaded, without retries. In
+    /// contrast to [`at_version`](Self::at_version) this also detects another history of the log: after a restore
     /// or a failover that has lost events, another event may have the same version.
     pub fn unchanged_since(mut self, loaded: &Loaded<A>) -> Self {
         (self.at, self.on) = (Some(loaded.version), loaded.event);
@@ -155,25 +155,25 @@ impl<A: Aggregate, C> CommandBuilder<A, C> {
         self
     }
 
-    /// Something else to remember beside the data of the events.
+    /// Adds a pair to the metadata of the events.
     pub fn meta(mut self, key: impl Into<Text>, value: impl Into<Text>) -> Self {
         self.metadata.own.insert(key.into(), value.into());
         self
     }
 
-    /// When it happened, if it was not now: for history that is brought in later.
+    /// The time of occurrence, if it is not now: for history that is recorded later.
     pub fn occurred_at(mut self, time: Timestamp) -> Self {
         self.occurred_at = Some(time);
         self
     }
 
-    /// A word by which the events can be found, beside those that they have themselves.
+    /// A tag for the events, in addition to their own.
     pub fn tag(mut self, tag: impl Into<String>) -> Self {
         self.tags.push(tag.into());
         self
     }
 
-    /// What the decision may know.
+    /// The context of the decision.
     pub(super) fn context(&self, now: Timestamp) -> Context {
         let mut context = Context::at(now);
         context.process.clone_from(&self.metadata.process);

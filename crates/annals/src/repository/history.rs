@@ -1,4 +1,4 @@
-//! What happened to an aggregate: each event with the state before and after.
+//! The history of an aggregate: each event with the state before and after.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,11 +11,11 @@ use crate::Recorded;
 use crate::codec;
 use crate::fold::{LoadError, evolve};
 
-/// One thing that happened to an aggregate.
+/// One event of an aggregate, with the states around it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Change<A: Aggregate> {
-    /// What happened, when and why.
+    /// The event, with its time and cause.
     pub event: Recorded<A::Event>,
     /// The state before.
     pub before: A,
@@ -28,10 +28,10 @@ pub struct History<A: Aggregate> {
     store: Arc<dyn EventStore>,
     stream: StreamId,
     state: A,
-    /// The newest event of which something was handed out, or that is read over.
+    /// The newest event that was decoded, even if it was dropped or some of its parts were not returned yet.
     last: Option<(Version, EventId)>,
     read: VecDeque<RecordedEvent>,
-    /// What is left of that event, if it is read as several.
+    /// The parts of that event that were not returned yet.
     parts: VecDeque<Recorded<A::Event>>,
 }
 
@@ -40,12 +40,12 @@ impl<A: Aggregate> History<A> {
         Self { store, stream, state: initial, last: None, read: VecDeque::new(), parts: VecDeque::new() }
     }
 
-    /// The next change; nothing after the newest. What happens later is found when asked again. A stored event that is read as
-    /// several is as many changes.
+    /// The next change; `None` after the newest. A later call returns changes that have happened since. A stored event that is
+    /// decoded as several yields one change for each.
     ///
     /// # Errors
-    /// If the store cannot be read, or the event cannot. An event that cannot be read is not passed over: it is
-    /// met again when asked again. `Unavailable` if the log has lost events that were handed out: begin again.
+    /// If the store or the event cannot be read. An unreadable event is not skipped: the next call
+    /// fails at it again. `Unavailable` if the log has lost events that were returned: start again.
     pub async fn next(&mut self) -> Result<Option<Change<A>>, LoadError> {
         while self.parts.is_empty() {
             if self.read.is_empty() {
@@ -72,7 +72,7 @@ impl<A: Aggregate> History<A> {
         Ok(Some(Change { event, before, after: self.state.clone() }))
     }
 
-    /// What follows, read together with the newest event that was read before, so that another history is noticed.
+    /// Reads the next events, together with the newest event that was read before, so that another history is noticed.
     async fn page(&self) -> Result<VecDeque<RecordedEvent>, LoadError> {
         let from = self.last.map_or(Version::FIRST, |(version, _)| version);
         let page = self.store.read_stream(StreamRead::forward(&self.stream, from)).await?;
@@ -84,7 +84,7 @@ impl<A: Aggregate> History<A> {
         if events.is_empty() && !page.end {
             let read = StreamRead::forward(&self.stream, version.next());
             events = self.store.read_stream(read).await?.events.into();
-            // After that, so that it is of the same history.
+            // The last event is read again after the page, so that the page is of the same history.
             let read = StreamRead::forward(&self.stream, version).limit(1);
             let page = self.store.read_stream(read).await?;
             if page.events.first().is_none_or(|event| event.version != version || event.id != id) {
@@ -94,7 +94,7 @@ impl<A: Aggregate> History<A> {
         Ok(events)
     }
 
-    /// All changes up to now. They are held in memory: for a long history, take one after the other.
+    /// All changes up to now, in memory. For a long history, call [`next`](Self::next) instead.
     ///
     /// # Errors
     /// As [`next`](Self::next).

@@ -2,21 +2,21 @@
 //!
 //! ```text
 //! account-a1/request-1                          a key of the caller; `%` and `/` in the stream are escaped
-//! account-a1/caused:{cause}/{subscriber}        an event that was handled, told apart by its stream and its id
-//! account-a1/caused:{id}/{subscriber}           the same as earlier versions wrote it: by the id alone
-//! %stream:{digest}/request-1                    of a stream whose name leaves no room for the key
-//! %key:{digest}                                 if the key itself leaves none
+//! account-a1/caused:{cause}/{subscriber}        the event that is handled, identified by its stream and its id
+//! account-a1/caused:{id}/{subscriber}           the form of earlier versions: by the id alone
+//! %stream:{digest}/request-1                    of a stream whose name leaves no space for the key
+//! %key:{digest}                                 if the key itself is too long
 //! ```
 //!
-//! - K1  Whatever names are acceptable make a key that is acceptable.
-//! - K2  Two streams never share a key, and a caller's key is never that of a cause: no other key has a `%` that is not
+//! - K1  Valid names always make a valid key.
+//! - K2  Two streams never share a key, and a caller's key never equals that of a cause: no other key has a `%` that is not
 //!   followed by `2`.
 //! - K3  A key that an earlier version wrote is still found.
 
 use annals_core::{EventId, IdempotencyKey, Invalid, Position, StreamId};
 
-/// How the keys begin that follow from a cause. A caller's own may not: it may come from outside, and would be
-/// taken for a command that was executed because of the event.
+/// The prefix of keys derived from a cause. A caller's key must not begin with it: it may come from outside, and would be
+/// mistaken for a command caused by the event.
 pub(super) const CAUSED: &str = "caused:";
 /// The longest key.
 const KEY_BYTES_MAX: usize = 2_048;
@@ -28,24 +28,24 @@ pub(crate) struct Cause {
     pub stream: StreamId,
     /// The id of the event.
     pub id: EventId,
-    /// Which of several events it was read as: each leads to commands of its own.
+    /// The index of the part, if it was read as several events: each part leads to commands of its own.
     pub part: u32,
-    /// Where it is in the log of the command; `None` if it may be of another log.
+    /// Its position in the log of the command; `None` if it may be of another log.
     pub position: Option<Position>,
-    /// The subscriber that handles it, if one does. Two subscribers may react to one event with commands for one aggregate:
-    /// both are meant. No subscriber's name is empty, so a command outside of any subscriber shares no key with them.
+    /// The subscriber that handles it, or empty. Two subscribers may react to one event with commands for one aggregate:
+    /// both are executed. The name of a subscriber is never empty, so a command outside of any subscriber shares no key with them.
     pub subscriber: String,
-    /// Whether it has led to another command for the same aggregate already.
+    /// Whether it has already led to another command for the same aggregate.
     pub again: bool,
 }
 
 /// The keys of a command.
 #[derive(Clone, Debug)]
 pub(super) struct Keys {
-    /// The key that it is appended under.
+    /// The key under which it is appended.
     pub key: IdempotencyKey,
-    /// The one under which an earlier version would have appended it, and the position of the cause, if it is known: what
-    /// an event led to comes after it.
+    /// The key under which an earlier version would have appended it, and the position of the cause, or 0 if it is unknown: the
+    /// outcome is after the cause.
     pub earlier: Option<(IdempotencyKey, Position)>,
 }
 
@@ -54,7 +54,7 @@ impl Keys {
     pub fn of(stream: &StreamId, once: Option<&str>, cause: Option<&Cause>) -> Result<Option<Self>, Invalid> {
         let problem = |problem: String| Err(Invalid::new("idempotency key", problem));
         if let Some(once) = once {
-            // It is acceptable by itself, however short what is made of it.
+            // The key must be valid by itself, even if it is replaced by a digest.
             IdempotencyKey::new(once)?;
         }
         Ok(match (cause, once) {
@@ -72,7 +72,7 @@ impl Keys {
             (Some(cause), once) => {
                 let once = once.map_or_else(String::new, |once| format!("/{once}"));
                 let caused = |id| format!("{CAUSED}{id}/{}{once}", cause.subscriber);
-                // Earlier versions read every event as one.
+                // Earlier versions decoded every stored event as one.
                 let earlier = (cause.part == 0).then(|| unshortened(stream, &caused(cause.id)));
                 let position = cause.position.unwrap_or_default();
                 Some(Self {
@@ -97,13 +97,13 @@ impl Cause {
     }
 }
 
-/// The key, bound to the aggregate. The characters that could blur the border are escaped.
+/// The key, bound to the aggregate. Characters that would make the separator ambiguous are escaped.
 fn unshortened(stream: &StreamId, key: &str) -> String {
     let stream = stream.as_str().replace('%', "%25").replace('/', "%2F");
     format!("{stream}/{key}")
 }
 
-/// The same, with a digest in the place of what is too long.
+/// The key, bound to the aggregate, with digests in place of parts that are too long.
 fn scoped(stream: &StreamId, key: &str) -> Result<IdempotencyKey, Invalid> {
     let whole = unshortened(stream, key);
     let digest = |text: &str| EventId::from_name(text.as_bytes());

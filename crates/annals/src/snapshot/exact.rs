@@ -1,15 +1,15 @@
-//! Whether a state is the same after it was read back, by everything that it says of itself to serde.
+//! Compares a state with the one read back from JSON, by their serialization with serde.
 //!
-//! JSON says less than serde's data model: it has no infinity, and `Some(None)` is `null` as `None` is. So a digest is made of
-//! what each state says, of every value with its kind, and the digests are compared. The order of a sequence does not count:
-//! JSON keeps it, and a set has none. What serde is not told of, such as a field with `#[serde(skip)]`, is not seen here.
+//! JSON expresses less than serde's data model: it has no infinity, and both `Some(None)` and `None` are `null`. So a digest of
+//! each state is computed from every serialized value and its kind, and the digests are compared. The order of a sequence is
+//! ignored: JSON preserves it, and a set has none. Fields that serde skips, as with `#[serde(skip)]`, are not compared here.
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher as _};
 
 use serde::ser::{self, Serialize};
 
-/// The name of the first field that differs between two states; `Some("")` if what differs is not a field of a struct.
+/// The name of the first field that differs between two states; `Some("")` if the difference is not in a field of a struct.
 pub(super) fn difference<A: Serialize>(one: &A, other: &A) -> Result<Option<&'static str>, Unsaid> {
     let (mut of_one, mut of_other) = (Fields::new(), Fields::new());
     if one.serialize(Digest(Some(&mut of_one)))? == other.serialize(Digest(Some(&mut of_other)))? {
@@ -40,7 +40,7 @@ impl ser::Error for Unsaid {
 /// The fields of the outermost struct with their digests.
 type Fields = Vec<(&'static str, u64)>;
 
-/// Makes a digest of a value; notes the fields, if it is the outermost one.
+/// Computes the digest of a value; collects the fields if it is the outermost one.
 struct Digest<'a>(Option<&'a mut Fields>);
 
 fn digest(of: impl Hash) -> u64 {
@@ -53,11 +53,11 @@ fn digest_of<T: Serialize + ?Sized>(value: &T) -> Result<u64, Unsaid> {
     value.serialize(Digest(None))
 }
 
-/// A value of several parts, on its way.
+/// A value of several parts that is being serialized.
 struct Whole<'a> {
     begin: u64,
     parts: u64,
-    /// How many parts there were, if their places count.
+    /// The number of parts so far, if their order matters.
     count: u64,
     key: u64,
     fields: Option<&'a mut Fields>,
@@ -75,7 +75,7 @@ impl Whole<'_> {
         Ok(())
     }
 
-    /// A part whose place counts.
+    /// A part whose index matters.
     fn in_place<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Unsaid> {
         self.count += 1;
         self.part(self.count, value)
@@ -199,7 +199,7 @@ impl<'a> ser::Serializer for Digest<'a> {
     }
 }
 
-/// How the parts of each kind of whole are taken.
+/// Implements serde's trait for each kind of compound value.
 macro_rules! wholes {
     ($($whole:ident { $($part:item)* })*) => {$(
         impl ser::$whole for Whole<'_> {

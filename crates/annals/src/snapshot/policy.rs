@@ -1,4 +1,4 @@
-//! When a snapshot is taken.
+//! The policy that determines when a snapshot is taken.
 
 use std::time::Duration;
 
@@ -9,19 +9,19 @@ pub struct Policy {
     age: Option<Duration>,
 }
 
-/// A snapshot whenever this many events have happened since the last one; at least 1.
+/// Takes a snapshot after this many events since the last one; at least 1.
 pub fn every(events: u64) -> Policy {
     Policy { events: Some(events.max(1)), age: None }
 }
 
-/// A snapshot whenever something has happened and the last snapshot (or, without one, the first event) is older
+/// Takes a snapshot if there are new events and the last snapshot (or, without one, the first event) is older
 /// than this.
 pub fn older_than(age: Duration) -> Policy {
     Policy { events: None, age: Some(age) }
 }
 
 impl Policy {
-    /// When either of two policies wants one.
+    /// Takes a snapshot when one is due by either policy.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         let least = |one: Option<u64>, other: Option<u64>| one.into_iter().chain(other).min();

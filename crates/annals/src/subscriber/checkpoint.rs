@@ -1,10 +1,10 @@
-//! How far a subscriber has come: a checkpoint of `annals_state`, and where it resumes in the log.
+//! The checkpoint of a subscriber in `annals_state`, and the event in the log at which it resumes.
 //!
-//! - C1  A checkpoint names its event and carries a ladder of older ones (`history`). If the log lost events, the subscriber
-//!       steps back to the newest event in common, and its status says so.
-//! - C2  A row that cannot be read stops its own subscriber, and is left as it is.
+//! - C1  A checkpoint names its event and contains a ladder of older ones (`history`). If the log lost events, the subscriber
+//!       steps back to the newest event in common, and its status reports that.
+//! - C2  A row that cannot be read stops only its own subscriber, and is not changed.
 //!
-//! Several rows of one subscriber, and how the work is divided otherwise: `division`.
+//! `division` handles several rows of one subscriber, and changes of the number of shares.
 
 use std::sync::Arc;
 
@@ -20,34 +20,34 @@ use crate::state::Opened;
 #[derive(Clone)]
 pub(super) struct Checkpoints {
     pub(super) store: Arc<dyn StateStore>,
-    /// The database that several processes share, if the state is in one.
+    /// The shared database, if the state is in one.
     pub(super) database: Option<SqlState>,
     pub(super) subscriber: String,
     /// Whether a subscriber without a checkpoint begins at the end of the log.
     pub(super) from_now: bool,
-    /// Whether `division` has made the row.
+    /// Whether `division` creates the row.
     is_share: bool,
-    /// Under which it is written.
+    /// The lease under which it is written.
     lease: Option<Lease>,
 }
 
-/// A checkpoint as it is stored: everything up to the position is handled.
+/// A stored checkpoint: everything up to the position is handled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Stored {
     pub position: Position,
-    /// Ends at the position. Empty at the beginning of the log, and if nothing was stored of the event there.
+    /// Ends at the position. Empty at the beginning of the log, and if the event there was not stored.
     pub ladder: Ladder,
-    /// Whether there was a ladder, and not the event of the position alone.
+    /// Whether the row has a ladder, and not only the event at the position.
     whole: bool,
 }
 
-/// Where a subscriber resumes.
+/// The checkpoint at which a subscriber resumes.
 pub(super) struct Resumed {
     pub at: Witness,
     pub ladder: Ladder,
-    /// What other divisions of the work had finished beyond that.
+    /// The events after it that other divisions of the work had finished.
     pub finished: Finished,
-    /// What an operator should know about it.
+    /// A notice for the operator, if the subscriber had to step back.
     pub notice: Option<String>,
 }
 
@@ -92,18 +92,18 @@ impl Checkpoints {
         }
     }
 
-    /// The same, written under this lease.
+    /// The same checkpoint, written under this lease.
     pub fn under(&self, lease: Option<&Lease>) -> Self {
         Self { lease: lease.cloned(), ..self.clone() }
     }
 
-    /// That of one share of a group.
+    /// The checkpoint of one share of a group.
     pub fn of_share(&self, share: Share) -> Self {
         // No subscriber has `/` in its name.
         Self { subscriber: format!("{}/{share}", self.subscriber), is_share: true, ..self.clone() }
     }
 
-    /// Where the subscriber will resume. Makes the checkpoint at the very first start.
+    /// The position at which the subscriber will resume. Creates the checkpoint at the very first start.
     pub async fn begin(&self, store: &dyn EventStore) -> Result<Position, CheckpointError> {
         let found = self.stored(store).await?;
         let (position, was_whole) = (found.position, found.whole);
@@ -114,7 +114,7 @@ impl Checkpoints {
         Ok(stored.position)
     }
 
-    /// The checkpoint, which is made at the very first start.
+    /// Reads the checkpoint, which is created at the very first start.
     async fn stored(&self, store: &dyn EventStore) -> Result<Stored, CheckpointError> {
         if let Some(stored) = self.read().await? {
             return Ok(stored);
@@ -124,14 +124,14 @@ impl Checkpoints {
         }
         let first = self.first(store).await?;
         self.put(None, &first).await?;
-        // Others may have done the same: theirs holds.
+        // Another process may have created it first: then that one is used.
         Ok(self.read().await?.unwrap_or(first))
     }
 
-    /// The checkpoint as far as the log has it: as it is, or one that is further back and is to take its place.
+    /// The newest checkpoint whose event the log has: the stored one, or an earlier one that must replace it, with `true`.
     pub(super) async fn in_common(&self, found: Stored, store: &dyn EventStore) -> Result<(Stored, bool)> {
         let witness = match found.ladder.newest() {
-            // A checkpoint without an event there is believed if the log goes that far.
+            // A checkpoint without an event is accepted if the log extends to its position.
             None => Witness::at(store, found.position).await?,
             witness => witness,
         };
@@ -149,13 +149,14 @@ impl Checkpoints {
                 ladder.step_back(common);
                 Stored { position: common.position, ladder, whole: found.whole }
             }
-            // Also the first event is another one: none of this history was seen, wherever it began.
+            // No event is in common, not even the oldest: nothing of this history was handled, even if the subscriber began at
+            // its end.
             None => Stored::at(store, None).await?,
         };
         Ok((back, true))
     }
 
-    /// Where a subscriber begins that has no checkpoint.
+    /// The first checkpoint of a subscriber.
     pub async fn first(&self, store: &dyn EventStore) -> Result<Stored> {
         match self.from_now {
             true => Ok(Stored::through(Ladder::from_now(store).await?)),
@@ -163,7 +164,7 @@ impl Checkpoints {
         }
     }
 
-    /// Where to resume: at the checkpoint, or, if the log lost the event there, at the newest one in common, to which the
+    /// Resumes at the checkpoint, or, if the log lost the event there, at the newest event in common, to which the
     /// checkpoint is moved. Only for the process that handles the events.
     pub async fn resume(&self, store: &dyn EventStore) -> Result<Resumed, CheckpointError> {
         let found = self.stored(store).await?;
@@ -189,14 +190,14 @@ impl Checkpoints {
         Ok(Resumed { at, ladder: stored.ladder, finished, notice })
     }
 
-    /// What is stored now.
+    /// The position stored now, with the event there if it is stored.
     pub async fn seen(&self) -> Result<Seen, CheckpointError> {
         let Some(stored) = self.read().await? else { return Ok(Position::ZERO.into()) };
         let newest = stored.ladder.newest().filter(|newest| newest.position == stored.position);
         Ok(newest.map_or(stored.position.into(), Seen::from))
     }
 
-    /// Everything up to the end of this ladder is handled. A checkpoint never moves back by this.
+    /// Records that everything up to the end of this ladder is handled. Never moves a checkpoint back.
     pub async fn write(&self, ladder: &Ladder) -> Result<(), CheckpointError> {
         let Some(witness) = ladder.newest() else { return Ok(()) };
         let stored = Stored { position: witness.position, ladder: ladder.clone(), whole: true };
@@ -206,12 +207,13 @@ impl Checkpoints {
         }
     }
 
-    /// The name of the lease without which nothing is handled.
+    /// The name of the lease that is needed to handle events.
     pub fn lease(&self) -> String {
         format!("subscriber {}", self.subscriber)
     }
 
-    /// Waits until this process is the one that handles the events of this subscriber; at once, if there is no other.
+    /// Acquires the lease of this subscriber, and waits until it is free. Returns `None` at once if the state is not in a
+    /// database.
     pub async fn hold(&self) -> Option<HeldLease> {
         match &self.database {
             None => None,
@@ -219,7 +221,7 @@ impl Checkpoints {
         }
     }
 
-    /// Why the lease is not here.
+    /// Why this process does not have the lease.
     pub async fn waits_for(&self) -> Option<String> {
         match &self.database {
             None => None,
@@ -227,8 +229,8 @@ impl Checkpoints {
         }
     }
 
-    /// Puts a checkpoint where there is none, or in the place of one that is at this position. If others have moved it
-    /// meanwhile, theirs stays.
+    /// Creates a checkpoint, or replaces the one at the position `instead`. If another process has moved it meanwhile, it is
+    /// left unchanged.
     async fn put(&self, instead: Option<Position>, stored: &Stored) -> Result<(), CheckpointError> {
         let (checkpoint, lease) = (stored.checkpoint(), self.lease.as_ref());
         match instead {
@@ -245,7 +247,7 @@ impl Checkpoints {
 }
 
 impl Stored {
-    /// One at this event of the log, or at its beginning.
+    /// A checkpoint at this event of the log, or at its beginning.
     async fn at(store: &dyn EventStore, witness: Option<Witness>) -> Result<Self> {
         let ladder = match witness {
             Some(witness) => Ladder::below(store, witness).await?,
@@ -254,13 +256,13 @@ impl Stored {
         Ok(Self::through(ladder))
     }
 
-    /// One at the end of this ladder.
+    /// A checkpoint at the end of this ladder.
     fn through(ladder: Ladder) -> Self {
         let position = ladder.newest().map_or(Position::ZERO, |witness| witness.position);
         Self { position, ladder, whole: true }
     }
 
-    /// What is stored under this name.
+    /// Decodes the row with this name.
     pub fn of(subscriber: &str, found: &Checkpoint) -> Result<Self, CheckpointError> {
         let position = found.position;
         let event = found.event.map(|id| Witness { position, id });
@@ -284,7 +286,7 @@ impl Stored {
         }
     }
 
-    /// As it is stored.
+    /// Encodes it as a row.
     pub fn checkpoint(&self) -> Checkpoint {
         Checkpoint {
             position: self.position,

@@ -1,4 +1,4 @@
-//! What a handler sees beside the event.
+//! The second argument of a handler, beside the event.
 
 use std::sync::Arc;
 
@@ -9,9 +9,9 @@ use crate::shared::Shared;
 
 /// The delivery of one event to one subscriber.
 ///
-/// A repository that is taken from it gives commands because of the event. The event becomes the predecessor; process and
-/// initiator are its own, unless something else is said; and however often the event is delivered, the command is executed once
-/// for this subscriber: what it led to the first time stands, also if that was a refusal.
+/// Commands of a repository obtained from it are caused by the event. The event becomes their predecessor; process and
+/// initiator are those of the event, unless others are set; and however often the event is delivered, a command is executed
+/// once for this subscriber: its first outcome is kept, even if that is a refusal.
 #[derive(Clone)]
 pub struct Delivery {
     pub(super) shared: Arc<Shared>,
@@ -30,27 +30,27 @@ impl Delivery {
         &self.delivered.subscriber
     }
 
-    /// How often the event has been delivered to this subscriber since it was started, this time included. An
-    /// event whose handling was cut short by the end of the process comes again with 1.
+    /// How often the event has been delivered to this subscriber since it was started, this time included. If the process
+    /// ended during an attempt, the event is delivered again with 1.
     pub fn attempt(&self) -> u32 {
         self.attempt
     }
 
-    /// The aggregates of one kind, which are given commands because of the event. It is for this delivery: do not keep it for
-    /// commands that have nothing to do with the event.
+    /// A repository whose commands are caused by the event. It belongs to this delivery: do not keep it for
+    /// commands that are unrelated to the event.
     ///
-    /// If the event leads to several commands for one aggregate, tell them apart: `.once("refund")`. Otherwise
+    /// If the event leads to several commands for one aggregate, distinguish them: `.once("refund")`. Otherwise
     /// the second is refused.
     pub fn repository<A: Aggregate>(&self) -> Repository<A> {
         self.with(&Repository::new(self.shared.clone()))
     }
 
-    /// The same with a repository of one's own, with its snapshots and its cache.
+    /// As [`repository`](Self::repository), based on an existing repository, with its snapshots and its cache.
     pub fn with<A: Aggregate>(&self, repository: &Repository<A>) -> Repository<A> {
         repository.delivered(self.delivered.clone())
     }
 
-    /// Gives a command to an aggregate because of the event: that of [`repository`](Self::repository).
+    /// Executes a command caused by the event, with [`repository`](Self::repository).
     pub fn execute<A, C>(&self, id: impl Into<String>, command: C) -> CommandBuilder<A, C>
     where
         A: Aggregate,

@@ -1,20 +1,20 @@
-//! How the work of a subscriber is divided into rows of `checkpoints`, and what becomes of what is finished when it is
-//! divided otherwise.
+//! The division of a subscriber's work into rows of `checkpoints`, and the handling of finished events when the division
+//! changes.
 //!
 //! ```text
 //! mail/1 of 4 at 300 · mail/2 of 4 at 120 · mail/3 of 4 at 300 · mail/4 of 4 at 300        stopped
 //! mail/1 of 2 at 120 · mail/2 of 2 at 120 · mail/division: of 4, at 300, 120, 300, 300     started with two shares
 //! ```
 //!
-//! - V1  All rows of a division are made in one transaction, if they are still as they were found (`replace_parts`), so processes
-//!       that start at once make one division.
-//! - V2  New shares begin where the slowest old one was. What an old share had finished beyond that is noted, and not
-//!       delivered again.
-//! - V3  What is noted names its event as a checkpoint does: after a loss of events only what is in common is finished. That is
-//!       looked at when work is divided, and again whenever something is about to be passed over, because a share that is
-//!       behind what was lost does not notice the loss by what it reads.
+//! - V1  All rows of a division are written in one transaction, if the old rows are unchanged since they were read
+//!       (`replace_parts`), so processes that start at the same time create one division.
+//! - V2  New shares begin at the checkpoint of the slowest old one. Later events that an old share had finished are recorded, and
+//!       not delivered again.
+//! - V3  The record names its event as a checkpoint does: after a loss of events only the events in common are finished. This is
+//!       checked when the work is divided, and again before finished events are skipped, because a share whose checkpoint is
+//!       before the lost events does not notice the loss by its own reads.
 //!
-//! The row `NAME/division` is there only while something is noted.
+//! The row `NAME/division` exists only while something is recorded.
 
 use std::time::Duration;
 
@@ -25,19 +25,20 @@ use annals_state::Checkpoint;
 use super::checkpoint::{CheckpointError, Checkpoints, Stored};
 use super::group::Share;
 
-/// Work that others divide too, or handle meanwhile, is looked at again this often.
+/// Attempts to divide work that other processes divide or handle at the same time.
 const TRIES: u32 = 20;
+/// The pause between these attempts.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What shares of other divisions had finished.
+/// The events that shares of earlier divisions had finished.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Finished(Vec<Division>);
 
-/// Up to where each share of a division had finished.
+/// The checkpoint of each share of an earlier division.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Division {
     positions: Vec<Position>,
-    /// That of the share that was furthest.
+    /// The ladder of the share with the highest position.
     ladder: Ladder,
 }
 
@@ -50,14 +51,14 @@ impl Finished {
         })
     }
 
-    /// What is noted for this subscriber.
+    /// Reads the record of this subscriber.
     pub async fn read(checkpoints: &Checkpoints) -> Result<Self, CheckpointError> {
         let name = checkpoints.subscriber.split('/').next().unwrap_or_default();
         let found = checkpoints.store.checkpoint(&row_of(name)).await?;
         found.map_or(Ok(Self::default()), |found| Self::of(name, &found))
     }
 
-    /// Forgets what the log does not have any more.
+    /// Drops the events that the log no longer has.
     pub async fn step_back(&mut self, store: &dyn EventStore) -> Result<()> {
         for division in &mut self.0 {
             let newest = division.ladder.newest();
@@ -66,7 +67,7 @@ impl Finished {
             {
                 continue;
             }
-            // What has no witness may be of any history.
+            // Without a witness in common, the events may be of any history.
             let common = division.ladder.last_in_common(store).await?;
             let common = common.unwrap_or(Witness::origin(store.id()));
             division.ladder.step_back(common);
@@ -85,7 +86,7 @@ impl Finished {
         })
     }
 
-    /// For each division its number of shares, their positions, the bytes of the ladder and the ladder.
+    /// For each division: the number of shares, the bytes of the ladder, the positions, the ladder.
     fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         for Division { positions, ladder } in &self.0 {
@@ -115,7 +116,7 @@ impl Finished {
         Some(Self(divisions))
     }
 
-    /// Adds a division, and forgets what is below this position.
+    /// Adds a division, and drops divisions without finished events after this position.
     fn with(mut self, division: Option<Division>, everything_up_to: Position) -> Self {
         self.0.extend(division);
         self.0.retain(|division| division.positions.iter().any(|finished| *finished > everything_up_to));
@@ -127,13 +128,14 @@ impl Finished {
     }
 }
 
-/// The row that is locked to divide the work, and says what is finished.
+/// The row that records the finished events.
 fn row_of(name: &str) -> String {
     format!("{name}/division")
 }
 
 impl Checkpoints {
-    /// Has rows for this division of the work and no others. Where one process has the state there is no division.
+    /// Creates the rows for this division of the work, and removes all others. State that only one process uses has no
+    /// divisions.
     pub async fn divide(&self, store: &dyn EventStore, shares: &[Share]) -> Result<(), CheckpointError> {
         if self.database.is_none() {
             return Ok(());
@@ -142,7 +144,7 @@ impl Checkpoints {
         for _ in 1..TRIES {
             match self.try_divide(store, shares, &first).await {
                 Ok(true) => return Ok(()),
-                // Others have moved what was found, or divide it too, and the database has undone one of us.
+                // Another process has moved a checkpoint, or divides the work too, and the database has rolled one back.
                 Ok(false) | Err(CheckpointError::Failed(Error::Unavailable(_))) => {}
                 Err(error) => return Err(error),
             }
@@ -160,7 +162,7 @@ impl Checkpoints {
         }
     }
 
-    /// Whether the work is divided so, or else was moved meanwhile.
+    /// Divides the work. Returns `false` if a checkpoint has moved meanwhile.
     async fn try_divide(
         &self,
         store: &dyn EventStore,
@@ -181,7 +183,7 @@ impl Checkpoints {
         if rows.iter().map(|(name, _)| name).eq(&wanted) {
             return Ok(true);
         }
-        // Some may have stepped back after a loss, and others not yet: from here on all are of one history.
+        // Some shares may have stepped back after a loss, and others not yet: from here on all are of one history.
         let mut found = Vec::with_capacity(rows.len());
         for (name, stored) in rows {
             let (stored, _) = self.in_common(stored, store).await?;
@@ -190,7 +192,7 @@ impl Checkpoints {
         let slowest = found.iter().map(|(_, stored)| stored).min_by_key(|stored| stored.position);
         let begin = slowest.unwrap_or(first).clone();
         let finished = match all.iter().find(|(name, _)| *name == row) {
-            // Without rows of shares it is of those that were removed by hand.
+            // Without rows of shares, the record belongs to rows that were removed by hand.
             Some((_, noted)) if !found.is_empty() => Finished::of(&self.subscriber, noted)?,
             _ => Finished::default(),
         };
@@ -208,7 +210,7 @@ impl Checkpoints {
         Ok(is_divided)
     }
 
-    /// What these rows had finished. A share whose row is missing had finished what the slowest had.
+    /// The division that these rows form. A share whose row is missing is at the position of the slowest.
     fn division_of(&self, found: &[(String, Stored)], slowest: Position) -> Option<Division> {
         let furthest = found.iter().map(|(_, stored)| stored).max_by_key(|stored| stored.position)?;
         let share_of = |name: &str| match name.strip_prefix(&self.subscriber)? {

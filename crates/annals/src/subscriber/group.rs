@@ -1,12 +1,12 @@
-//! A group: the streams are divided into shares, and the processes on one database divide the shares.
+//! A group: the streams are divided into shares, and the processes on one database divide the shares among them.
 //!
-//! - S1  Each share is as a subscriber of its own: a checkpoint, and a lock without which nothing of it is handled. So the
-//!       events of a stream come in order, whichever process handles them.
-//! - S2  Each process that takes part has a seat, which is a lock. Once a second it counts the seats that are taken, gives
-//!       back shares that are more than its part, and takes free ones up to that. A share that is given back is finished
-//!       first.
+//! - S1  Each share is like a subscriber of its own: it has a checkpoint, and a lease that is needed to handle its events. So
+//!       the events of a stream are handled in order, by any process.
+//! - S2  Each process of the group has a seat, which is a lease. Once a second it counts the taken seats, releases
+//!       shares beyond its part, and acquires free ones up to it. The events in progress of a share are finished before it is
+//!       released.
 //!
-//! Which share a stream belongs to never changes for the same number of shares.
+//! For the same number of shares, a stream always belongs to the same share.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,7 +26,7 @@ use crate::shared::Shared;
 use crate::stop::Stop;
 use crate::tasks::after_panic;
 
-/// How often it is looked who takes part.
+/// Interval at which the members are counted.
 const PULSE: Duration = Duration::from_secs(1);
 
 /// One part of the streams: `index`, of `of` parts.
@@ -41,12 +41,12 @@ impl Share {
         (0..of).map(move |index| Self { index, of })
     }
 
-    /// Whether this stream is of the share: by the FNV-1a hash of its name.
+    /// Whether this stream belongs to the share, by the FNV-1a hash of its name.
     pub fn has(self, stream: &StreamId) -> bool {
         Self::index_of(stream, self.of) == self.index
     }
 
-    /// The share of a stream, of this many.
+    /// The index of a stream's share among `of` shares.
     pub fn index_of(stream: &StreamId, of: usize) -> usize {
         let hash = stream.as_str().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
@@ -62,7 +62,7 @@ impl fmt::Display for Share {
     }
 }
 
-/// The part of one process in a group.
+/// A group as one process sees it.
 pub(super) struct Group {
     name: String,
     database: SqlState,
@@ -71,7 +71,7 @@ pub(super) struct Group {
     is_divided: bool,
     shares: Vec<Arc<SubscriberRunner>>,
     shared: Arc<Shared>,
-    /// Of all shares that this process has.
+    /// The progress of all shares that this process has.
     pub progress: Arc<Progress>,
     seat: Option<HeldLease>,
     active: BTreeMap<usize, Active>,
@@ -130,7 +130,7 @@ impl Group {
         self.report();
     }
 
-    /// Looks which part this process has, and takes it.
+    /// Determines how many shares this process should have, and acquires or releases them.
     async fn look(&mut self) {
         if !self.is_divided {
             let shares: Vec<_> = self.shares.iter().filter_map(|delivery| delivery.share).collect();
@@ -160,7 +160,7 @@ impl Group {
         }
     }
 
-    /// Gives back or takes shares, so that this process has its part. Returns how many that is.
+    /// Releases or acquires shares, so that this process has its part. Returns the number of shares in the part.
     async fn divide(&mut self) -> Result<usize, Fault> {
         self.active.retain(|_, active| !active.task.is_finished());
         let names = |kind: &str| -> Vec<String> {
@@ -200,7 +200,7 @@ impl Group {
         Ok(part)
     }
 
-    /// Waits until a share that this process has has come further.
+    /// Waits for progress of a share that this process has.
     async fn moved(&self) {
         let watched = self.active.keys().map(|index| {
             let mut standing = self.shares[*index].progress.watch();
@@ -213,11 +213,11 @@ impl Group {
         first(watched).await;
     }
 
-    /// Reports how far the shares are that this process has.
+    /// Reports the progress of the shares that this process has.
     fn report(&self) {
         let standings: Vec<_> =
             self.active.keys().map(|index| self.shares[*index].progress.standing()).collect();
-        // A share that was given back has had its refusals here.
+        // The refusals of a released share happened in this process too.
         let refused = self.shares.iter().map(|share| share.progress.standing().refused).sum();
         self.progress.refused_in_all(refused);
         let Some(least) = standings.iter().map(|standing| standing.position).min() else {
@@ -247,7 +247,7 @@ impl Active {
                 let work = async {
                     tokio::select! {
                         () = share.deliver_held(&mut stop_asked, Some(&lease)) => {}
-                        // Handlers that are at work are dropped.
+                        // Running handlers are dropped.
                         () = held.lost() => {
                             tracing::warn!(subscriber = %share.name, "another process may have this share now");
                         }

@@ -1,6 +1,6 @@
-//! The task of a subscriber: waits for the lease, and then has events delivered from the checkpoint on (`annals_consume::Runner`).
+//! The task of a subscriber: waits for the lease, and then delivers events from the checkpoint on (`annals_consume::Runner`).
 //!
-//! The source is the log without what others handle ([`Undelivered`]), the effect is to call the handlers ([`Deliver`]).
+//! The source is the log without the events of other shares ([`Undelivered`]), the effect calls the handlers ([`Deliver`]).
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -32,9 +32,9 @@ const PAGE: usize = 1_000;
 /// Events that are read ahead.
 const WINDOW: usize = 4_000;
 const WINDOW_BYTES: usize = 16 << 20;
-/// Most events that a task of several handles before it looks whether others could have them.
+/// Most events that a task handles before it returns to the runner.
 const BATCH: usize = 256;
-/// How long they may take until those that are handled are reported.
+/// Interval at which the handled events of a batch are reported.
 const BATCH_TIME: Duration = Duration::from_millis(10);
 
 #[derive(Clone)]
@@ -49,7 +49,7 @@ pub(super) struct SubscriberRunner {
     pub concurrency: usize,
     pub backoff: Backoff,
     pub query: Query,
-    /// If it handles only the streams of a share.
+    /// The share, if it handles only the streams of one.
     pub share: Option<Share>,
 }
 
@@ -76,7 +76,7 @@ impl SubscriberRunner {
             let lease = held.lease().clone();
             tokio::select! {
                 () = self.deliver_held(stop, Some(&lease)) => {}
-                // Handlers that are at work are dropped.
+                // Running handlers are dropped.
                 () = held.lost() => {
                     tracing::warn!(subscriber = %self.name, "the lease is lost; another process may have this subscriber");
                 }
@@ -84,7 +84,7 @@ impl SubscriberRunner {
         }
     }
 
-    /// Waits until it is the turn of this process, and follows what is done meanwhile.
+    /// Waits for the lease, and tracks the progress of the lease holder meanwhile.
     async fn turn(&self) -> Option<HeldLease> {
         let mut followed = self.checkpoints.clone();
         let store = self.shared.store.clone();
@@ -107,7 +107,7 @@ impl SubscriberRunner {
         let options = Options {
             lanes: self.concurrency,
             batch_max: if self.concurrency == 1 { BATCH } else { 1 },
-            // One that handles one event at a time does so in the order of the log, also while one fails.
+            // A subscriber that handles one event at a time handles them in the order of the log, even while one fails.
             is_total: self.concurrency == 1,
             window_max: WINDOW,
             bytes_max: WINDOW_BYTES,
@@ -126,13 +126,13 @@ pub(super) struct Undelivered {
     share: Option<Share>,
     /// What other divisions of the work had finished.
     finished: Finished,
-    /// A page that was read, and could not be compared with what was finished.
+    /// A page that was read, but could not be compared with the finished events yet.
     page: Option<Read<Self>>,
 }
 
 impl Undelivered {
-    /// Drops the events of other shares, and those that another division of the work had finished. What that had finished is
-    /// compared with the log after the page was read, so lost events hide none that took their positions.
+    /// Drops the events of other shares, and those that an earlier division of the work had finished. The finished events are
+    /// compared with the log after the page was read, so that events at the positions of lost ones are not dropped.
     async fn retain(&mut self, events: &mut Vec<RecordedEvent>) -> annals_core::Result<()> {
         if let Some(share) = self.share {
             events.retain(|event| share.has(&event.stream));
@@ -200,7 +200,7 @@ impl annals_consume::Checkpoints<Undelivered> for Resume {
     async fn resume(&self) -> Result<annals_consume::Resumed<Undelivered>, Cause> {
         let SubscriberRunner { shared, query, share, checkpoints, .. } = &self.0;
         let resumed = checkpoints.resume(&*shared.store).await.map_err(|error| match error {
-            // By its kind the runner tells what passes by itself.
+            // The runner distinguishes transient errors by their kind.
             CheckpointError::Failed(error) => Cause::from(error),
             error => error.into(),
         })?;
@@ -241,7 +241,7 @@ impl Effect<Undelivered> for Deliver {
             }
             let attempt = if index == 0 { attempt } else { 1 };
             let mut handling = pin!(self.runner.handle_once(event, attempt));
-            // One that waits for something may do so for long.
+            // A handler may wait for long, so the events before it are reported first.
             let handled = std::future::poll_fn(|context| {
                 let polled = handling.as_mut().poll(context);
                 if polled.is_pending() {
@@ -259,8 +259,7 @@ impl Effect<Undelivered> for Deliver {
 }
 
 impl SubscriberRunner {
-    /// Calls every handler that takes the event. One that fails, or ends in a refusal, does not keep the others from being
-    /// called. Returns the refusals.
+    /// Calls every handler of the event, even if one fails or ends in a refusal. Returns the refusals.
     async fn handle_once(&self, event: &RecordedEvent, attempt: u32) -> Result<Vec<String>, String> {
         let delivered = Arc::new(Delivered {
             subscriber: self.name.clone(),
@@ -282,7 +281,7 @@ impl SubscriberRunner {
             match caught_later(work).await {
                 Ok(refused) => refusals.extend(refused.into_iter().map(HandlerError::into_text)),
                 Err(failure) => {
-                    // The error is a user's, and what it has behind it too.
+                    // The error and its sources are the user's code, which may panic.
                     let is_refusal = caught(|| Ok(failure.is_refusal())).unwrap_or(false);
                     let into = if is_refusal { &mut refusals } else { &mut failures };
                     into.push(failure.into_text());
@@ -292,7 +291,7 @@ impl SubscriberRunner {
         if failures.is_empty() { Ok(refusals) } else { Err(failures.join("; ")) }
     }
 
-    /// A refusal is no failure: the event is done.
+    /// Logs and counts refusals. A refusal is not a failure: the event is done.
     fn report(&self, event: &RecordedEvent, refusals: &[String]) {
         for refusal in refusals {
             tracing::info!(subscriber = %self.name, position = %event.position, refusal, "a command was refused; the event is done");

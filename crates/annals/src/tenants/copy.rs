@@ -1,4 +1,4 @@
-//! Copies the events of a log behind those that the copy has.
+//! Copies the events of a log that the copy does not have yet.
 
 use std::pin::Pin;
 use std::task::Poll;
@@ -11,7 +11,7 @@ use annals_core::{
 /// Events that are read at once.
 const PAGE: usize = 1_000;
 
-/// The clock of a copy: a time that was recorded is never beyond it.
+/// The clock of a copy: no recorded time is later.
 pub(super) struct Unbounded;
 
 impl Clock for Unbounded {
@@ -20,8 +20,8 @@ impl Clock for Unbounded {
     }
 }
 
-/// Copies what is missing up to this position. `told` is how far the copy goes. A copy that goes further has been written to
-/// since it was complete.
+/// Copies the missing events up to this position, and reports the position reached to `told`. A target that extends beyond
+/// `up_to` has taken appends since it was complete.
 pub(super) async fn copy(
     source: &dyn EventStore,
     target: &dyn EventStore,
@@ -31,7 +31,7 @@ pub(super) async fn copy(
     let mut copied = target.head().await?;
     same(source, target, copied.min(up_to)).await?;
     told(copied.min(up_to));
-    // Each page is of a log that has what was read before it.
+    // Each page is of a log that has the events read before it.
     let read = async |from: Position, seen: Witness| -> Result<LogPage> {
         let page = source.read_log_after(LogRead::forward(from).to(up_to).limit(PAGE), seen).await?;
         page.filter(|page| !page.events.is_empty()).ok_or_else(lost)
@@ -52,7 +52,7 @@ pub(super) async fn copy(
         held.extend(page.events);
         let whole = whole_appends(&mut held, page.end);
         let appends = whole.iter().map(|events| target.append(append(events)));
-        // What comes next is read while this is written.
+        // The next page is read while this one is written.
         let reading = async { if next > up_to { Ok(None) } else { read(next, seen).await.map(Some) } };
         let (appended, read_ahead) = tokio::join!(in_order(appends.collect()), reading);
         ahead = read_ahead?;
@@ -69,17 +69,17 @@ pub(super) async fn copy(
     same(source, target, up_to).await
 }
 
-/// The log has another history than what was copied of it.
+/// The error for a log whose history differs from the copied events.
 fn lost() -> Error {
     Error::Unavailable("the log that is moved has lost events meanwhile; begin the move again".into())
 }
 
 type Appending<'a> = Pin<Box<dyn Future<Output = Result<Appended>> + Send + 'a>>;
 
-/// Hands all of these in, one behind the other, and waits for all.
+/// Submits these appends in order, and waits for all of them.
 async fn in_order(mut appends: Vec<Appending<'_>>) -> Vec<Result<Appended>> {
-    // An append is in the queue of its store, or waits for room there, once it was polled: unless the runtime has the task
-    // yield in the middle.
+    // Once polled, an append is in the queue of its store, or waits for space there. Unconstrained, because otherwise the
+    // runtime could make the task yield between two polls.
     let handed_in = tokio::task::unconstrained(std::future::poll_fn(|context| {
         let poll = |append: &mut Appending<'_>| append.as_mut().poll(context);
         Poll::Ready(appends.iter_mut().map(poll).collect::<Vec<_>>())
@@ -94,7 +94,7 @@ async fn in_order(mut appends: Vec<Appending<'_>>) -> Vec<Result<Appended>> {
     answers
 }
 
-/// Whether both have the same event there.
+/// Fails unless both logs have the same event at this position.
 async fn same(source: &dyn EventStore, target: &dyn EventStore, at: Position) -> Result<()> {
     if at == Position::ZERO {
         return Ok(());
@@ -108,7 +108,7 @@ async fn same(source: &dyn EventStore, target: &dyn EventStore, at: Position) ->
     Err(Error::from(Invalid::new("store", problem)))
 }
 
-/// Takes the events of each append out; those of the last one only if all of them are there.
+/// Takes out the events of each append; those of the last append only if it is known to be complete.
 fn whole_appends(held: &mut Vec<RecordedEvent>, end: bool) -> Vec<Vec<RecordedEvent>> {
     let mut appends: Vec<Vec<RecordedEvent>> = Vec::new();
     for event in held.drain(..) {

@@ -18,7 +18,7 @@ impl LogPlace {
         Ok(Self { backend: backends.find(&url)?, url })
     }
 
-    /// How its log moves: what every place of a tenant can do.
+    /// The interface to move its log, which every place of a tenant must support.
     pub fn relocation(&self) -> Result<&dyn Relocation, Invalid> {
         self.backend.relocation().ok_or_else(|| {
             let problem = format!(

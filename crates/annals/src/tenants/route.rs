@@ -1,9 +1,9 @@
-//! What the directory says: of a tenant, where its log is and where it moves to; of a place, whose it is.
+//! The aggregates of the directory: a tenant, with the place of its log and the target of a move; and a place, with its owner.
 
 use annals_core::{Aggregate, Context, Decide, Decision, emit, no_events, reject};
 use serde::{Deserialize, Serialize};
 
-/// Where a tenant's log is.
+/// The place of a tenant's log, and the target of its move.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tenant {
     pub at: Option<String>,
@@ -18,7 +18,7 @@ pub(super) enum Routing {
     Moved { to: String },
 }
 
-/// What is said to the directory.
+/// A command to the directory.
 #[derive(Clone, Debug)]
 pub(super) enum Move {
     Place { at: String },
@@ -26,7 +26,7 @@ pub(super) enum Move {
     Finish { from: String, to: String },
 }
 
-/// Why it is not so.
+/// Why the directory refuses a command.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct NoRoute(pub String);
@@ -62,7 +62,7 @@ impl Decide<Move> for Tenant {
             (Move::Begin { to }, Some(at), None) if to == at => no_events(),
             (Move::Begin { to }, Some(_), None) => emit(Routing::MoveBegun { to: to.clone() }),
             (Move::Begin { to }, Some(_), Some(under_way)) if to == under_way => no_events(),
-            // To stay is to call off.
+            // A move to the current place cancels the move in progress.
             (Move::Begin { to }, Some(at), Some(_)) if to == at => {
                 emit(Routing::MoveBegun { to: to.clone() })
             }
@@ -80,7 +80,8 @@ impl Decide<Move> for Tenant {
     }
 }
 
-/// A place, by its address, as an earlier version noted whose it is. Nothing is written any more: the place says it itself.
+/// A place, by its address, with its owner as an earlier version recorded it. It is no longer written, because each place records
+/// its owner itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Place {
     pub of: Option<String>,

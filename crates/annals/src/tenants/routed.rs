@@ -1,4 +1,4 @@
-//! A log that is where the directory says.
+//! A log that follows its moves, as the directory records them.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -15,9 +15,9 @@ use tokio::time::Instant;
 
 use super::Shared;
 
-/// So long an append waits for a move that is at its last step.
+/// The time for which an append waits for the last step of a move.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Between two looks at the directory meanwhile.
+/// Interval at which it reads the directory meanwhile.
 const LOOK: Duration = Duration::from_millis(20);
 
 pub(super) struct RoutedStore {
@@ -25,11 +25,11 @@ pub(super) struct RoutedStore {
     id: StoreId,
     shared: Weak<Shared>,
     now: watch::Sender<Here>,
-    /// One follows at a time: who looked first does not lead back who looked last.
+    /// Held while following: a caller with an older read of the directory must not overwrite a newer result.
     following: Mutex<()>,
 }
 
-/// Where the log is now.
+/// The current place of the log.
 #[derive(Clone)]
 pub(super) struct Here {
     pub at: String,
@@ -54,8 +54,8 @@ impl RoutedStore {
         self.now.borrow().store.clone()
     }
 
-    /// Goes to where the directory says that the log is, if that has all that this place has: a directory that was restored to
-    /// before a move leads back to where the log was fenced.
+    /// Switches to the place in the directory, if that place has all events of the current one: a directory that was restored to
+    /// a state before a move names the old place, where the log is fenced.
     pub async fn follow(&self) -> Result<()> {
         let gone = || Error::Closed;
         let shared = self.shared.upgrade().ok_or_else(gone)?;
@@ -91,7 +91,7 @@ impl EventStore for RoutedStore {
         loop {
             let here = self.now.borrow().clone();
             match here.store.append(append.clone()).await {
-                // Nothing was written here, and nothing will be: it is written there.
+                // Nothing was written at this place, and nothing will be: the append is retried at the new place.
                 Err(error) if here.has_moved(&error) && began.elapsed() < PATIENCE => {
                     self.follow().await?;
                     tokio::time::sleep(LOOK).await;

@@ -1,18 +1,18 @@
-//! Golden files: what each type and version of an event was stored as, kept beside the tests that read it.
+//! Golden files: the stored form of each type and version of an event, kept beside the tests that read it.
 //!
 //! ```text
-//! tests/golden/account.opened.v1.json     the data, byte for byte: written once, and never again
-//! tests/golden/account.opened.v1.read     the events that today's program reads it as, for review
+//! tests/golden/account.opened.v1.json     the data, byte for byte: written once, and never changed
+//! tests/golden/account.opened.v1.read     the events that the current program reads from it, for review
 //! tests/golden/account.opened.v2.json
 //! tests/golden/account.opened.v2-2.json   a second sample of the same type and version
 //! tests/golden/account.sealed.v1.bin      data that is not JSON
 //! ```
 //!
-//! - H1  A file of data is never written over. That the bytes of an event differ without another version is an error.
+//! - H1  A data file is never overwritten. If the bytes of an event change, its version must change too.
 //! - H2  Every file in the directory is read through the codec, as a log is.
-//! - H3  What a file is read as may change only in sight: its `.read` file is written again on demand, and differs then in
-//!       review. Today's version has one too, so it is there when the version has become a former one.
-//! - H4  Every file belongs to something: a file of today's version to a sample, a `.read` file to a file of data.
+//! - H3  A change in how a file is read is visible in review: its `.read` file is rewritten on demand, and then differs. The
+//!       current version has a `.read` file too, so that it exists when the version becomes a former one.
+//! - H4  No file is left over: a file of the current version belongs to a sample, a `.read` file to a data file.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -23,18 +23,18 @@ use annals_core::{ContentType, Event, NewEvent, RawEvent, Upcaster};
 use super::{as_appended, check_upcasters};
 use crate::codec::read_raw;
 
-/// The variable that has files written.
+/// The environment variable that enables writing.
 const WRITE: &str = "ANNALS_GOLDEN";
 
-/// Compares an event type with the golden files of a directory, which belongs to this event type alone; a relative path is in
-/// the folder of the crate under test. There must be at least one sample of each type, as it is written today.
+/// Compares an event type with the golden files of a directory, which belongs to this event type alone; a relative path is
+/// relative to the folder of the crate under test. There must be at least one sample of each type, in its current version.
 ///
 /// A first run with `ANNALS_GOLDEN=write` writes a file for each sample that has none; commit them with the code. From then on
 /// the test fails when
 ///
-/// - today's program cannot read a file any more, or reads it as other events than before;
+/// - the current program can no longer read a file, or reads it as other events than before;
 /// - the bytes of a sample differ from its file, although the version is the same;
-/// - a type or version has no file, or a file of today's version has no sample.
+/// - a type or version has no file, or a file of the current version has no sample.
 ///
 /// ```
 /// # use annals::{Event, testing::golden};
@@ -53,10 +53,10 @@ const WRITE: &str = "ANNALS_GOLDEN";
 /// # std::fs::remove_dir_all(directory).unwrap();
 /// ```
 ///
-/// A sample has the same bytes in each run: give a map of more than one entry an order (`BTreeMap`).
+/// A sample must have the same bytes in each run: use an ordered map (`BTreeMap`) if a map has more than one entry.
 ///
 /// # Panics
-/// If anything differs, with all that differs and what to do about it.
+/// If anything differs, with all differences and how to resolve them.
 #[track_caller]
 pub fn golden<E>(directory: impl AsRef<Path>, samples: impl IntoIterator<Item = E>)
 where
@@ -78,12 +78,12 @@ where
 
 struct Golden<'a> {
     directory: &'a Path,
-    /// Whether what is missing is written.
+    /// Whether missing files are written.
     is_written: bool,
     differences: Vec<String>,
 }
 
-/// What the name of a file of data says.
+/// The parts of a data file's name.
 #[derive(Debug, PartialEq)]
 struct Name {
     event_type: String,
@@ -123,14 +123,14 @@ impl Golden<'_> {
             }
         }
         self.find_missing::<E>(&found);
-        // One whose file of data is missing has been reported by that.
+        // If a data file is missing, that has been reported already.
         if self.differences.is_empty() {
             self.find_left_over(&read, &data);
         }
         self.differences
     }
 
-    /// Reports `.read` files that belong to no file of data.
+    /// Reports `.read` files without a data file.
     fn find_left_over(&mut self, read: &[PathBuf], data: &[PathBuf]) {
         for path in read.iter().filter(|read| !data.iter().any(|data| data.with_extension("read") == **read))
         {
@@ -157,7 +157,7 @@ impl Golden<'_> {
             }
         };
         let mut paths: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-        // What an operating system keeps beside the files of a directory.
+        // Hidden files, such as those of the operating system.
         paths.retain(|path| !path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.')));
         paths.sort();
         paths
@@ -223,7 +223,7 @@ impl Golden<'_> {
         self.compare_read(&path.with_extension("read"), &read);
     }
 
-    /// Compares the events that a file is read as with those that it was read as before.
+    /// Compares the events read from a file with those that were read from it before.
     fn compare_read<E: Debug>(&mut self, path: &Path, read: &[E]) {
         let text: String = read.iter().map(|event| format!("{event:?}\n")).collect();
         match std::fs::read_to_string(path) {
@@ -245,7 +245,7 @@ impl Golden<'_> {
         }
     }
 
-    /// Every version of every type, and all that upcasters take, has a file.
+    /// Reports every version of a type, and every input of an upcaster, that has no file.
     fn find_missing<E: Event>(&mut self, found: &[Name]) {
         let has = |event_type: &str, version: Option<u16>| {
             let of_type = |name: &&Name| name.event_type == event_type;
@@ -256,7 +256,7 @@ impl Golden<'_> {
         };
         let mut missing = Vec::new();
         for event_type in E::TYPES {
-            // Today's has been compared with the samples.
+            // The current version has been compared with the samples.
             let former =
                 (1..E::current_version(event_type)).filter(|version| !has(event_type, Some(*version)));
             missing.extend(former.map(|version| format!("`{event_type}` (schema version {version})")));
@@ -269,7 +269,7 @@ impl Golden<'_> {
                     missing.push(format!("`{event_type}` (schema version {version})"));
                 }
                 Upcaster::Renamed { former, .. } if !has(former, None) => missing.push(format!("`{former}`")),
-                // The data of what is dropped is not read.
+                // The data of dropped events is not read.
                 _ => {}
             }
         }
@@ -290,7 +290,7 @@ fn raw(new: &NewEvent) -> RawEvent {
         .with_content_type(new.content_type.clone())
 }
 
-/// The difference of an event whose bytes changed although its version is the same.
+/// The message for an event whose bytes changed although its version is the same.
 fn changed(path: &Path, new: &NewEvent) -> String {
     let NewEvent { event_type, schema_version, data, .. } = new;
     format!(
@@ -326,7 +326,7 @@ fn name_of(path: &Path) -> Option<Name> {
     Some(Name { event_type: unescaped(event_type)?, schema_version: version.parse().ok()?, content_type })
 }
 
-/// The text with `%` and two digits for what a file's name may not have.
+/// Escapes characters that a file name may not have, as `%` and two hexadecimal digits for each byte.
 fn escaped(text: &str) -> String {
     let mut escaped = String::new();
     for c in text.chars() {

@@ -1,5 +1,5 @@
-//! Events as earlier programs stored them, for aggregates and projections under test: they go through the upcasters, as what
-//! is read of a log does.
+//! Events as earlier programs stored them, for aggregates and projections under test: they pass through the upcasters, like
+//! events that are read from a log.
 
 use annals_core::{Aggregate, CodecError, Context, Event, NewEvent, RawEvent};
 
@@ -8,7 +8,7 @@ use crate::Projection;
 use crate::codec::read_raw;
 use crate::fold::evolve;
 
-/// An aggregate to which these events have happened, as they are stored: by type, version and data. Its id is `test`.
+/// An aggregate with these events in their stored form: type, version and data. Its id is `test`.
 ///
 /// ```
 /// # use annals::{Aggregate, Event, RawEvent, testing::given_stored};
@@ -44,7 +44,7 @@ use crate::fold::evolve;
 /// ```
 ///
 /// # Panics
-/// If an event cannot be read or folded, or the table of upcasters cannot work.
+/// If an event cannot be read or folded, or the table of upcasters is invalid.
 #[track_caller]
 pub fn given_stored<A: Aggregate>(events: impl IntoIterator<Item = RawEvent>) -> Given<A> {
     check_upcasters::<A::Event>();
@@ -60,11 +60,11 @@ pub fn given_stored<A: Aggregate>(events: impl IntoIterator<Item = RawEvent>) ->
     Given { state, context: Context::at(TIME) }
 }
 
-/// A projection that has taken these events, as they are stored, each with the name of its stream. Otherwise as
+/// A projection that has applied these events in their stored form, each with the name of its stream. Otherwise as
 /// [`given_view`](super::given_view).
 ///
 /// # Panics
-/// If the schema is not acceptable, an event fails, or the table of upcasters cannot work.
+/// If the schema is invalid, an event fails, or the table of upcasters is invalid.
 #[track_caller]
 pub fn given_view_stored<P, S>(projection: P, events: impl IntoIterator<Item = (S, RawEvent)>) -> GivenView
 where
@@ -80,10 +80,10 @@ where
     view_of(projection, events.into_iter().map(|(stream, raw)| (stream, as_stored(raw))))
 }
 
-/// What a stored event is read as: no event, one or several.
+/// Decodes a stored event, to no event, one or several.
 ///
 /// # Errors
-/// As every reader of a log: the type or version is unknown, or the data does not fit.
+/// As for every reader of a log: the type or version is unknown, or the data does not match.
 pub fn read_stored<E: Event>(stored: RawEvent) -> Result<Vec<E>, CodecError> {
     read_raw(stored)
 }

@@ -1,4 +1,4 @@
-//! Which tables of upcasters are refused, and what a chain comes to.
+//! Tests of refused tables of upcasters, and of the results of chains.
 
 use annals_core::{Bytes, Cause, CodecError, ContentType, Event, RawEvent, Upcaster};
 
