@@ -86,10 +86,10 @@ pub(crate) fn parts<E: Event>(stored: &RecordedEvent) -> Result<Parts<E>, Unread
 }
 
 /// The same, each with everything that the store knows of it.
-pub(crate) fn recorded<E: Event>(stored: RecordedEvent) -> Result<Parts<Recorded<E>>, Unreadable> {
-    Ok(match numbered(&stored)? {
+pub(crate) fn recorded<E: Event>(stored: &RecordedEvent) -> Result<Parts<Recorded<E>>, Unreadable> {
+    Ok(match numbered(stored)? {
         Parts::One((part, event)) => Parts::One(Recorded::new(event, part, stored)),
-        several => several.map(|(part, event)| Recorded::new(event, part, stored.clone())),
+        several => several.map(|(part, event)| Recorded::new(event, part, stored)),
     })
 }
 
@@ -122,7 +122,7 @@ impl<E: Event> Recorded<E> {
     ///
     /// # Errors
     /// If the type is none of `E`'s or the data does not fit it.
-    pub fn read(stored: RecordedEvent) -> Result<Vec<Self>, Unreadable> {
+    pub fn read(stored: &RecordedEvent) -> Result<Vec<Self>, Unreadable> {
         Ok(recorded(stored)?.into_iter().collect())
     }
 }
