@@ -1,5 +1,7 @@
 //! The effect of a consumer on the items of its source.
 
+use std::sync::Arc;
+
 use crate::source::Source;
 
 /// Applies items: calls handlers, writes rows, sends messages.
@@ -7,13 +9,13 @@ use crate::source::Source;
 /// A call may be dropped at any await: when the lease is lost, or when it does not end in time after a stop. After a panic, the
 /// first item that was not reported as applied counts as failed.
 pub trait Effect<S: Source>: Send + Sync + 'static {
-    /// Applies these items in order, as far as it can.
+    /// Applies these items in order, as far as it can. They are shared, so that an effect may apply them on another thread.
     ///
     /// `attempt` is the number of this attempt at the first item, from 1. An item that failed before is given alone. A call that
     /// may take long reports to `so_far` how many items are applied, so that the checkpoint does not wait for the others.
     fn apply(
         &self,
-        items: &[S::Item],
+        items: &Arc<Vec<S::Item>>,
         attempt: u32,
         so_far: &SoFar<'_>,
     ) -> impl Future<Output = Applied> + Send;

@@ -531,7 +531,8 @@ impl<S: Source, E: Effect<S>, O: Observer<S>> Session<S, E, O> {
     async fn apply(self: Arc<Self>) {
         while let Some(batch) = self.next_batch().await {
             let attempt = batch.attempt;
-            let (batch, mut items) = batch.into_parts();
+            let (batch, items) = batch.into_parts();
+            let items = Arc::new(items);
             let most = items.len();
             // The batch in progress, and how many of its items were settled.
             let out = Mutex::new((batch, 0));
@@ -548,27 +549,27 @@ impl<S: Source, E: Effect<S>, O: Observer<S>> Session<S, E, O> {
                 applied.unwrap_or_else(|panic| Applied::stopped(settled, Stopped::Failed(panic)));
             let count = count.clamp(settled, most);
             // An effect that stops at no item has applied all of them.
-            let rest = items.split_off(count);
-            let end = match (stopped, rest.first()) {
+            let end = match (stopped, items.get(count)) {
                 (None, _) | (_, None) => Settled::Applied,
                 (Some(stopped), Some(item)) => {
                     let attempt = if count == 0 { attempt } else { 1 };
                     match self.stopped(stopped, item, attempt) {
                         Some(end) => end,
                         None => {
-                            let end = Settled::GivenBack;
+                            let (end, rest) = (Settled::GivenBack, rest_of(items, count));
                             self.settle(|window| window.settle(batch, count - settled, rest, &end));
                             return;
                         }
                     }
                 }
             };
-            if let Some(item) = items.first() {
+            if let Some(item) = items[..count].first() {
                 if attempt > 1 {
                     self.observer.recovered(Some(S::cursor(item)));
                 }
                 self.works(Part::Effect);
             }
+            let rest = rest_of(items, count);
             self.settle(|window| window.settle(batch, count - settled, rest, &end));
         }
     }
@@ -660,6 +661,11 @@ impl<S: Source, E: Effect<S>, O: Observer<S>> Session<S, E, O> {
             wake,
         }
     }
+}
+
+/// The items of a call that were not applied. They are cloned if the effect still has them on another thread.
+fn rest_of<I: Clone>(items: Arc<Vec<I>>, applied: usize) -> Vec<I> {
+    if applied == items.len() { Vec::new() } else { Arc::unwrap_or_clone(items).split_off(applied) }
 }
 
 /// Logs a failure that is retried, and returns its text: as a warning if it may pass by itself, and as an error if an operator

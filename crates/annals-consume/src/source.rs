@@ -19,7 +19,7 @@ use crate::history::{Found, Ladder, LogReader};
 /// Cursor and checkpoint are opaque to the runner: it never compares two of them.
 pub trait Source: Send + Sized + 'static {
     /// An item.
-    type Item: Send + Sync + 'static;
+    type Item: Clone + Send + Sync + 'static;
     /// The place of one item.
     type Cursor: Clone + Send + Sync + 'static;
     /// The place where a consumer resumes.

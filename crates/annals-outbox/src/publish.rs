@@ -57,7 +57,7 @@ enum Answer {
 }
 
 impl Effect<Pending> for Publish {
-    async fn apply(&self, messages: &[Message], _: u32, _: &SoFar<'_>) -> Applied {
+    async fn apply(&self, messages: &Arc<Vec<Message>>, _: u32, _: &SoFar<'_>) -> Applied {
         let _call = self.in_flight.call();
         for (index, message) in messages.iter().enumerate() {
             if self.stop.is_asked() {

@@ -12,7 +12,8 @@ use tokio::time::Instant;
 use crate::Stopped;
 use crate::cause::SharedCause;
 
-/// When a log that does not notify is polled for its head: while nothing was found for [`QUIET`], four times less often.
+/// When a log that does not notify is polled for its head: while no event has come for ten seconds, a
+/// quarter as often.
 #[derive(Debug)]
 pub struct Poll {
     every: Duration,

@@ -86,10 +86,10 @@ pub(crate) fn parts<E: Event>(stored: &RecordedEvent) -> Result<Parts<E>, Unread
 }
 
 /// Decodes a stored event to events with everything that the store records about them.
-pub(crate) fn recorded<E: Event>(stored: RecordedEvent) -> Result<Parts<Recorded<E>>, Unreadable> {
-    Ok(match numbered(&stored)? {
+pub(crate) fn recorded<E: Event>(stored: &RecordedEvent) -> Result<Parts<Recorded<E>>, Unreadable> {
+    Ok(match numbered(stored)? {
         Parts::One((part, event)) => Parts::One(Recorded::new(event, part, stored)),
-        several => several.map(|(part, event)| Recorded::new(event, part, stored.clone())),
+        several => several.map(|(part, event)| Recorded::new(event, part, stored)),
     })
 }
 
@@ -122,7 +122,7 @@ impl<E: Event> Recorded<E> {
     ///
     /// # Errors
     /// If the type is not one of `E`'s or the data does not match it.
-    pub fn read(stored: RecordedEvent) -> Result<Vec<Self>, Unreadable> {
+    pub fn read(stored: &RecordedEvent) -> Result<Vec<Self>, Unreadable> {
         Ok(recorded(stored)?.into_iter().collect())
     }
 }

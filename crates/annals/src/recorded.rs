@@ -32,18 +32,18 @@ pub struct Recorded<E> {
 
 impl<E> Recorded<E> {
     /// One part of a stored event.
-    pub(crate) fn new(event: E, part: u32, stored: RecordedEvent) -> Self {
+    pub(crate) fn new(event: E, part: u32, stored: &RecordedEvent) -> Self {
         Self {
             event,
             position: stored.position,
-            stream: stored.stream,
+            stream: stored.stream.clone(),
             version: stored.version,
             id: stored.id,
             part,
             recorded_at: stored.recorded_at,
             occurred_at: stored.occurred_at,
-            tags: stored.tags,
-            metadata: stored.metadata,
+            tags: stored.tags.clone(),
+            metadata: stored.metadata.clone(),
         }
     }
 

@@ -82,7 +82,7 @@ trait Handler: Send + Sync {
     fn takes(&self, event_type: &str) -> bool;
     /// Refuses a table of upcasters that cannot work.
     fn check(&self) -> Result<(), Invalid>;
-    fn handle(&self, stored: RecordedEvent, handling: Delivery) -> Handled<'_>;
+    fn handle(&self, stored: &RecordedEvent, handling: Delivery) -> Handled<'_>;
 }
 
 struct TypedHandler<E, F> {
@@ -108,7 +108,7 @@ where
         codec::check::<E>()
     }
 
-    fn handle(&self, stored: RecordedEvent, handling: Delivery) -> Handled<'_> {
+    fn handle(&self, stored: &RecordedEvent, handling: Delivery) -> Handled<'_> {
         match codec::recorded(stored) {
             Ok(Parts::One(event)) => {
                 let handled = (self.handle)(event, handling);

@@ -271,7 +271,7 @@ where
         let version = Version::new(*version);
         let stored = RecordedEvent::record(new, stream, position, version, position, recorded_at, None);
         let applied = database.write_now(|connection| {
-            let mut parts = codec::recorded(stored)?.into_iter();
+            let mut parts = codec::recorded(&stored)?.into_iter();
             parts.try_for_each(|event| projection.apply(&event, &Tx::new(connection)))
         });
         if let Err(failure) = applied {

@@ -95,6 +95,7 @@ fn name(partition: usize, offset: usize) -> Name {
 }
 
 /// A record with its name.
+#[derive(Clone)]
 pub struct Record(Name, String, u64);
 
 impl Source for PartitionReader {

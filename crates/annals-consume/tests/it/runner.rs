@@ -105,7 +105,7 @@ struct Recording<K> {
 impl<K: Kind> Effect<K::Source> for Recording<K> {
     async fn apply(
         &self,
-        items: &[<K::Source as Source>::Item],
+        items: &Arc<Vec<<K::Source as Source>::Item>>,
         attempt: u32,
         so_far: &SoFar<'_>,
     ) -> Applied {

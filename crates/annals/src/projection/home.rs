@@ -107,7 +107,7 @@ impl Home {
     pub async fn apply<P: Projection>(
         &self,
         projection: Arc<P>,
-        events: Vec<RecordedEvent>,
+        events: Arc<Vec<RecordedEvent>>,
         before: Position,
         at: Witness,
         batching: Batching,

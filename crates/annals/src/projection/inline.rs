@@ -119,7 +119,9 @@ impl<P: Projection> InlineWriter<P> {
             }
         }
         let projection = self.projection.clone();
-        let taken = take(session, &self.place, projection, events, Batching::OneByOne, Some(deadline)).await;
+        let taken =
+            take(session, &self.place, projection, Arc::new(events), Batching::OneByOne, Some(deadline))
+                .await;
         taken.map_err(|not_taken| {
             let failure = not_taken.failed.failure;
             if not_taken.lost {
@@ -171,7 +173,7 @@ impl<P: Projection> InlineWriter<P> {
             let page = tokio::time::timeout_at(deadline.into(), self.store.read_log(read.clone())).await;
             let page = page.map_err(|_| HandlerError::new("what is missing cannot be read in time"))??;
             let missing = |event: &RecordedEvent| event.position <= through;
-            let events: Vec<_> = page.events.into_iter().filter(missing).collect();
+            let events = Arc::new(page.events.into_iter().filter(missing).collect());
             let projection = self.projection.clone();
             let taken =
                 take(session, &self.place, projection, events, Batching::AllAtOnce, Some(deadline)).await;

@@ -189,17 +189,17 @@ impl<P: Projection> ProjectionRunner<P> {
     async fn commit(
         &self,
         target: &mut Target,
-        events: &[RecordedEvent],
+        events: &Arc<Vec<RecordedEvent>>,
         at: Witness,
     ) -> Result<(), NotApplied> {
         let before = target.written.position;
         let projection = &self.0.projection;
         let all = Batching::AllAtOnce;
-        match target.home.apply(projection.clone(), events.to_vec(), before, at, all).await {
+        match target.home.apply(projection.clone(), events.clone(), before, at, all).await {
             // A broken file is not the fault of an event.
             Err(NotApplied::Failed(FailedAt { index: None, failure })) if !is_of_broken_file(&failure) => {
                 let one_by_one = Batching::OneByOne;
-                target.home.apply(projection.clone(), events.to_vec(), before, at, one_by_one).await?;
+                target.home.apply(projection.clone(), events.clone(), before, at, one_by_one).await?;
             }
             applied => applied?,
         }
@@ -252,7 +252,7 @@ impl<P: Projection> Checkpoints<LogReader> for ProjectionRunner<P> {
         if newest.position.get() < target.written.position.get() + PASSED_MAX {
             return Ok(());
         }
-        match self.commit(&mut target, &[], newest).await {
+        match self.commit(&mut target, &Arc::default(), newest).await {
             Ok(()) | Err(NotApplied::Failed(_)) => Ok(()),
             Err(NotApplied::Moved) => Err(WriteError::Moved("others have moved the rows".into())),
             Err(NotApplied::Lost(error)) => {
@@ -269,7 +269,7 @@ struct Fill<P> {
 }
 
 impl<P: Projection> Effect<LogReader> for Fill<P> {
-    async fn apply(&self, events: &[RecordedEvent], _: u32, _: &SoFar<'_>) -> Applied {
+    async fn apply(&self, events: &Arc<Vec<RecordedEvent>>, _: u32, _: &SoFar<'_>) -> Applied {
         let mut target = self.runner.0.target.lock().await;
         if let Err(error) = target.home.renew().await {
             return Applied::stopped(0, self.resume_after(error.into(), &mut target).await);
@@ -298,7 +298,8 @@ impl<P: Projection> Effect<LogReader> for Fill<P> {
         let Some(last) = index.checked_sub(1).map(|last| &events[last]) else {
             return Applied::stopped(0, Stopped::Failed(failure.into_text()));
         };
-        match self.runner.commit(&mut target, &events[..index], Witness::of(last)).await {
+        let before = Arc::new(events[..index].to_vec());
+        match self.runner.commit(&mut target, &before, Witness::of(last)).await {
             Ok(()) => Applied::stopped(index, Stopped::Failed(failure.into_text())),
             Err(NotApplied::Failed(FailedAt { failure, .. })) => {
                 Applied::stopped(0, Stopped::Failed(failure.into_text()))
@@ -455,7 +456,7 @@ impl From<SqlError> for NotApplied {
 /// stored event are passed in order, and if one fails, the stored event has failed: the caller rolls back what was applied.
 pub(super) fn give<P: Projection>(
     projection: &P,
-    events: Vec<RecordedEvent>,
+    events: &[RecordedEvent],
     rows: &Tx<'_>,
     batching: Batching,
 ) -> Result<(), FailedAt> {
@@ -478,7 +479,7 @@ pub(super) fn give<P: Projection>(
         })
     };
     let (stored, mut read) = (events.len(), Vec::with_capacity(events.len()));
-    for (index, event) in events.into_iter().enumerate() {
+    for (index, event) in events.iter().enumerate() {
         match codec::recorded(event).map_err(|unreadable| failed(index, unreadable.into()))? {
             codec::Parts::One(event) => read.push(event),
             codec::Parts::Several(parts) => read.extend(parts),
@@ -497,7 +498,7 @@ pub(super) fn give<P: Projection>(
 pub(super) async fn apply<P: Projection>(
     database: &Database,
     projection: Arc<P>,
-    events: Vec<RecordedEvent>,
+    events: Arc<Vec<RecordedEvent>>,
     before: Position,
     at: Witness,
     batching: Batching,
@@ -508,7 +509,7 @@ pub(super) async fn apply<P: Projection>(
             return Err(NotApplied::Moved);
         }
         if !events.is_empty() {
-            give(&*projection, events, &Tx::new(connection), batching).map_err(NotApplied::Failed)?;
+            give(&*projection, &events, &Tx::new(connection), batching).map_err(NotApplied::Failed)?;
         }
         set_checkpoint(connection, at)?;
         Ok(())

@@ -297,7 +297,7 @@ pub(super) async fn take<P: Projection>(
     session: &mut (dyn Session + '_),
     place: &ViewPlace,
     projection: Arc<P>,
-    events: Vec<RecordedEvent>,
+    events: Arc<Vec<RecordedEvent>>,
     batching: Batching,
     deadline: Option<Instant>,
 ) -> Result<(), NotTaken> {
@@ -314,7 +314,7 @@ async fn take_all_but_queued<P: Projection>(
     session: &mut (dyn Session + '_),
     place: &ViewPlace,
     projection: Arc<P>,
-    events: Vec<RecordedEvent>,
+    events: Arc<Vec<RecordedEvent>>,
     batching: Batching,
     deadline: Option<Instant>,
 ) -> Result<Vec<Queued>, NotTaken> {
@@ -323,7 +323,7 @@ async fn take_all_but_queued<P: Projection>(
     }
     let index = (events.len() == 1).then_some(0);
     let work = move |line: &StatementChannel| {
-        let given = give(&*projection, events, &Tx::on(line), batching);
+        let given = give(&*projection, &events, &Tx::on(line), batching);
         let left = given
             .and_then(|()| line.take_queued().map_err(|error| FailedAt { index, failure: error.into() }));
         left.map_err(|failed| NotTaken { failed, lost: line.is_lost() })
@@ -342,7 +342,7 @@ async fn take_all_but_queued<P: Projection>(
 pub(super) async fn apply<P: Projection>(
     place: &ViewPlace,
     projection: Arc<P>,
-    events: Vec<RecordedEvent>,
+    events: Arc<Vec<RecordedEvent>>,
     before: Position,
     at: Witness,
     batching: Batching,
@@ -397,14 +397,14 @@ pub(super) async fn apply<P: Projection>(
 async fn refused_at_commit<P: Projection>(
     place: &ViewPlace,
     projection: Arc<P>,
-    events: Vec<RecordedEvent>,
+    events: Arc<Vec<RecordedEvent>>,
     failure: HandlerError,
 ) -> FailedAt {
     let mut index = 0;
     let found: Result<Option<FailedAt>, Fault> = async {
         let mut transaction = place.begin().await?;
         for append in events.chunk_by(|one, next| one.append == next.append) {
-            let append_of = append.to_vec();
+            let append_of = Arc::new(append.to_vec());
             let taken =
                 take(transaction.session(), place, projection.clone(), append_of, Batching::OneByOne, None)
                     .await;

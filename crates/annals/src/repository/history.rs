@@ -53,7 +53,7 @@ impl<A: Aggregate> History<A> {
             }
             let Some(stored) = self.read.front() else { return Ok(None) };
             let (version, id) = (stored.version, stored.id);
-            self.parts = codec::recorded(stored.clone())?.into_iter().collect();
+            self.parts = codec::recorded(stored)?.into_iter().collect();
             self.read.pop_front();
             self.last = Some((version, id));
         }

@@ -229,7 +229,7 @@ struct Deliver {
 }
 
 impl Effect<Undelivered> for Deliver {
-    async fn apply(&self, events: &[RecordedEvent], attempt: u32, so_far: &SoFar<'_>) -> Applied {
+    async fn apply(&self, events: &Arc<Vec<RecordedEvent>>, attempt: u32, so_far: &SoFar<'_>) -> Applied {
         let mut reported = Instant::now();
         for (index, event) in events.iter().enumerate() {
             if index > 0 && self.stop.is_asked() {
@@ -277,7 +277,7 @@ impl SubscriberRunner {
         for handler in self.handlers.iter().filter(|handler| handler.takes(event_type)) {
             let handling = Delivery { shared: self.shared.clone(), delivered: delivered.clone(), attempt };
             // The closure may panic before there is a future.
-            let work = inside(async { handler.handle(event.clone(), handling).await });
+            let work = inside(async { handler.handle(event, handling).await });
             match caught_later(work).await {
                 Ok(refused) => refusals.extend(refused.into_iter().map(HandlerError::into_text)),
                 Err(failure) => {

@@ -23,7 +23,7 @@ async fn on(store: Arc<dyn EventStore>) -> Annals {
 
 async fn answers(annals: &Annals, stream: &str) -> Vec<Recorded<Answer>> {
     let stored = annals.store().stream_events(&StreamId::new(stream).unwrap()).await.unwrap();
-    stored.into_iter().flat_map(|stored| Recorded::read(stored).unwrap()).collect()
+    stored.into_iter().flat_map(|stored| Recorded::read(&stored).unwrap()).collect()
 }
 
 async fn head(annals: &Annals) -> u64 {
@@ -63,7 +63,7 @@ async fn a_refusal_with_a_key_is_one_fact_and_stands_when_the_command_comes_agai
     assert_eq!(stored.idempotency_key.as_ref().unwrap().as_str(), "account-a1/k");
     assert_eq!(stored.event_type.as_str(), "annals.command_refused");
     assert!(stored.tags.is_empty(), "it is not one of the events that are looked for by a tag");
-    let answer = Recorded::<Answer>::read(stored).unwrap().remove(0);
+    let answer = Recorded::<Answer>::read(&stored).unwrap().remove(0);
     let newest = annals.store().read_log(LogRead::forward(Position::new(2))).await.unwrap().events.remove(0);
     assert_eq!((answer.event.stream.as_str(), answer.event.version.get()), ("account-a1", 2));
     assert_eq!((answer.event.event, &answer.event.refusal), (Some(newest.id), &Some(one)));

@@ -179,7 +179,7 @@ async fn a_command_that_an_event_caused_is_carried_out_once_and_knows_its_cause(
     let accounts = annals.repository::<Account>();
     accounts.execute("a1", Bank::Open("kim")).by("user:7").process("p-1").await.unwrap();
     let opened = annals.store().stream_events(&stream("account-a1")).await.unwrap().remove(0);
-    let opened = Recorded::<AccountEvent>::read(opened).unwrap().remove(0);
+    let opened = Recorded::<AccountEvent>::read(&opened).unwrap().remove(0);
     for round in 0..3 {
         let done = accounts.execute("a2", Bank::Open("lee")).caused_by(&opened).await.unwrap();
         assert_eq!((done.duplicate, done.version), (round > 0, Version::FIRST));
@@ -328,7 +328,7 @@ async fn the_key_of_a_caller_meets_none_that_a_cause_makes() {
     open_with(&annals, "a1", 10).await;
     let accounts = annals.repository::<Account>();
     let stored = annals.store().stream_events(&stream("account-a1")).await.unwrap().remove(0);
-    let event = Recorded::<AccountEvent>::read(stored).unwrap().remove(0);
+    let event = Recorded::<AccountEvent>::read(&stored).unwrap().remove(0);
     let refused = accounts.execute("a1", Bank::Deposit(1)).once(format!("caused:{}", event.id)).await;
     assert!(matches!(refused, Err(ExecuteError::Store(Error::Invalid(_)))), "{refused:?}");
     let one = accounts.execute("a1", Bank::Deposit(1)).caused_by(&event).once("pays").await.unwrap();

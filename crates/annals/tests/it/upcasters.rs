@@ -281,9 +281,9 @@ async fn what_nobody_knows_is_an_error_that_says_where_and_what_to_do() {
         assert!(text.ends_with(&read_stored::<OrderEvent>(raw).unwrap_err().to_string()));
         let stored =
             store.read_log(annals::contract::LogRead::forward(annals::Position::FIRST)).await.unwrap().events;
-        let read = Recorded::<OrderEvent>::read(stored[1].clone()).unwrap_err();
+        let read = Recorded::<OrderEvent>::read(&stored[1]).unwrap_err();
         assert_eq!(read.to_string(), text);
-        assert_eq!(Recorded::<OrderEvent>::read(stored[0].clone()).unwrap(), [], "it is dropped");
+        assert_eq!(Recorded::<OrderEvent>::read(&stored[0]).unwrap(), [], "it is dropped");
     }
 }
 
@@ -456,8 +456,7 @@ async fn the_content_type_is_that_of_the_codec() {
     let wrong = read_stored::<Measured>(RawEvent::new("meter.measured", 2, "12345678")).unwrap_err();
     assert!(matches!(wrong, CodecError::ContentType { .. }), "{wrong}");
     // A union has the content types, the versions and the upcasters of its members.
-    let read: Vec<_> =
-        stored.iter().flat_map(|stored| Recorded::<Either>::read(stored.clone()).unwrap()).collect();
+    let read: Vec<_> = stored.iter().flat_map(|stored| Recorded::<Either>::read(stored).unwrap()).collect();
     assert_eq!(
         read.iter().map(|event| &event.event).collect::<Vec<_>>(),
         [&Either::Meter(Measured(7)), &Either::Meter(Measured(8))]

@@ -42,7 +42,7 @@ async fn answers(annals: &Annals) -> Vec<Recorded<Answer>> {
     let types = Answer::TYPES.iter().map(|name| EventType::new(*name).unwrap()).collect();
     let query = Query { items: vec![QueryItem { types, ..QueryItem::default() }] };
     let stored = annals.store().log_events(query).await.unwrap();
-    stored.into_iter().flat_map(|stored| Recorded::read(stored).unwrap()).collect()
+    stored.into_iter().flat_map(|stored| Recorded::read(&stored).unwrap()).collect()
 }
 
 async fn a_refusal_stands_in_every_process(place: Place) {

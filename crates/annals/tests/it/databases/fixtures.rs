@@ -74,7 +74,7 @@ async fn command_of(event: Recorded<AccountEvent>, handling: Delivery) -> Result
 /// The events of accounts among these.
 fn of_accounts(events: &[RecordedEvent]) -> impl Iterator<Item = Recorded<AccountEvent>> {
     let of_accounts = events.iter().filter(|event| event.event_type.as_str().starts_with("account."));
-    of_accounts.flat_map(|event| Recorded::read(event.clone()).unwrap())
+    of_accounts.flat_map(|event| Recorded::read(event).unwrap())
 }
 
 async fn the_log_is_complete_and_equal_event_by_event(fixture: Fixture) {
