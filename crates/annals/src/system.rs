@@ -26,7 +26,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// A running system: a log, the state beside it, and the background tasks. A clone is the same system;
 /// when the last clone is dropped, the background tasks stop.
 ///
-/// Clones held by handlers and projections do not count, unless they are in a pointer, such as an
+/// Clones held by handlers and projections do not count, unless they are behind a pointer, such as an
 /// `Arc`, or one handler holds several. Then only [`shutdown`](Self::shutdown) stops the system.
 // The alignment identifies handlers that hold this type (see `handles`).
 #[repr(align(256))]

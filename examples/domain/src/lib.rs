@@ -1,6 +1,6 @@
-//! Meeting rooms, as a domain crate has them: events, an aggregate, and decisions.
+//! A domain crate for meeting rooms: events, an aggregate, and decisions.
 //!
-//! It depends on `annals-core` alone, which does no I/O: no runtime, no database, no store comes with it, as the test in
+//! It depends only on `annals-core`, which does no I/O: it adds no runtime, no database and no store, as the test in
 //! `tests/dependencies.rs` checks. The service that runs it depends on `annals` as well, and passes [`Room`] to
 //! `annals.repository::<Room>()`.
 //!
@@ -18,24 +18,24 @@ use std::convert::Infallible;
 use annals_core::{Aggregate, Context, Decide, Decision, Event, emit, reject};
 use serde::{Deserialize, Serialize};
 
-/// What happens to a meeting room.
+/// The events of a meeting room.
 #[derive(Event, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[event(prefix = "room", dropped = "room.looked_at")]
 pub enum RoomEvent {
-    /// Somebody has booked it.
+    /// The room was booked.
     Booked {
-        /// Who.
+        /// The member who booked it.
         #[tag]
         by: String,
-        /// From this hour on.
+        /// The first hour.
         from: u8,
-        /// Until this hour.
+        /// The hour at which the booking ends.
         to: u8,
     },
-    /// A booking was cancelled. Version 1 called the hour `hour`.
+    /// A booking was cancelled. In version 1 the field was named `hour`.
     #[event(version = 2, upcast(1 = cancelled_from))]
     Cancelled {
-        /// The hour at which it began.
+        /// The first hour of the booking.
         from: u8,
     },
 }
@@ -61,7 +61,7 @@ pub struct Room {
 }
 
 impl Room {
-    /// Who has it at this hour.
+    /// The member who has booked it at this hour.
     pub fn booked_by(&self, hour: u8) -> Option<&str> {
         let booking = self.bookings.iter().find(|(from, to, _)| (*from..*to).contains(&hour));
         booking.map(|(_, _, by)| by.as_str())
@@ -87,21 +87,21 @@ impl Aggregate for Room {
 /// Books the room from one hour until another.
 #[derive(Clone, Debug)]
 pub struct Book {
-    /// Who.
+    /// The member who books it.
     pub by: String,
-    /// From this hour on.
+    /// The first hour.
     pub from: u8,
-    /// Until this hour.
+    /// The hour at which the booking ends.
     pub to: u8,
 }
 
-/// Why a room is not booked.
+/// Why a booking is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotBooked {
     /// It is booked already.
     #[error("the room is booked by {0}")]
     Taken(String),
-    /// The hours are none of a day, or end before they begin.
+    /// The hours are outside of a day, or end before they begin.
     #[error("from {0} to {1} is no time of a day")]
     NoTime(u8, u8),
 }

@@ -1,4 +1,4 @@
-//! A domain crate brings no runtime, no database and no store.
+//! A domain crate adds no runtime, no database and no store.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::process::Command;
 use annals_core::{Aggregate, Context, Decide, Event};
 use annals_domain::{Book, NotBooked, Room, RoomEvent};
 
-/// What a domain crate must not have behind it.
+/// The packages that a domain crate must not depend on.
 const HEAVY: &[&str] = &[
     "annals",
     "annals-consume",

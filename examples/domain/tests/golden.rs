@@ -1,4 +1,4 @@
-//! What was ever stored of a room is read today.
+//! All stored versions of a room's events can be read.
 
 use annals::RawEvent;
 use annals::testing::{given_stored, golden};

@@ -1,5 +1,5 @@
-//! The database of the service: SQLite, PostgreSQL or MariaDB, by its URL. A service that has one of them uses its pool and
-//! its transactions as they are: `outbox.write(&mut *transaction, &message)`.
+//! The database of the service: SQLite, PostgreSQL or MariaDB, by its URL. A service with only one of them uses its pool and
+//! its transactions directly: `outbox.write(&mut *transaction, &message)`.
 
 use annals_outbox::{Pool, Session};
 use sqlx::{AssertSqlSafe, Row as _};
@@ -16,7 +16,7 @@ pub enum Transaction {
     Sqlite(sqlx::Transaction<'static, sqlx::Sqlite>),
 }
 
-/// What stands in the place of a `?`.
+/// The value of a `?`.
 #[derive(Clone, Copy)]
 pub enum Value<'a> {
     Int(i64),
@@ -36,7 +36,7 @@ impl Database {
         Ok(match &self.0 {
             Pool::Postgres(pool) => Transaction::Postgres(pool.begin().await?),
             Pool::MySql(pool) => Transaction::MySql(pool.begin().await?),
-            // Otherwise one that reads first and writes later may be refused.
+            // Otherwise a transaction that reads first and writes later may be refused.
             Pool::Sqlite(pool) => Transaction::Sqlite(pool.begin_with("BEGIN IMMEDIATE").await?),
             _ => unreachable!("there are three"),
         })
@@ -66,7 +66,7 @@ impl Database {
 }
 
 impl Transaction {
-    /// How many rows the statement has changed.
+    /// Executes a statement. Returns the number of changed rows.
     pub async fn execute(&mut self, sql: &str, values: &[Value<'_>]) -> Result<u64, sqlx::Error> {
         macro_rules! execute {
             ($transaction:expr, $sql:expr, $database:ty) => {{

@@ -29,7 +29,7 @@ pub fn routes(orders: Orders, outbox: Outbox, wake: Option<PublisherWaker>) -> R
 }
 
 impl App {
-    /// What a change came to. What was committed is published at once, and not only at the next look.
+    /// The response to a change. Wakes the publisher after a commit, so that the message is published at once.
     fn answer(&self, changed: Result<(), Refused>) -> Response {
         let status = match &changed {
             Ok(()) => {
@@ -64,7 +64,7 @@ async fn find(State(app): State<App>, Path(id): Path<String>) -> Response {
     }
 }
 
-/// What a monitoring system would look at.
+/// Metrics for a monitoring system.
 async fn status(State(app): State<App>) -> Response {
     match app.outbox.status().await {
         Ok(status) => Json(json!({

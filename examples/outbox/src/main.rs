@@ -1,11 +1,11 @@
-//! A small service that stores state: orders in a table. What others are to hear of them goes through the outbox to a log of
-//! Annals and to the console. `README.md` shows how it is used.
+//! A small service that stores state: orders in a table. Messages about them are published through the outbox to an Annals log
+//! and to the console. `README.md` shows how to use it.
 //!
 //! ```text
 //! annals-orders [DATABASE [LOG [ADDRESS]]]
 //! ```
 //!
-//! Read `orders` first: there the state and the messages change. Then `publish`, `http`, `database`, `die`.
+//! Read `orders` first: it writes the state and the messages. Then `publish`, `http`, `database`, `die`.
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that speaks to its user")]
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// An order, as it is now.
+/// The current state of an order.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Order {
     pub id: String,

@@ -1,4 +1,4 @@
-//! Orders: rows that are changed. Each change is one transaction, with the message that tells of it.
+//! Orders: rows that are changed. Each change is one transaction, with the message about it.
 
 use annals_outbox::{NewMessage, Outbox};
 use serde_json::json;
@@ -20,7 +20,7 @@ pub enum Refused {
     Database(#[from] sqlx::Error),
 }
 
-/// The orders, and the outbox for what happens to them.
+/// The orders, and the outbox for messages about them.
 #[derive(Clone)]
 pub struct Orders {
     database: Database,
@@ -37,7 +37,7 @@ impl Orders {
         Ok(Self { database, outbox })
     }
 
-    /// A new order.
+    /// Places a new order.
     pub async fn place(&self, order: &Order) -> Result<(), Refused> {
         let told = json!({"customer": order.customer, "cents": order.cents});
         let message = NewMessage::json("order", &order.id, "order.placed", &told);
@@ -60,7 +60,7 @@ impl Orders {
         Ok(())
     }
 
-    /// An order that is placed is paid, or cancelled.
+    /// Marks a placed order as paid or cancelled.
     pub async fn settle(&self, id: &str, state: &str) -> Result<(), Refused> {
         let message = NewMessage::json("order", id, format!("order.{state}"), &json!({}));
         let message = message.map_err(annals_outbox::Error::from)?;

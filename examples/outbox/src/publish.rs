@@ -1,4 +1,4 @@
-//! What becomes of messages: they are appended to a log of Annals, each once, and printed.
+//! The publisher: appends each message once to an Annals log, and prints it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ impl Sink for LogAndConsole {
     }
 }
 
-/// Starts to publish; not at all, if this process is to die before there is something to be published.
+/// Starts the publisher; `None` if the process must abort before anything is published.
 pub async fn start(
     outbox: &Outbox,
     log: Arc<dyn EventStore>,
@@ -31,7 +31,7 @@ pub async fn start(
     if die::is_set("after-commit") {
         return Ok(None);
     }
-    // Short, so that nobody has to wait for long after the process was killed.
+    // A short lease, so that the next process takes over soon after this one was killed.
     let options =
         Options { timeout: Duration::from_secs(1), lease: Duration::from_secs(2), ..Options::default() };
     let publisher = outbox.publisher(LogAndConsole(LogSink::new(log))).options(options).start().await?;
@@ -49,8 +49,8 @@ pub async fn start(
     Ok(Some(publisher))
 }
 
-/// Whether something was written, and all of it is published and marked.
+/// Whether a message was written, and all messages are published and marked.
 async fn publisher_has_marked(outbox: &Outbox) -> bool {
-    // In this order: otherwise it may be written between the two.
+    // The order matters: otherwise a message may be written between the two checks.
     die::has_written() && outbox.status().await.is_ok_and(|status| status.pending == 0)
 }

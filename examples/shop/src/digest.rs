@@ -1,4 +1,4 @@
-//! SHA-256 as text: for what must be recognised again without being kept itself.
+//! SHA-256 as text, for values that must be recognised without being stored.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,4 @@
-//! The events of all services: what they know of each other, and nothing else. Each service re-exports its own.
+//! The events of all services: the only dependency between them. Each service re-exports its own.
 
 mod member;
 mod order;

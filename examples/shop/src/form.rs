@@ -1,4 +1,4 @@
-//! From JSON to a command: every field is checked, and everything that is wrong is said at once.
+//! From JSON to a command: every field is checked, and all problems are reported at once.
 //!
 //! ```text
 //! {"price_cents":-1,"stok":5}   ->   name is missing
@@ -6,30 +6,30 @@
 //!                                    stok is not known here
 //! ```
 //!
-//! A command is made by [`Form::check`] alone, out of value objects that check themselves, so one that is wrong
-//! does not exist.
+//! Only [`Form::check`] creates a command, from value objects that check themselves, so an invalid command
+//! cannot exist.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::values::Field;
 
-/// What is wrong with one field.
+/// The problem of one field.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FieldError {
     /// The field, as a path: `items[2].quantity`.
     pub field: String,
-    /// What is wrong with it.
+    /// The problem.
     pub problem: String,
 }
 
 /// A command, or a part of one, that can be read from a form.
 pub trait FromForm: Sized {
-    /// Reads every field first and only then gives up with `?`, so that all errors are noted.
+    /// Reads every field before it returns with `?`, so that all errors are recorded.
     fn from_form(form: &mut Form) -> Option<Self>;
 }
 
-/// The fields of a JSON object that have not been read yet, and what was wrong with the others.
+/// The fields of a JSON object that have not been read yet, and the problems of the others.
 #[derive(Debug)]
 pub struct Form {
     path: String,
@@ -41,7 +41,7 @@ impl Form {
     /// Reads a whole form.
     ///
     /// # Errors
-    /// Everything that is wrong with it; never empty.
+    /// All problems; never empty.
     pub fn check<T: FromForm>(form: Value) -> Result<T, Vec<FieldError>> {
         let mut errors = Vec::new();
         let read = object(form, "form", String::new(), &mut errors);
@@ -51,7 +51,7 @@ impl Form {
         }
     }
 
-    /// A field that must be there.
+    /// A required field.
     pub fn field<T: Field>(&mut self, name: &str) -> Option<T> {
         match self.take(name) {
             Some(value) => self.read(name, &value),
@@ -59,7 +59,7 @@ impl Form {
         }
     }
 
-    /// A field that may be left out.
+    /// An optional field.
     pub fn optional<T: Field>(&mut self, name: &str) -> Option<Option<T>> {
         match self.take(name) {
             Some(value) => self.read(name, &value).map(Some),
@@ -100,7 +100,7 @@ impl Form {
         whole.then_some(read)
     }
 
-    /// Notes that something is wrong with a field.
+    /// Records a problem of a field.
     pub fn refuse<T>(&mut self, name: &str, problem: impl Into<String>) -> Option<T> {
         let field = format!("{}{name}", self.path);
         self.errors.push(FieldError { field, problem: problem.into() });
@@ -119,7 +119,7 @@ impl Form {
     }
 }
 
-/// Reads an object and notes what is wrong with it; also that it has fields that nobody has read.
+/// Reads an object and records its problems, including fields that were not read.
 fn object<T: FromForm>(value: Value, name: &str, path: String, errors: &mut Vec<FieldError>) -> Option<T> {
     let Value::Object(fields) = value else {
         let field = path.strip_suffix('.').unwrap_or(name).to_owned();

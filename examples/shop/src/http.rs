@@ -1,13 +1,13 @@
-//! What the REST routes of every service have in common: how a request comes in and how it is answered.
+//! The shared part of the REST routes of all services: requests and responses.
 //!
 //! ```text
 //! POST /shop/products            Idempotency-Key: k1     {"name":"…","price_cents":1500}
 //!   201   Position: 42@UUID      {"id":"…","version":1,"position":42,"witness":"42@UUID","duplicate":false}
 //!   400   application/problem+json   all field errors        409/404/422   the refusal's own code
-//! GET  /shop/products?at_least=42@UUID                      answers as soon as the rows show that event
+//! GET  /shop/products?at_least=42@UUID                      responds as soon as the rows show that event
 //! ```
 //!
-//! The files: `command` (what comes in), `done` (what goes out), `problem` (what goes wrong).
+//! The files: `command` (requests), `done` (results), `problem` (errors).
 
 mod command;
 mod done;

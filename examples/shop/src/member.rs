@@ -1,18 +1,18 @@
-//! The member service: who is a member, how to reach them, and whether they are who they say.
+//! The member service: registration, contact data and authentication of members.
 //!
 //! ```text
-//! command.rs     what can be asked of a member
-//! ../events/     what can happen to one
-//! aggregate.rs   what a member decides, and what becomes of it
+//! command.rs     the commands of a member
+//! ../events/     its events
+//! aggregate.rs   its decisions and its state
 //! address.rs     an e-mail address, which belongs to one member at a time
-//! registry.rs    what changes a member and an address at once: registration, another address, withdrawal
+//! registry.rs    changes of a member and an address at once: registration, another address, withdrawal
 //! view.rs        the list of members
-//! rest.rs        all of it over HTTP
+//! rest.rs        the HTTP routes
 //! ```
 //!
-//! - M1  No two members have one e-mail address at the same time, however many register at once. An address is a
-//!   stream of its own, changed in the same append as the member; so nothing has to be searched.
-//! - M2  A password is in no event, no log and no command; only its hash is (`values/password.rs`).
+//! - M1  No two members have the same e-mail address at the same time, even with concurrent registrations. An address has
+//!   its own stream, changed in the same append as the member; so no search is needed.
+//! - M2  No event, log or command contains a password, only its hash (`values/password.rs`).
 
 mod address;
 mod aggregate;
@@ -56,10 +56,10 @@ impl MemberService {
         Ok(Self { annals: annals.clone(), members: annals.repository() })
     }
 
-    /// Gives a command to a member, one that touches nothing else.
+    /// Executes a command that changes only a member.
     ///
     /// # Errors
-    /// [`MemberRefused`], or as the framework's.
+    /// [`MemberRefused`], or as the framework returns.
     pub async fn give<C>(&self, id: &MemberId, command: C, caller: &Caller) -> Answer
     where
         Member: Decide<C, Error = MemberRefused>,
@@ -69,7 +69,7 @@ impl MemberService {
         Ok(Done::of(id, &done))
     }
 
-    /// Logs a member in. The bearer of the token is taken for the member until the next login or logout.
+    /// Logs a member in. Requests with the token are those of the member until the next login or logout.
     ///
     /// # Errors
     /// [`MemberRefused::NotMatchPassword`] among others.
@@ -80,7 +80,7 @@ impl MemberService {
         Ok((self.give(id, command, caller).await?, token))
     }
 
-    /// Gives a member another password, if the present one is right. It ends the session.
+    /// Changes the password of a member, if the current one is right. It ends the session.
     ///
     /// # Errors
     /// [`MemberRefused::NotMatchPassword`] among others.
@@ -95,8 +95,8 @@ impl MemberService {
         self.give(id, ChangePassword { matched, new: new.hash().await }, caller).await
     }
 
-    /// The hash that a member's password is found to match. The work is done outside of the decision, as it takes
-    /// long on purpose; the decision looks whether it is still the member's.
+    /// The proof that a password matches the hash of the member. The check is slow on purpose, so it is done outside of the
+    /// decision; the decision checks that the hash is still that of the member.
     async fn matched(&self, id: &MemberId, password: Password) -> Answer<Matched> {
         let hash = self.members.load(id).await?.state.password().map_err(ExecuteError::Rejected)?.cloned();
         let matched = match hash {
@@ -106,7 +106,7 @@ impl MemberService {
         matched.ok_or(ExecuteError::Rejected(MemberRefused::NotMatchPassword))
     }
 
-    /// What it serves over HTTP.
+    /// Its HTTP routes.
     pub fn router(&self) -> Router {
         rest::router(self.clone())
     }

@@ -1,21 +1,21 @@
 //! The order service: members order products.
 //!
 //! ```text
-//! command.rs     what can be asked of an order
-//! ../events/     what can happen to it, with the entities and values inside: items, delivery
-//! aggregate.rs   what it decides, and what becomes of it
-//! catalogue.rs   its own copy of what it must know of products and members
-//! backorders.rs  hears of products which items have to wait
+//! command.rs     the commands of an order
+//! ../events/     its events, with the entities and values in them: items, delivery
+//! aggregate.rs   its decisions and its state
+//! catalogue.rs   the service's own copy of products and members
+//! backorders.rs  learns from product events which items wait
 //! view.rs        the orders with their member, delivery and items
-//! rest.rs        all of it over HTTP
+//! rest.rs        the HTTP routes
 //! ```
 //!
-//! - O1  It asks no other service for anything. What it must know of products and members it keeps in a copy of its
-//!   own, made of their events. So it takes orders while they are down.
-//! - O2  The copy may be old. It keeps most orders for too much from being placed; whether there is enough is
-//!   decided by the product alone, later. If there is not, the order stands and waits: that is a fact
-//!   (`order.backordered`), and nothing has to be taken back.
-//! - O3  An order is priced when it is placed, and keeps names and prices as they were.
+//! - O1  It calls no other service. It has its own copy of the data of products and members that it needs,
+//!   derived from their events. So it takes orders while those services are down.
+//! - O2  The copy may be stale. It prevents most orders that exceed the stock; the final decision is made by the product,
+//!   later. If the stock is too low, the order remains valid and waits: that is a fact
+//!   (`order.backordered`), and nothing has to be compensated.
+//! - O3  An order is priced when it is placed, and keeps the names and prices of that time.
 
 mod aggregate;
 mod backorders;
@@ -50,13 +50,13 @@ pub enum PlaceError {
     /// The order refused, or its command could not be executed.
     #[error(transparent)]
     Command(#[from] ExecuteError<OrderRefused>),
-    /// The copy of products and members could not be looked at, or is not as new as was asked for.
+    /// The copy of products and members could not be read, or is not as new as required.
     #[error(transparent)]
     Catalogue(#[from] ViewError),
 }
 
 impl OrderService {
-    /// Starts it: its read model, its copy of products and members, and the subscriber that learns of backorders.
+    /// Starts it: its read model, its copy of products and members, and the subscriber to backorders.
     ///
     /// # Errors
     /// If it is started already, or one of these cannot be used.
@@ -68,10 +68,10 @@ impl OrderService {
         Ok(Self { annals: annals.clone(), orders })
     }
 
-    /// Places an order. With an idempotency key in `caller`, however often it is sent, it is placed once.
+    /// Places an order. With an idempotency key in `caller`, it is placed once, however often it is sent.
     ///
-    /// `at_least` is how new the copy of products and members must be: the position of one's own registration,
-    /// for one who has just registered.
+    /// `at_least` is the event that the copy of products and members must include: for a new member, that of the
+    /// registration.
     ///
     /// # Errors
     /// [`PlaceError`].
@@ -108,13 +108,13 @@ impl OrderService {
         catalogue::look_up(&view, member, lines).await
     }
 
-    /// What it serves over HTTP.
+    /// Its HTTP routes.
     pub fn router(&self) -> Router {
         rest::router(self.clone())
     }
 }
 
-/// The order that a member places under this key.
+/// The id of the order that a member places under this key.
 fn order_of(member: &MemberId, key: impl std::fmt::Display) -> OrderId {
     OrderId::of_key(&format!("{member}/{key}"))
 }

@@ -1,7 +1,7 @@
-//! The shop in a browser: one page, whole without a script, made of the same read models as the REST answers.
+//! The shop in a browser: one page without scripts, from the same read models as the REST responses.
 //!
-//! Whatever comes from events is escaped by the templates, and the policy in the header allows nothing that is not
-//! ours.
+//! Values from events are escaped by the templates, and the content security policy allows only our own
+//! resources.
 
 use axum::Router;
 use axum::extract::{NestedPath, State};
@@ -20,11 +20,11 @@ use crate::values::thousands;
 const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self' data:; base-uri 'none'; \
                       form-action 'none'; frame-ancestors 'none'";
 
-/// Rows of a table.
+/// The rows of a table on the page.
 const ROWS: Page = Page { limit: 12, offset: 0 };
 
 impl Shop {
-    /// Commands and queries of all services over HTTP, and a page for people; to be mounted somewhere, such as at
+    /// Commands and queries of all services over HTTP, and a page for browsers; mount it at a path, such as
     /// `/shop`.
     pub fn router(&self) -> Router {
         Router::new()
@@ -140,7 +140,7 @@ fn revenue(months: &[Month]) -> Markup {
     )
 }
 
-/// A bar of `percent` percent. An image, as a policy against foreign styles also forbids widths in the text.
+/// A bar of `percent` percent. It is an image, because the policy also forbids inline styles.
 fn bar(percent: u64) -> Markup {
     html! {
         svg.bar aria-hidden="true" height="10" width="100%" {

@@ -1,18 +1,18 @@
-//! The product service: what is on sale, for how much, and how many are left.
+//! The product service: the products on sale, with prices and stock.
 //!
 //! ```text
-//! command.rs     what can be asked of a product
-//! ../events/     what can happen to it
-//! aggregate.rs   what it decides, and what becomes of it
-//! selling.rs     hears of orders and takes their items out of the stock
+//! command.rs     the commands of a product
+//! ../events/     its events
+//! aggregate.rs   its decisions and its state
+//! selling.rs     the subscriber to orders, which takes their items out of the stock
 //! view.rs        the list of products
-//! rest.rs        all of it over HTTP
+//! rest.rs        the HTTP routes
 //! ```
 //!
-//! - P1  The stock never falls below zero, and no change of it is lost, however many change it at once: a decision
-//!   holds only for the version that it was made on.
-//! - P2  Every item of every order is either sold or noted as waiting, once. Who waits is served in the order in
-//!   which the orders came to the product; those of one moment may come in any order.
+//! - P1  The stock never falls below zero, and no change of it is lost, even with many concurrent changes: a decision
+//!   is valid only for the version on which it was made.
+//! - P2  Every item of every order is either sold or recorded as waiting, once. Waiting orders are served in the order in
+//!   which they reached the product; the order of simultaneous ones is undefined.
 
 mod aggregate;
 mod command;
@@ -41,7 +41,7 @@ pub struct ProductService {
 }
 
 impl ProductService {
-    /// Starts it: its read model, and the subscriber that takes what is ordered out of the stock.
+    /// Starts it: its read model, and the subscriber that takes ordered items out of the stock.
     ///
     /// # Errors
     /// If it is started already, or its read model cannot be used.
@@ -55,7 +55,7 @@ impl ProductService {
     /// Puts a new product on sale.
     ///
     /// # Errors
-    /// As the framework's.
+    /// As the framework returns.
     pub async fn create(
         &self,
         command: CreateProduct,
@@ -65,10 +65,10 @@ impl ProductService {
         Ok(self.give(&id, command, caller).await?.created())
     }
 
-    /// Gives a command to a product.
+    /// Executes a command on a product.
     ///
     /// # Errors
-    /// [`ProductRefused`], or as the framework's.
+    /// [`ProductRefused`], or as the framework returns.
     pub async fn give<C>(
         &self,
         id: &ProductId,
@@ -83,7 +83,7 @@ impl ProductService {
         Ok(Done::of(id, &done))
     }
 
-    /// What it serves over HTTP.
+    /// Its HTTP routes.
     pub fn router(&self) -> Router {
         rest::router(self.clone())
     }

@@ -1,17 +1,17 @@
-//! A file of real purchases, and how it becomes orders of this shop.
+//! A file of real purchases, which become orders of this shop.
 //!
 //! ```text
 //!  customer_id  date number_of_cds  dollar_value
 //!  00001 19970101  1   11.77
 //! ```
 //!
-//! The CDNOW data set (Fader and Hardie): `data/README.md` says where it comes from and what the sample is. This
-//! file reads it; `feed` gives it to the shop as commands.
+//! The CDNOW data set (Fader and Hardie): `data/README.md` describes its source and the sample. This
+//! file reads it; `feed` turns it into commands for the shop.
 //!
-//! - U1  A file is read whole before anything is done with it: one bad line, and nothing happens.
-//! - U2  A purchase is identified by what it is: customer, day, CDs, money, and the how manieth of that kind
-//!   it is in the file. So it is the same purchase in the sample and in the whole file, and in a file that was
-//!   sorted otherwise.
+//! - U1  The whole file is read before any purchase is used: if one line is bad, no purchase is used.
+//! - U2  A purchase is identified by its content: customer, day, CDs, money, and its ordinal number among equal purchases
+//!   in the file. So it is the same purchase in the sample and in the whole file, and in a file in
+//!   another order.
 
 mod feed;
 
@@ -23,21 +23,21 @@ pub use feed::{Fed, Feed, Given};
 
 use crate::values::{Cents, MemberId, Quantity};
 
-/// The purchases of every tenth customer, which are enough for a first look.
+/// The purchases of every tenth customer, enough for a first demonstration.
 pub const SAMPLE: &str = include_str!("../data/cdnow-sample.txt");
 
 /// One purchase.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Purchase {
-    /// Who bought.
+    /// The customer.
     pub customer: MemberId,
     /// The first instant of the day.
     pub day: Timestamp,
-    /// How many CDs.
+    /// The number of CDs.
     pub cds: Quantity,
-    /// For how much.
+    /// The amount.
     pub money: Cents,
-    /// What tells it from all others: the key under which it is executed once.
+    /// A unique key, under which the purchase is executed once.
     pub key: String,
 }
 
@@ -45,16 +45,16 @@ pub struct Purchase {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line} {problem}")]
 pub struct BadLine {
-    /// Which, from 1 on.
+    /// Its number, from 1.
     pub line: usize,
-    /// What is wrong with it.
+    /// The problem.
     pub problem: String,
 }
 
 /// Reads a whole file.
 ///
 /// # Errors
-/// The first line that is wrong.
+/// The first bad line.
 pub fn read(text: &str) -> Result<Vec<Purchase>, BadLine> {
     let mut purchases = Vec::new();
     let mut seen = HashMap::new();

@@ -1,4 +1,4 @@
-//! The sales report: what was sold in which month, and who bought the most. Only a read model; it has no commands.
+//! The sales report: the sales of each month, and the best customers. It is only a read model, without commands.
 
 mod rest;
 mod view;
@@ -24,10 +24,10 @@ impl SalesReport {
         Ok(Self { annals: annals.clone() })
     }
 
-    /// Everything taken together, of a report that shows at least this.
+    /// The totals of a report that includes at least this event.
     ///
     /// # Errors
-    /// If the report is not there in time.
+    /// If the report does not include it in time.
     pub async fn totals(&self, at_least: impl Into<Seen>) -> Result<Totals, ViewError> {
         view::totals(&self.annals.view().at_least(at_least)).await
     }
@@ -52,7 +52,7 @@ impl SalesReport {
         view::best_customers(&self.annals.view().at_least(at_least), limit).await
     }
 
-    /// What it serves over HTTP.
+    /// Its HTTP routes.
     pub fn router(&self) -> Router {
         rest::router(self.clone())
     }

@@ -1,4 +1,4 @@
-//! All services of the shop, started together. Its routes are with its page.
+//! All services of the shop, started together. The routes are in `page`.
 
 use annals::{Annals, Result};
 
@@ -10,13 +10,13 @@ use crate::sales::SalesReport;
 /// All services of the shop, running.
 #[derive(Clone)]
 pub struct Shop {
-    /// Who is a member.
+    /// The member service.
     pub members: MemberService,
-    /// What is on sale.
+    /// The product service.
     pub products: ProductService,
-    /// Who ordered what.
+    /// The order service.
     pub orders: OrderService,
-    /// What was sold when.
+    /// The sales report.
     pub sales: SalesReport,
     pub(crate) annals: Annals,
 }

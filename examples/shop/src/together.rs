@@ -1,14 +1,14 @@
-//! Several aggregates changed together: one append, so all of it happens or nothing.
+//! Changes several aggregates in one append, so that all changes are written or none.
 //!
-//! One command changes one aggregate, and for good reasons: who needs more than one at once should first look
-//! whether it is not one aggregate after all, or two steps. Sometimes it is neither. Then each aggregate decides on
-//! its own state, and the append holds only if none of them has changed since:
+//! Normally one command changes one aggregate. If a change involves several, first consider whether they are
+//! one aggregate, or whether it is two steps. If it is neither, each aggregate decides on
+//! its own state, and the append is refused if one of them has changed since:
 //!
 //! ```text
 //! let mut together = Together::new(&annals, "register", caller);
 //! together.decide::<Member, _>(&id, &register).await?;
 //! together.decide::<MailAddress, _>(&digest, &claim).await?;
-//! together.commit().await?                             // Somebody was faster: decide again
+//! together.commit().await?                             // if it is stale: decide again
 //! ```
 
 use annals::contract::Condition;
@@ -19,28 +19,28 @@ use annals::{
 
 use crate::http::Caller;
 
-/// How often to decide again when somebody was faster.
+/// The number of attempts in case of conflicts.
 pub(crate) const ATTEMPTS: u32 = 16;
 
-/// Decisions that are to be appended together.
+/// Decisions to append together.
 pub(crate) struct Together<'a> {
     annals: &'a Annals,
     caller: &'a Caller,
     append: Append,
 }
 
-/// What became of the decisions.
+/// The outcome of the decisions.
 pub(crate) enum Outcome {
     /// They are in the log, or were before.
     Written(Appended),
-    /// Somebody was faster: decide again.
+    /// One of the aggregates has changed: decide again.
     Stale,
-    /// Nobody decided that anything happens.
+    /// There are no events to append.
     Nothing,
 }
 
 impl<'a> Together<'a> {
-    /// Nothing is decided yet. `scope` keeps the caller's key apart from the same key used elsewhere.
+    /// Starts without decisions. `scope` distinguishes the caller's key from the same key in other operations.
     pub fn new(annals: &'a Annals, scope: &str, caller: &'a Caller) -> Result<Self, Error> {
         let mut append = Append::new();
         if let Some(key) = &caller.key {
@@ -49,7 +49,7 @@ impl<'a> Together<'a> {
         Ok(Self { annals, caller, append })
     }
 
-    /// What it led to before, if the caller's key has been used.
+    /// The earlier outcome, if the caller's key has been used.
     pub async fn before(&self) -> Result<Option<Appended>, Error> {
         match &self.append.key {
             Some(key) => self.annals.store().outcome(key).await,
@@ -57,7 +57,7 @@ impl<'a> Together<'a> {
         }
     }
 
-    /// Lets an aggregate decide. Each aggregate at most once. Returns the state that it decided on.
+    /// Adds the decision of an aggregate, at most once for each. Returns the state on which it decided.
     pub async fn decide<A, C>(&mut self, id: &str, command: &C) -> Result<A, ExecuteError<A::Error>>
     where
         A: Decide<C>,
@@ -68,7 +68,7 @@ impl<'a> Together<'a> {
         let mut context = Context::at(SystemClock.now());
         context.initiator = self.caller.by.as_deref().map(Into::into);
         let decided = loaded.state.decide(command, &context).map_err(ExecuteError::Rejected)?;
-        // Folded before it is appended: what is in the log cannot be taken out of it.
+        // Folded before the append, because an event cannot be removed from the log.
         let (mut after, mut events) = (loaded.state.clone(), Vec::new());
         for event in &decided.0 {
             let (new, read) = self
@@ -77,7 +77,7 @@ impl<'a> Together<'a> {
             after.evolve(&read);
             events.push(new);
         }
-        // Also one that decided for nothing must not have changed meanwhile.
+        // An aggregate without events must be unchanged too.
         let append = std::mem::take(&mut self.append);
         self.append = match loaded.event {
             Some(newest) => {
@@ -95,7 +95,7 @@ impl<'a> Together<'a> {
         })
     }
 
-    /// The event as it is appended, and as it will be read.
+    /// The event to append, and the same event as read back.
     fn encode<E: Event>(&self, event: &E) -> Result<(NewEvent, E), CodecError> {
         let (event_type, data) = (event.event_type(), event.encode()?);
         let read = E::decode(event_type, event.schema_version(), &data)?;
@@ -111,7 +111,7 @@ impl<'a> Together<'a> {
         Ok((new.with_metadata(Metadata { initiator, ..Metadata::default() }), read))
     }
 
-    /// Appends what was decided.
+    /// Appends the decisions.
     pub async fn commit(self) -> Result<Outcome, Error> {
         if self.append.writes.is_empty() {
             return Ok(Outcome::Nothing);

@@ -1,8 +1,7 @@
-//! Value objects that every service of the shop speaks of: money, quantities, names, ids, passwords.
+//! Value objects that all services of the shop use: money, quantities, names, ids, passwords.
 //!
-//! A value comes in through [`Field`], which checks it once; who holds one holds a good one. Out of an event it
-//! is read as it was written, without a check: an event is a fact, and a rule that is tightened later must not
-//! make old facts unreadable.
+//! [`Field`] checks an input once, so every value is valid. A value in an event is read without a check: an event is a
+//! fact, and a rule that is tightened later must not make old facts unreadable.
 //!
 //! The files: `money`, `text`, `id`, `password`.
 
@@ -24,7 +23,7 @@ pub trait Field: Sized {
     /// Reads it.
     ///
     /// # Errors
-    /// What is wrong, to be said after the name of the field: `is 0, the least is 1`.
+    /// The problem, as text after the name of the field: `is 0, the least is 1`.
     fn read(value: &Value) -> Result<Self, String>;
 }
 

@@ -257,7 +257,7 @@ mod tests {
         Tree { files: files.into_iter().map(|(path, text)| File { path, text }).collect() }
     }
 
-    /// What is wrong when this file is another one, or missing.
+    /// The problems if this file has another text, or is missing.
     fn wrong_with(path: &str, text: Option<&str>) -> Vec<String> {
         let mut files = files();
         let path = format!("{ENGINE}{path}");

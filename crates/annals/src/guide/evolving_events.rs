@@ -165,7 +165,7 @@
 //! The table of an event type must be consistent: every chain ends in a current type and version, no chain is a cycle, no event is
 //! the input of two upcasters, and no event that is written today is the input of one. A reader with an inconsistent table
 //! is refused when it starts (a repository: when it is first used), with the upcaster that is wrong. For a derived event type, two
-//! upcasters of the same events, and an upcaster to a type that no variant has, do not compile.
+//! upcasters of the same events, and an upcaster to a type that is not read, do not compile.
 //!
 //! The event type of one consumer, with a few of the types of a log, has its own table. A part that it does not need is dropped
 //! by name: `dropped = "order.shipped"`.

@@ -56,7 +56,7 @@ pub enum ViewError {
         wanted: Position,
         /// The position that it has reached.
         position: Position,
-        /// The error that it is retrying after, if any.
+        /// Its current error, if it fails.
         failing: Option<String>,
     },
     /// The log does not have the required event: it was restored, or it is another log.

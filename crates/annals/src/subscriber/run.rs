@@ -124,7 +124,7 @@ pub(super) struct Undelivered {
     reader: LogReader,
     store: Arc<dyn EventStore>,
     share: Option<Share>,
-    /// What other divisions of the work had finished.
+    /// The events that earlier divisions of the work had finished.
     finished: Finished,
     /// A page that was read, but could not be compared with the finished events yet.
     page: Option<Read<Self>>,

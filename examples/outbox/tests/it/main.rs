@@ -1,5 +1,5 @@
-//! The service dies between any two steps, and is started again: the order is there and told of once, or it is not there and
-//! nobody was told.
+//! The service crashes between any two steps, and is started again: the order exists and its message is published once, or
+//! neither exists.
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
 
 use std::io::{BufRead as _, BufReader};
@@ -10,14 +10,14 @@ use annals::{EventStoreExt as _, Query};
 use annals_testservers::server;
 use serde_json::{Value, json};
 
-/// The service, running.
+/// A running service.
 struct Service {
     child: Child,
     address: String,
 }
 
 impl Service {
-    /// Starts it on this database and the log in this directory; it dies at a step, if one is named.
+    /// Starts it on this database and the log in this directory; with `dies`, it aborts at that step.
     fn start(database: &str, directory: &Path, dies: Option<&str>) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_annals-orders"));
         command.arg(database).arg(log(directory)).arg("127.0.0.1:0").stdout(Stdio::piped());
@@ -28,12 +28,12 @@ impl Service {
         let mut output = BufReader::new(child.stdout.take().unwrap());
         let mut address = String::new();
         output.read_line(&mut address).unwrap();
-        // What it prints later is read, so that it never waits for it.
+        // The rest of its output is read, so that it never blocks on a full pipe.
         std::thread::spawn(move || output.lines().count());
         Self { child, address: address.trim().to_owned() }
     }
 
-    /// The status of the answer; `None` if the service has died.
+    /// The status of the response; `None` if the service has crashed.
     fn post(&self, path: &str, body: &Value) -> Option<u16> {
         let body = body.to_string();
         let request =
@@ -65,7 +65,7 @@ fn log(directory: &Path) -> String {
     format!("file:{}", directory.join("log").display())
 }
 
-/// The types of the events of an order in the log, while nobody has it open.
+/// The types of an order's events in the log, which no process may have open.
 async fn told(directory: &Path, order: &str) -> Vec<String> {
     let log = annals::open_store(&log(directory).parse().unwrap()).await.unwrap();
     let events = log.log_events(Query::all()).await.unwrap();
@@ -78,7 +78,7 @@ async fn nothing_is_lost_between_any_two_steps(database: &str) {
     for step in ["before-write", "after-write", "after-commit", "after-publish", "after-mark"] {
         let order = json!({"id": step, "customer": "kim", "cents": 1250});
         let service = Service::start(database, directory.path(), Some(step));
-        // The answer may come before the death or not at all.
+        // The response may arrive before the crash or not at all.
         service.post("/orders", &order);
         service.dies(step);
         let committed = !matches!(step, "before-write" | "after-write");
@@ -88,7 +88,7 @@ async fn nothing_is_lost_between_any_two_steps(database: &str) {
 
         let service = Service::start(database, directory.path(), None);
         assert_eq!(service.get(&format!("/orders/{step}")).is_some(), committed, "{step}");
-        // A client that had no answer sends it again.
+        // A client without a response retries the request.
         let again = service.post("/orders", &order);
         assert_eq!(again, Some(if committed { 409 } else { 204 }), "{step}");
         assert_eq!(service.post(&format!("/orders/{step}/pay"), &json!({})), Some(204));

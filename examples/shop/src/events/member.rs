@@ -1,4 +1,4 @@
-//! What can happen to a member.
+//! The events of a member.
 
 use annals::Event;
 use serde::{Deserialize, Serialize};
@@ -6,55 +6,55 @@ use serde::{Deserialize, Serialize};
 use crate::session::SessionDigest;
 use crate::values::{Address, Email, Name, PasswordHash, Profile};
 
-/// What can happen to a member.
+/// The events of a member.
 #[derive(Event, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[event(prefix = "member")]
 pub enum MemberEvent {
-    /// Somebody has become one.
+    /// The member has registered.
     Registered {
-        /// What the member is called.
+        /// The name.
         name: Name,
-        /// How to reach the member.
+        /// The e-mail address.
         email: Email,
-        /// Where the member lives, if that was said.
+        /// The postal address, if it was given.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         address: Option<Address>,
-        /// The hash of the member's password, if there is one.
+        /// The hash of the password, if there is one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         password: Option<PasswordHash>,
     },
-    /// The member is called something else.
+    /// The name has changed.
     Renamed {
-        /// What.
+        /// The new name.
         name: Name,
     },
-    /// The member is reached elsewhere.
+    /// The e-mail address has changed.
     EmailChanged {
-        /// Where.
+        /// The new address.
         email: Email,
     },
-    /// The member lives elsewhere.
+    /// The postal address has changed.
     AddressChanged {
-        /// Where.
+        /// The new address.
         address: Address,
     },
-    /// The member says something else about itself.
+    /// The member's text about itself has changed.
     ProfileChanged {
-        /// What.
+        /// The new text.
         profile: Profile,
     },
-    /// The member uses another password. The session, if there was one, is over.
+    /// The password has changed, which ends the session, if there was one.
     PasswordChanged {
-        /// Its hash.
+        /// The hash of the new password.
         password: PasswordHash,
     },
-    /// A session has begun; one that there was is over.
+    /// A session has begun, which ends an earlier one.
     LoggedIn {
-        /// By what it is recognised.
+        /// The digest of the session's token.
         session: SessionDigest,
     },
-    /// The session is over.
+    /// The session has ended.
     LoggedOut,
-    /// The member is not one any more.
+    /// The membership has ended.
     Withdrawn,
 }

@@ -1,55 +1,55 @@
-//! What can happen to an order, and what an order is made of.
+//! The events of an order, and the parts of an order.
 
 use annals::Event;
 use serde::{Deserialize, Serialize};
 
 use crate::values::{Address, Cents, MemberId, Name, ProductId, Quantity};
 
-/// Where an order goes to: a value, replaced as a whole.
+/// The delivery of an order: a value, replaced as a whole.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
-    /// Who takes it.
+    /// The recipient.
     pub recipient: Name,
-    /// Where.
+    /// The address.
     pub address: Address,
 }
 
-/// A line of an order: an entity inside the aggregate, told apart by its product.
+/// A line of an order: an entity inside the aggregate, identified by its product.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct Item {
-    /// Which product.
+    /// The product.
     pub product: ProductId,
-    /// What it was called when it was ordered.
+    /// The name of the product when it was ordered.
     pub name: Name,
-    /// How many.
+    /// The quantity.
     pub quantity: Quantity,
-    /// What they cost together.
+    /// The amount for all of them.
     #[serde(rename = "amount_cents")]
     pub amount: Cents,
 }
 
-/// What can happen to an order.
+/// The events of an order.
 #[derive(Event, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[event(prefix = "order")]
 pub enum OrderEvent {
     /// A member has placed it.
     Placed {
-        /// Who.
+        /// The member.
         #[tag]
         member: MemberId,
-        /// Where it goes to.
+        /// The delivery.
         delivery: Delivery,
-        /// What for.
+        /// The ordered items.
         items: Vec<Item>,
     },
-    /// There was too little of a product: this item waits until more comes in.
+    /// The stock of a product was too low: this item waits for new stock.
     Backordered {
-        /// Which.
+        /// The product.
         product: ProductId,
     },
-    /// More has come in: this item does not wait any more.
+    /// New stock was assigned to this item: it no longer waits.
     BackorderFilled {
-        /// Which.
+        /// The product.
         product: ProductId,
     },
 }

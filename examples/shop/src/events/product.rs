@@ -1,62 +1,62 @@
-//! What can happen to a product.
+//! The events of a product.
 
 use annals::Event;
 use serde::{Deserialize, Serialize};
 
 use crate::values::{Cents, Name, OrderId, Quantity};
 
-/// What can happen to a product.
+/// The events of a product.
 #[derive(Event, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[event(prefix = "product")]
 pub enum ProductEvent {
-    /// It is on sale.
+    /// It was put on sale.
     Created {
-        /// What it is called.
+        /// The name.
         name: Name,
-        /// What one costs.
+        /// The price of one.
         #[serde(rename = "price_cents")]
         price: Cents,
     },
-    /// It is called something else.
+    /// The name has changed.
     Renamed {
-        /// What.
+        /// The new name.
         name: Name,
     },
-    /// One costs something else from now on.
+    /// The price has changed.
     Repriced {
-        /// How much.
+        /// The new price of one.
         #[serde(rename = "price_cents")]
         price: Cents,
     },
-    /// More has come in.
+    /// New stock was added.
     StockIncreased {
-        /// How many.
+        /// The quantity.
         quantity: Quantity,
     },
-    /// Some is gone otherwise than by an order.
+    /// Stock was removed that was not sold by an order.
     StockDecreased {
-        /// How many.
+        /// The quantity.
         quantity: Quantity,
     },
-    /// An order got what it is for.
+    /// It was sold to an order.
     Sold {
         /// The order.
         order: OrderId,
-        /// How many.
+        /// The quantity.
         quantity: Quantity,
     },
-    /// There was too little for an order: it waits until more comes in.
+    /// The stock was too low for an order: it waits for new stock.
     Backordered {
         /// The order.
         order: OrderId,
-        /// How many it waits for.
+        /// The quantity for which it waits.
         quantity: Quantity,
     },
-    /// More has come in, and an order that waited got what it is for.
+    /// New stock was assigned to a waiting order.
     BackorderFilled {
         /// The order.
         order: OrderId,
-        /// How many.
+        /// The quantity.
         quantity: Quantity,
     },
 }

@@ -1,4 +1,4 @@
-//! What comes in with a request: the command, who gives it, and how new an answer must be.
+//! The parts of a request: the command, its caller, and the required event of a query.
 
 use annals::{Aggregate, CommandBuilder, Seen, Timestamp};
 use axum::body::Bytes;
@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::Problem;
 use crate::form::{FieldError, Form, FromForm};
 
-/// A command out of the body of a request.
+/// A command from the body of a request.
 #[derive(Debug)]
 pub struct Checked<C>(pub C);
 
@@ -32,33 +32,33 @@ impl<C: FromForm, S: Send + Sync> FromRequest<S> for Checked<C> {
     }
 }
 
-/// What is to be known of a command beside what it says.
+/// The data about a command beside its content.
 #[derive(Clone, Debug, Default)]
 pub struct Caller {
-    /// Who gives it.
+    /// The initiator.
     pub by: Option<String>,
-    /// Under which key it is executed once: the header `Idempotency-Key`.
+    /// The key under which it is executed once: the header `Idempotency-Key`.
     pub key: Option<String>,
-    /// When it happened, if it was not now: for history that is brought in later.
+    /// The time of occurrence, if it is not now: for history that is recorded later.
     pub at: Option<Timestamp>,
-    /// The session of the member who gives it, as the client presents it: `Authorization: Bearer …`.
+    /// The session of the calling member, as sent by the client: `Authorization: Bearer …`.
     pub session: Option<String>,
 }
 
 impl Caller {
-    /// Nobody in particular, who gives every command with a key once.
+    /// An anonymous caller with this key.
     pub fn once(key: impl Into<String>) -> Self {
         Self { key: Some(key.into()), ..Self::default() }
     }
 
-    /// The same, for something that happened then.
+    /// The same caller, with this time of occurrence.
     #[must_use]
     pub fn at(mut self, time: Timestamp) -> Self {
         self.at = Some(time);
         self
     }
 
-    /// Says all this of a command.
+    /// Sets these options of a command.
     pub fn says<A: Aggregate, C>(&self, mut command: CommandBuilder<A, C>) -> CommandBuilder<A, C> {
         if let Some(by) = &self.by {
             command = command.by(by.as_str());
@@ -90,8 +90,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     }
 }
 
-/// How new an answer must be: `?at_least=42@UUID` waits until the rows show that event, `?at_least=42` until they show
-/// position 42.
+/// The event that the result of a query must include: `?at_least=42@UUID` waits until the rows show that event, `?at_least=42`
+/// until they show position 42.
 #[derive(Clone, Copy, Debug)]
 pub struct AtLeast(pub Seen);
 
@@ -111,13 +111,13 @@ impl<S: Send + Sync> FromRequestParts<S> for AtLeast {
     }
 }
 
-/// Which part of a list is wanted: `?limit=50&offset=100`.
+/// The requested part of a list: `?limit=50&offset=100`.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub struct Page {
-    /// How many entries; 50 if nothing is said, at most 500.
+    /// The number of entries; 50 by default, at most 500.
     #[serde(default = "fifty")]
     pub limit: u32,
-    /// How many to pass over.
+    /// The number of entries to skip.
     #[serde(default)]
     pub offset: u32,
 }

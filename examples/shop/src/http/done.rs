@@ -1,4 +1,4 @@
-//! The answer to a command that was executed.
+//! The response to an executed command.
 
 use annals::{Aggregate, Appended, Committed, Loaded, Seen};
 use axum::Json;
@@ -6,26 +6,26 @@ use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-/// What a command led to.
+/// The result of a command.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Done {
-    /// The aggregate.
+    /// The id of the aggregate.
     pub id: String,
     /// Its version after the command.
     pub version: u64,
-    /// The position of what it led to.
+    /// The position of its newest event.
     pub position: u64,
-    /// The same with the id of the event there: what a query must show to show the effect, `?at_least=…`. After a restore it is
-    /// noticed that the log does not have that event.
+    /// The position with the id of that event, which a query must include to show the effect: `?at_least=…`. If a restore has
+    /// removed the event, the query fails.
     pub witness: Seen,
-    /// Whether the command had been executed before, and this is what it led to then.
+    /// Whether the command had been executed before, and this is the result of the first execution.
     pub duplicate: bool,
     #[serde(skip)]
     created: bool,
 }
 
 impl Done {
-    /// What the framework says of a command to one aggregate.
+    /// The result of a command on one aggregate.
     pub fn of<A: Aggregate>(id: impl AsRef<str>, committed: &Committed<A>) -> Self {
         Self {
             id: id.as_ref().to_owned(),
@@ -37,7 +37,7 @@ impl Done {
         }
     }
 
-    /// What the store says of an append to several, the aggregate's stream first.
+    /// The result of an append to several streams, that of the aggregate first.
     pub fn appended(id: impl AsRef<str>, appended: &Appended) -> Self {
         Self {
             id: id.as_ref().to_owned(),
@@ -49,7 +49,7 @@ impl Done {
         }
     }
 
-    /// What is the case already, so that nothing had to happen.
+    /// The result of a command that had no effect, because its effect exists already.
     pub fn already<A>(id: impl AsRef<str>, loaded: &Loaded<A>) -> Self {
         Self {
             id: id.as_ref().to_owned(),
@@ -61,14 +61,14 @@ impl Done {
         }
     }
 
-    /// The same for a command that has made something new.
+    /// The same result, for a command that has created the aggregate.
     #[must_use]
     pub fn created(mut self) -> Self {
         self.created = true;
         self
     }
 
-    /// What a view must show to show the effect.
+    /// The event that a view must include to show the effect.
     pub fn at(&self) -> Seen {
         self.witness
     }

@@ -1,12 +1,12 @@
-//! The answer to a request that fails: a problem document (RFC 9457).
+//! The response to a failed request: a problem document (RFC 9457).
 //!
 //! ```text
 //! {"type":"urn:annals:shop:invalid","title":"The request is invalid","status":400,"code":"invalid",
 //!  "detail":"…","errors":[{"field":"items[0].quantity","problem":"is 0, the least is 1"}]}
 //! ```
 //!
-//! Programs match on `code`. The services say in their `rest.rs` which status each code of their refusals has; a refusal that is
-//! given again, because a key comes again, has the same. What the store says goes out as the server itself would say it.
+//! Programs match on `code`. The status for each code of a refusal is in the `rest.rs` of its service; a refusal that is
+//! returned again for a repeated key has the same status. Errors of the store are returned as the server itself returns them.
 
 use std::borrow::Cow;
 
@@ -19,7 +19,7 @@ use serde::Serialize;
 
 use crate::form::FieldError;
 
-/// A request that failed, and what the client gets as the answer.
+/// The response to a failed request.
 #[derive(Debug)]
 pub struct Problem(Told);
 
@@ -35,7 +35,7 @@ impl Problem {
         Self(Told::Here { status, code: code.into(), detail: detail.to_string(), errors: Vec::new() })
     }
 
-    /// These fields are wrong.
+    /// The problem of invalid fields.
     pub fn invalid(errors: Vec<FieldError>) -> Self {
         let lines: Vec<_> = errors.iter().map(|error| format!("{} {}", error.field, error.problem)).collect();
         Self(Told::Here {
@@ -46,12 +46,12 @@ impl Problem {
         })
     }
 
-    /// There is no such thing.
+    /// The problem of something that does not exist.
     pub fn not_found(what: impl ToString) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not-found", what)
     }
 
-    /// The status that the client is answered with.
+    /// The status of the response.
     pub fn status(&self) -> StatusCode {
         match &self.0 {
             Told::Here { status, .. } => *status,
@@ -59,7 +59,7 @@ impl Problem {
         }
     }
 
-    /// What went wrong, for people.
+    /// The description of the problem, for people.
     pub fn detail(&self) -> &str {
         match &self.0 {
             Told::Here { detail, .. } => detail,
@@ -87,7 +87,7 @@ impl<R: Refusals> From<R> for Problem {
     }
 }
 
-/// A refusal of the domain has its own code; everything else is no answer of the domain.
+/// A refusal of the domain has its own code; all other errors are not from the domain.
 impl<R: Refusals> From<ExecuteError<R>> for Problem {
     fn from(error: ExecuteError<R>) -> Self {
         match error {
@@ -127,13 +127,13 @@ impl From<ViewError> for Problem {
     }
 }
 
-/// Our own mistake: the log of the server says more than the answer to the client.
+/// An internal error: the details are in the log of the server, not in the response.
 fn broken(error: &dyn std::error::Error) -> Problem {
     tracing::error!("{}", annals::contract::chain(error));
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the log of the server says more")
 }
 
-/// The answer to a method that a path does not take.
+/// The response to a method that a path does not support.
 pub(crate) async fn no_such_method(method: Method) -> Problem {
     let detail = format!("{method} is not taken here; see the header Allow");
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail)

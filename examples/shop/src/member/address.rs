@@ -1,7 +1,7 @@
 //! An e-mail address, which belongs to one member at a time.
 //!
-//! Its stream is named by the digest of the address: whatever the address looks like, the name is short, and the
-//! list of streams gives no address away.
+//! Its stream is named by the digest of the address: so the name is always short, and the
+//! list of streams reveals no address.
 
 use annals::{Aggregate, Context, Decide, Decision, Event, emit, no_events, reject};
 use serde::{Deserialize, Serialize};
@@ -12,28 +12,28 @@ use crate::values::MemberId;
 /// An e-mail address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MailAddress {
-    /// Whose it is.
+    /// The member to whom it belongs.
     pub owner: Option<MemberId>,
 }
 
-/// What can happen to an e-mail address.
+/// The events of an e-mail address.
 #[derive(Event, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[event(prefix = "email")]
 pub enum AddressEvent {
-    /// It belongs to a member.
+    /// A member has claimed it.
     Claimed {
-        /// To whom.
+        /// The member.
         member: MemberId,
     },
-    /// It belongs to nobody.
+    /// The member has released it.
     Released,
 }
 
-/// Give it to a member.
+/// Claims it for a member.
 #[derive(Clone, Debug)]
 pub struct Claim(pub MemberId);
 
-/// Take it from a member.
+/// Releases it from a member.
 #[derive(Clone, Debug)]
 pub struct Release(pub MemberId);
 

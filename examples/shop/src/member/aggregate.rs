@@ -1,4 +1,4 @@
-//! A member: what it decides, and what becomes of it.
+//! A member: its decisions and its state.
 
 use annals::{Aggregate, Context, Decide, Decision, emit, no_events, reject};
 
@@ -9,32 +9,32 @@ use super::{
 use crate::session::SessionDigest;
 use crate::values::{Address, Email, Name, Profile};
 
-/// A member, or one who was, or nobody yet.
+/// A current or former member, or an unused id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Member {
-    /// Nobody has this id.
+    /// The id is unused.
     #[default]
     Nobody,
-    /// Somebody who can be reached and can order.
+    /// A member who can order.
     Active(Box<Account>),
-    /// Somebody who was a member. The id is not given to anybody else.
+    /// A former member. The id is not reused.
     Withdrawn,
 }
 
-/// What is known of an active member.
+/// The data of an active member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
-    /// What the member is called.
+    /// The name.
     pub name: Name,
-    /// How to reach the member.
+    /// The e-mail address.
     pub email: Email,
-    /// Where the member lives, if that is known.
+    /// The postal address, if it is known.
     pub address: Option<Address>,
-    /// What the member says about itself, if anything.
+    /// The member's text about itself, if any.
     pub profile: Option<Profile>,
-    /// The hash of the member's password, if there is one.
+    /// The hash of the password, if there is one.
     pub password: Option<PasswordHash>,
-    /// By what the session is recognised, if there is one.
+    /// The digest of the session's token, if there is a session.
     pub session: Option<SessionDigest>,
 }
 
@@ -44,16 +44,16 @@ pub enum MemberRefused {
     /// There is no such member.
     #[error("there is no such member")]
     NotExistsMember,
-    /// Somebody has or had this id.
+    /// The id belongs to a current or former member.
     #[error("this id is taken")]
     DuplicateMemberId,
-    /// A member has this e-mail address.
+    /// The e-mail address belongs to a member.
     #[error("this e-mail address belongs to another member")]
     DuplicateMemberEmail,
-    /// It is not the member's password.
+    /// The password does not match.
     #[error("the password is wrong")]
     NotMatchPassword,
-    /// The session is not the member's.
+    /// The session is not that of the member.
     #[error("the member is not signed in")]
     MemberNotSigned,
 }
@@ -104,10 +104,10 @@ impl Account {
 }
 
 impl Member {
-    /// What is known of the member.
+    /// The data of the member.
     ///
     /// # Errors
-    /// [`MemberRefused::NotExistsMember`] if it is not one, or not any more.
+    /// [`MemberRefused::NotExistsMember`] if there is no member with this id, or no longer.
     pub fn account(&self) -> Result<&Account, MemberRefused> {
         match self {
             Self::Active(account) => Ok(account),
@@ -123,7 +123,7 @@ impl Member {
         Ok(self.account()?.password.as_ref())
     }
 
-    /// Whether this is the member's session.
+    /// The data of the member, if this is its session.
     ///
     /// # Errors
     /// As [`account`](Self::account), or [`MemberRefused::MemberNotSigned`].

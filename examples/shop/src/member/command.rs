@@ -1,67 +1,67 @@
-//! What can be asked of a member.
+//! The commands of a member.
 
 use super::{Matched, PasswordHash};
 use crate::form::{Form, FromForm};
 use crate::session::SessionDigest;
 use crate::values::{Address, Email, MemberId, Name, Profile};
 
-/// Become a member.
+/// Registers a member.
 #[derive(Clone, Debug)]
 pub struct Register {
-    /// Under which id.
+    /// The id.
     pub id: MemberId,
-    /// What the member is called.
+    /// The name.
     pub name: Name,
-    /// How to reach the member.
+    /// The e-mail address.
     pub email: Email,
-    /// Where the member lives, if that is said.
+    /// The postal address, if it is given.
     pub address: Option<Address>,
-    /// The hash of the member's password. One who comes from elsewhere may have none, and cannot log in.
+    /// The hash of the password. An imported member may have none, and cannot log in.
     pub password: Option<PasswordHash>,
 }
 
-/// Be called something else.
+/// Changes the name.
 #[derive(Clone, Debug)]
 pub struct ChangeName(pub Name);
 
-/// Be reached elsewhere.
+/// Changes the e-mail address.
 #[derive(Clone, Debug)]
 pub struct ChangeEmail(pub Email);
 
-/// Live elsewhere.
+/// Changes the postal address.
 #[derive(Clone, Debug)]
 pub struct ChangeAddress(pub Address);
 
-/// Say something else about oneself.
+/// Changes the member's text about itself.
 #[derive(Clone, Debug)]
 pub struct ChangeProfile(pub Profile);
 
-/// Use another password.
+/// Changes the password.
 #[derive(Clone, Debug)]
 pub struct ChangePassword {
-    /// The proof that the present one is known.
+    /// The proof that the caller knows the current password.
     pub matched: Matched,
-    /// The hash of the new one.
+    /// The hash of the new password.
     pub new: PasswordHash,
 }
 
-/// Not be a member any more.
+/// Ends the membership.
 #[derive(Clone, Copy, Debug)]
 pub struct Withdraw;
 
-/// Begin a session; one that there was ends.
+/// Begins a session, and ends an earlier one.
 #[derive(Clone, Debug)]
 pub struct LogIn {
-    /// The proof that the password is known.
+    /// The proof that the caller knows the password.
     pub matched: Matched,
-    /// By what the session is recognised.
+    /// The digest of the session's token.
     pub session: SessionDigest,
 }
 
-/// End this session.
+/// Ends this session.
 #[derive(Clone, Debug)]
 pub struct LogOut {
-    /// By what it is recognised.
+    /// The digest of the session's token.
     pub session: SessionDigest,
 }
 

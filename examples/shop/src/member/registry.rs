@@ -1,7 +1,7 @@
-//! What changes a member and an e-mail address at once: registration, another address, withdrawal.
+//! Commands that change a member and an e-mail address at once: registration, another address, withdrawal.
 //!
-//! Member and address are two aggregates, written in one append under both their versions. Of two who register with
-//! one address at once, one append holds; the other decides again, sees whose the address is, and is refused.
+//! Member and address are two aggregates, written in one append that expects both versions. Of two concurrent registrations with
+//! one address, one append succeeds; the other decides again on the claimed address, and is refused.
 
 use annals::ExecuteError;
 
@@ -14,10 +14,10 @@ use crate::together::{ATTEMPTS, Outcome, Together};
 use crate::values::MemberId;
 
 impl MemberService {
-    /// Makes somebody a member.
+    /// Registers a member.
     ///
     /// # Errors
-    /// [`MemberRefused::DuplicateMemberId`] and [`MemberRefused::DuplicateMemberEmail`], or as the framework's.
+    /// [`MemberRefused::DuplicateMemberId`] and [`MemberRefused::DuplicateMemberEmail`], or as the framework returns.
     pub async fn register(&self, command: &Register, caller: &Caller) -> Answer {
         let id = &command.id;
         for _ in 0..ATTEMPTS {
@@ -35,7 +35,7 @@ impl MemberService {
         Err(too_many_at_once(id))
     }
 
-    /// Has a member reached at another address. The old one is free for others then.
+    /// Changes the e-mail address of a member. The old address becomes free for others.
     ///
     /// # Errors
     /// [`MemberRefused::DuplicateMemberEmail`] among others.
@@ -47,7 +47,7 @@ impl MemberService {
             }
             let member = together.decide::<Member, _>(id.as_str(), command).await?;
             let present = member.account().map_err(ExecuteError::Rejected)?.email.digest();
-            // The same address, written otherwise, stays the member's.
+            // Another spelling of the same address remains claimed by the member.
             if present != command.0.digest() {
                 together.decide::<MailAddress, _>(&present, &Release(id.clone())).await?;
                 together.decide::<MailAddress, _>(&command.0.digest(), &Claim(id.clone())).await?;
@@ -59,10 +59,10 @@ impl MemberService {
         Err(too_many_at_once(id))
     }
 
-    /// Ends a membership. The address is free for others then, the id is not.
+    /// Ends a membership. The e-mail address becomes free for others, the id does not.
     ///
     /// # Errors
-    /// [`MemberRefused::NotExistsMember`], or as the framework's.
+    /// [`MemberRefused::NotExistsMember`], or as the framework returns.
     pub async fn withdraw(&self, id: &MemberId, caller: &Caller) -> Answer {
         for _ in 0..ATTEMPTS {
             let mut together = self.together(id, caller)?;
@@ -83,7 +83,7 @@ impl MemberService {
         Ok(Together::new(&self.annals, &format!("member-{id}"), caller)?)
     }
 
-    /// `None` if another command was faster.
+    /// Appends the decisions. `None` if an aggregate has changed meanwhile.
     async fn commit(&self, id: &MemberId, together: Together<'_>) -> Answer<Option<Done>> {
         Ok(match together.commit().await? {
             Outcome::Written(appended) => Some(Done::appended(id, &appended)),

@@ -1,6 +1,6 @@
 //! The member service over HTTP.
 //!
-//! Registering and logging in are for everybody; everything else about a member needs the member's session.
+//! Registration and login need no session; all other requests about a member need its session.
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -44,7 +44,7 @@ impl Refusals for MemberRefused {
     }
 }
 
-/// A registration as it is filled in.
+/// The form of a registration.
 struct RegistrationForm {
     id: MemberId,
     name: Name,
@@ -61,7 +61,7 @@ impl FromForm for RegistrationForm {
     }
 }
 
-/// A login as it is filled in.
+/// The form of a login.
 struct LoginForm(Password);
 
 impl FromForm for LoginForm {
@@ -70,7 +70,7 @@ impl FromForm for LoginForm {
     }
 }
 
-/// A change of the password as it is filled in.
+/// The form of a change of the password.
 struct PasswordForm {
     present: Password,
     new: Password,
@@ -83,12 +83,12 @@ impl FromForm for PasswordForm {
     }
 }
 
-/// The answer to a login.
+/// The response to a login.
 #[derive(Serialize)]
 struct LoggedIn {
     #[serde(flatten)]
     done: Done,
-    /// To be sent as `Authorization: Bearer …`.
+    /// The token to send as `Authorization: Bearer …`.
     session: session::Token,
 }
 
@@ -161,7 +161,7 @@ async fn log_in(
     Checked(LoginForm(password)): Checked<LoginForm>,
 ) -> Result<impl IntoResponse, Problem> {
     let id = MemberId::new(&id).map_err(|_| MemberRefused::NotExistsMember)?;
-    // A token is given out once, so a login is not answered again by its key.
+    // A token is returned only once, so the idempotency key of a login is ignored.
     let caller = Caller { by: Some(format!("member:{id}")), key: None, ..caller };
     let (done, session) = service.log_in(&id, password, &caller).await?;
     let position = [("position", done.witness.to_string())];
@@ -187,7 +187,7 @@ async fn one(
 }
 
 impl MemberService {
-    /// The member whom the path names, if the request carries that member's session.
+    /// The member in the path, if the request has the session of that member.
     async fn signed_in(
         &self,
         id: &str,

@@ -12,19 +12,19 @@ pub struct Members;
 /// A member in the list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct MemberRow {
-    /// Who.
+    /// The id.
     pub id: String,
-    /// What the member is called.
+    /// The name.
     pub name: String,
-    /// How to reach the member.
+    /// The e-mail address.
     pub email: String,
-    /// Where the member lives, if that was said.
+    /// The postal address, if it was given.
     pub address: Option<String>,
-    /// What the member says about itself, if anything.
+    /// The member's text about itself, if any.
     pub profile: Option<String>,
-    /// Since when it is one.
+    /// The time of the registration.
     pub since: String,
-    /// Whether it has a session.
+    /// Whether the member has a session.
     pub signed_in: bool,
 }
 

@@ -1,4 +1,4 @@
-//! An order: what it decides, and what becomes of it.
+//! An order: its decisions and its state.
 
 use std::collections::BTreeSet;
 
@@ -10,18 +10,18 @@ use crate::values::{MemberId, ProductId};
 /// An order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Order {
-    /// Who placed it, and where it is delivered; `None` if it has not been placed.
+    /// Its member and its delivery; `None` if it has not been placed.
     pub placed: Option<(MemberId, Delivery)>,
-    /// What for.
+    /// The ordered items.
     pub items: Vec<Item>,
-    /// The products that it waits for.
+    /// The products for which it waits.
     pub waiting: BTreeSet<ProductId>,
 }
 
 /// Why an order is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OrderRefused {
-    /// Nobody is signed in.
+    /// No member is signed in.
     #[error("nobody is signed in; log in and send the session as a bearer token")]
     MemberNotSigned,
     /// There is no such member.
@@ -30,18 +30,18 @@ pub enum OrderRefused {
     /// There is no such product.
     #[error("there is no product {0}")]
     ProductNotFound(ProductId),
-    /// Two of its lines are for one product, and only the product tells lines apart when they are sold.
+    /// Two of its lines are for one product, but lines are identified by their product.
     #[error("product {0} is in the order twice; order it once, with the sum")]
     ProductTwice(ProductId),
-    /// It is for more than there is.
+    /// It exceeds the stock.
     #[error("only {left} are left of product {product}")]
     OrderInventoryExceedLimit {
-        /// Of what.
+        /// The product.
         product: ProductId,
-        /// How many there are.
+        /// Its stock.
         left: u64,
     },
-    /// There is an order with this id, and it is another one.
+    /// There is another order with this id.
     #[error("there is an order with this id already")]
     OrderExists,
     /// There is no such order.

@@ -1,6 +1,6 @@
-//! Hears of products which items have to wait, and which not any more.
+//! The subscriber to product events, which records the items that begin or end to wait.
 //!
-//! The events of one product come in their order, so an item begins to wait before it ends to.
+//! The events of one product are delivered in order, so an item begins to wait before its wait ends.
 
 use annals::{Annals, Recorded, Repository, Result};
 
@@ -8,7 +8,7 @@ use super::{NoteBackorder, NoteFilled, Order};
 use crate::events::ProductEvent;
 use crate::values::ProductId;
 
-/// What the subscriber is remembered by.
+/// The name of the subscriber, under which its checkpoint is stored.
 pub(super) const NAME: &str = "order-notes-backorders";
 
 pub(super) async fn start(annals: &Annals, orders: Repository<Order>) -> Result<()> {

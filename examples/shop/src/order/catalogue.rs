@@ -1,7 +1,7 @@
-//! The order service's own copy of what it must know of products and members.
+//! The order service's own copy of the data of products and members that it needs.
 //!
-//! It is made of their events, which are in the log whether or not those services run. So nobody has to be asked
-//! while an order is placed, and nobody can be down.
+//! It is derived from their events, which are in the log whether or not those services run. So placing an order does
+//! not depend on another running service.
 
 use std::collections::BTreeMap;
 
@@ -15,33 +15,33 @@ use crate::values::{Cents, MemberId, Name, ProductId};
 /// The copy.
 pub struct Catalogue;
 
-/// The events of other services that it takes.
+/// The events of other services that it applies.
 #[derive(Event, Clone, Debug)]
 #[event(union)]
 pub enum Foreign {
-    /// Of the product service.
+    /// An event of the product service.
     Product(ProductEvent),
-    /// Of the member service.
+    /// An event of the member service.
     Member(MemberEvent),
 }
 
-/// What was known when an order came in.
+/// The data from the copy for one order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Known {
     /// Whether the member exists.
     pub member: bool,
-    /// What is known of the products that are ordered.
+    /// The ordered products, as far as they are known.
     pub offers: BTreeMap<ProductId, Offer>,
 }
 
-/// What is known of a product.
+/// A product in the copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offer {
-    /// What it is called.
+    /// Its name.
     pub name: Name,
-    /// What one costs.
+    /// The price of one.
     pub price: Cents,
-    /// How many were left.
+    /// The stock.
     pub stock: u64,
 }
 
@@ -105,13 +105,13 @@ fn member(id: &str, event: &MemberEvent, tx: &Tx<'_>) -> Result<(), HandlerError
     Ok(())
 }
 
-/// What is known of this member and of the products in these lines.
+/// Reads the member and the products in these lines from the copy.
 pub(super) async fn look_up(
     view: &View<Catalogue>,
     member: &MemberId,
     lines: &[Line],
 ) -> Result<Known, ViewError> {
-    // One query, so that member and products are as of one moment: the first row is the member's.
+    // One query, so that member and products are of one moment: the first row is that of the member.
     let marks: Vec<String> = (2..=lines.len() + 1).map(|number| format!("?{number}")).collect();
     let marks = marks.join(", ");
     let sql = format!(
@@ -132,7 +132,7 @@ pub(super) async fn look_up(
     Ok(known)
 }
 
-/// The member who has this session.
+/// The member with this session.
 pub(super) async fn signed_in(
     view: &View<Catalogue>,
     session: &SessionDigest,

@@ -1,4 +1,4 @@
-//! What can be asked of an order.
+//! The commands of an order.
 
 use std::collections::HashSet;
 
@@ -6,48 +6,48 @@ use super::{Delivery, Known};
 use crate::form::{Form, FromForm};
 use crate::values::{Cents, MemberId, ProductId, Quantity};
 
-/// What a member fills in.
+/// The form of an order.
 #[derive(Clone, Debug)]
 pub struct OrderForm {
-    /// Where to deliver to.
+    /// The delivery.
     pub delivery: Delivery,
-    /// What is wanted; each product once.
+    /// The ordered products, each once.
     pub lines: Vec<Line>,
 }
 
-/// One product that is wanted.
+/// A line of the form.
 #[derive(Clone, Debug)]
 pub struct Line {
-    /// Which.
+    /// The product.
     pub product: ProductId,
-    /// How many.
+    /// The quantity.
     pub quantity: Quantity,
-    /// What the line costs if that was agreed otherwise than by the catalogue; no form can say this.
+    /// The agreed price of the line, if it differs from the catalogue; it cannot be set in a form.
     pub agreed: Option<Cents>,
 }
 
-/// Place an order.
+/// Places an order.
 #[derive(Clone, Debug)]
 pub struct PlaceOrder {
-    /// Who orders.
+    /// The member.
     pub member: MemberId,
-    /// Where to deliver to.
+    /// The delivery.
     pub delivery: Delivery,
-    /// What is wanted.
+    /// The ordered products.
     pub lines: Vec<Line>,
-    /// What this service knew of the member and the products when the command came in.
+    /// The member and the products in this service's copy when the command was received.
     pub known: Known,
 }
 
-/// Note that an item has to wait.
+/// Records that an item waits.
 #[derive(Clone, Debug)]
 pub struct NoteBackorder(pub ProductId);
 
-/// Note that an item does not have to wait any more.
+/// Records that an item no longer waits.
 #[derive(Clone, Debug)]
 pub struct NoteFilled(pub ProductId);
 
-/// The most lines that an order has.
+/// The most lines of an order.
 const LINES_MOST: usize = 100;
 
 impl FromForm for OrderForm {

@@ -11,44 +11,44 @@ use crate::values::Cents;
 /// The orders.
 pub struct Orders;
 
-/// The events that they are made of.
+/// The events from which they are derived.
 #[derive(Event, Clone, Debug)]
 #[event(union)]
 pub enum Seen {
-    /// Of this service.
+    /// An event of this service.
     Order(OrderEvent),
-    /// Of the member service: an order is shown with what its member is called now.
+    /// An event of the member service: an order is shown with the current name of its member.
     Member(MemberEvent),
 }
 
-/// An order as it is shown.
+/// An order in the list.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct OrderRow {
-    /// Which.
+    /// Its id.
     pub id: String,
-    /// When it was placed.
+    /// The time at which it was placed.
     pub placed_at: String,
-    /// Who placed it.
+    /// Its member.
     pub member: MemberOfOrder,
-    /// Where it goes to.
+    /// Its delivery.
     pub delivery: Delivery,
-    /// What for.
+    /// Its items.
     pub items: Vec<Item>,
-    /// What it costs.
+    /// Its total amount.
     #[serde(rename = "amount_cents")]
     pub amount: Cents,
-    /// How many of its items wait for more to come in.
+    /// The number of its items that wait for stock.
     pub waiting: u64,
 }
 
-/// The member of an order as it is shown.
+/// The member of an order in the list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct MemberOfOrder {
-    /// Who.
+    /// Its id.
     pub id: String,
-    /// What the member is called now; nothing after a withdrawal.
+    /// Its current name; `None` after a withdrawal.
     pub name: Option<String>,
-    /// How to reach the member.
+    /// Its e-mail address.
     pub email: Option<String>,
 }
 

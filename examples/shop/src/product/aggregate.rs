@@ -1,4 +1,4 @@
-//! A product: what it decides, and what becomes of it.
+//! A product: its decisions and its state.
 
 use std::collections::VecDeque;
 
@@ -13,25 +13,25 @@ use crate::values::{Cents, Name, OrderId, Quantity};
 pub struct Product {
     /// Its name and price; `None` if it does not exist.
     pub offer: Option<(Name, Cents)>,
-    /// How many are left.
+    /// The stock.
     pub stock: u64,
-    /// Orders that wait for more to come in, the first first.
+    /// Orders that wait for stock, oldest first.
     pub waiting: VecDeque<(OrderId, Quantity)>,
 }
 
-/// Why a product refuses.
+/// Why a product refuses a command.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProductRefused {
     /// It does not exist.
     #[error("there is no such product")]
     ProductNotFound,
-    /// Its id was given to another product.
+    /// Its id belongs to another product.
     #[error("there is a product with this id already")]
     ProductExists,
-    /// There is not that much of it.
+    /// The stock is too low.
     #[error("only {left} are left")]
     InsufficientInventory {
-        /// How many there are.
+        /// The stock.
         left: u64,
     },
 }
@@ -120,7 +120,7 @@ impl Decide<ChangePrice> for Product {
 
 impl Decide<IncreaseStock> for Product {
     type Error = ProductRefused;
-    /// What comes in goes first to the orders that wait, in their order, as far as it reaches.
+    /// New stock is first assigned to the waiting orders, in order, as far as it suffices.
     fn decide(&self, &IncreaseStock(quantity): &IncreaseStock, _: &Context) -> Decided {
         self.offered()?;
         let mut events = vec![ProductEvent::StockIncreased { quantity }];
@@ -147,8 +147,8 @@ impl Decide<DecreaseStock> for Product {
 
 impl Decide<Sell> for Product {
     type Error = ProductRefused;
-    /// The order has been placed, which nobody can undo here: if there is too little it waits, and that is a
-    /// fact as well. Nobody overtakes those who wait.
+    /// The order has been placed, which cannot be undone here: if the stock is too low it waits, and that is a
+    /// fact as well. No order overtakes a waiting one.
     fn decide(&self, Sell { order, quantity }: &Sell, _: &Context) -> Decided {
         self.offered()?;
         let (order, quantity) = (order.clone(), *quantity);

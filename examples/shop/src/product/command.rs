@@ -1,41 +1,41 @@
-//! What can be asked of a product.
+//! The commands of a product.
 
 use crate::form::{Form, FromForm};
 use crate::values::{Cents, Name, OrderId, Quantity};
 
-/// Put a new product on sale.
+/// Puts a new product on sale.
 #[derive(Clone, Debug)]
 pub struct CreateProduct {
-    /// What it is called.
+    /// Its name.
     pub name: Name,
-    /// What one costs.
+    /// The price of one.
     pub price: Cents,
-    /// How many there are at first, if any.
+    /// The initial stock, if any.
     pub stock: Option<Quantity>,
 }
 
-/// Call it something else.
+/// Changes its name.
 #[derive(Clone, Debug)]
 pub struct RenameProduct(pub Name);
 
-/// Ask another price from now on.
+/// Changes its price.
 #[derive(Clone, Copy, Debug)]
 pub struct ChangePrice(pub Cents);
 
-/// More of it has come in.
+/// Adds new stock.
 #[derive(Clone, Copy, Debug)]
 pub struct IncreaseStock(pub Quantity);
 
-/// Some of it is gone otherwise than by an order.
+/// Removes stock that was not sold by an order.
 #[derive(Clone, Copy, Debug)]
 pub struct DecreaseStock(pub Quantity);
 
-/// An order has been placed for it.
+/// Sells it to an order.
 #[derive(Clone, Debug)]
 pub struct Sell {
     /// The order.
     pub order: OrderId,
-    /// How many it is for.
+    /// The ordered quantity.
     pub quantity: Quantity,
 }
 

@@ -1,7 +1,7 @@
-//! Hears of orders and takes their items out of the stock.
+//! The subscriber to orders, which takes their items out of the stock.
 //!
-//! The subscriber is durable by its name: what was ordered while it was down is sold when it comes up. An order may
-//! be delivered to it twice; the command that it leads to is executed once for each product all the same.
+//! The subscriber is durable by its name: orders that were placed while it was down are handled when it starts. An order may
+//! be delivered to it twice; its command is still executed only once for each product.
 
 use annals::{Annals, Recorded, Repository, Result};
 
@@ -9,10 +9,10 @@ use super::{Product, Sell};
 use crate::events::OrderEvent;
 use crate::values::OrderId;
 
-/// What the subscriber is remembered by.
+/// The name of the subscriber, under which its checkpoint is stored.
 pub(super) const NAME: &str = "product-sells-orders";
 
-/// Orders that are worked on at once.
+/// The number of orders handled at once.
 const ORDERS_AT_ONCE: usize = 64;
 
 pub(super) async fn start(annals: &Annals, products: Repository<Product>) -> Result<()> {

@@ -13,18 +13,18 @@ pub struct Products;
 /// A product in the list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ProductRow {
-    /// Which.
+    /// Its id.
     pub id: ProductId,
-    /// What it is called.
+    /// Its name.
     pub name: String,
-    /// What one costs.
+    /// The price of one.
     #[serde(rename = "price_cents")]
     pub price: Cents,
-    /// How many are left.
+    /// The stock.
     pub stock: u64,
-    /// How many were sold by orders.
+    /// The number sold by orders.
     pub sold: u64,
-    /// How many orders wait for more to come in.
+    /// The number of orders that wait for stock.
     pub waiting: u64,
 }
 

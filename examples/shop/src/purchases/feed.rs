@@ -1,12 +1,12 @@
-//! Gives purchases to the shop, as commands: a customer becomes a member at the first purchase, each purchase an
-//! order of its own day and amount. The stock follows by itself.
+//! Turns purchases into commands for the shop: a customer becomes a member at the first purchase, each purchase an
+//! order with its day and amount. The stock is updated by the product service.
 //!
-//! - E1  Every command has a key that says what it is. Whatever was done before is not done again, wherever it was
-//!   cut off.
-//! - E2  The purchases of one customer are given in their order, those of different customers side by side, roughly
+//! - E1  Every command has a unique key. A command that was executed before is not executed again, wherever an earlier run
+//!   was interrupted.
+//! - E2  The purchases of one customer are executed in order, those of different customers concurrently, roughly
 //!   by day.
-//! - E3  The file does not say which CDs were bought. They are spread over a hundred titles, each stocked with
-//!   what it will need.
+//! - E3  The file does not contain the titles of the CDs. They are spread over a hundred titles, each with enough
+//!   stock.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -23,40 +23,40 @@ use crate::order::{Delivery, Line, OrderForm, PlaceError};
 use crate::product::{CreateProduct, IncreaseStock};
 use crate::values::{Address, Cents, Email, Name, ProductId, Quantity};
 
-/// How many titles there are.
+/// The number of titles.
 const TITLES: u32 = 100;
-/// What one CD costs in the catalogue.
+/// The price of one CD in the catalogue.
 const PRICE: Cents = Cents(1_499);
-/// What a title is stocked with beyond what it will need.
+/// The stock of a title beyond the purchases.
 const SPARE: u32 = 100;
-/// Purchases that wait for a worker; few, so that the log stays roughly in the order of days.
+/// Purchases that wait for a worker; few, so that the log is roughly in the order of days.
 const AHEAD: usize = 4;
 
-/// A feed that was killed has given one of the first purchases: workers take them in their order, and more than a hundred
-/// workers are of no use.
+/// An interrupted feed has executed one of this many first purchases: workers take them in order, and there are far fewer
+/// workers.
 const FIRST: usize = 1_000;
 
 type Failed = Box<dyn std::error::Error + Send + Sync>;
 
-/// Purchases on their way to the shop.
+/// Feeds purchases to the shop.
 pub struct Feed {
     shop: Shop,
     purchases: Vec<Purchase>,
     workers: usize,
 }
 
-/// What was fed.
+/// The result of a feed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fed {
-    /// Commands that were given.
+    /// The number of commands.
     pub commands: u64,
-    /// Those among them that had been executed before.
+    /// The number of commands that had been executed before.
     pub duplicates: u64,
-    /// The last of what they led to.
+    /// The newest event of the commands.
     pub last: Seen,
 }
 
-/// What a command was that is done.
+/// The kind of an executed command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Given {
     /// A title was put on sale or stocked.
@@ -68,14 +68,14 @@ pub enum Given {
 }
 
 impl Feed {
-    /// These purchases for this shop, `workers` customers at once.
+    /// A feed of these purchases to this shop, with `workers` customers at once.
     pub fn new(shop: &Shop, mut purchases: Vec<Purchase>, workers: usize) -> Self {
         // The sort keeps the order of one customer's purchases of one day.
         purchases.sort_by_key(|purchase| purchase.day);
         Self { shop: shop.clone(), purchases, workers: workers.max(1) }
     }
 
-    /// Whether any of the purchases that are given first was given before, under its key.
+    /// Whether an earlier feed has executed any of the first purchases, under its key.
     ///
     /// # Errors
     /// If the orders cannot be read.
@@ -88,10 +88,10 @@ impl Feed {
         Ok(false)
     }
 
-    /// Gives all of them, and tells of every command that is done.
+    /// Executes all purchases, and calls `done` after every command.
     ///
     /// # Errors
-    /// The first refusal or failure. What was given before stays.
+    /// The first refusal or failure. Earlier commands remain executed.
     pub async fn run(self, done: impl Fn(Given) + Send + Sync + 'static) -> Result<Fed, Failed> {
         let done: Told = Arc::new(done);
         let stocked = self.stock(&done).await?;
@@ -109,7 +109,7 @@ impl Feed {
             let next = desk_of.len() % desks.len();
             let desk = *desk_of.entry(purchase.customer.clone()).or_insert(next);
             if desks[desk].send(purchase).await.is_err() {
-                break; // The worker has failed, and says why below.
+                break; // The worker has failed; its error is returned below.
             }
         }
         drop(desks);
@@ -120,7 +120,7 @@ impl Feed {
         Ok(fed)
     }
 
-    /// Puts the titles on sale, each with what it will need.
+    /// Puts the titles on sale, each with enough stock.
     async fn stock(&self, done: &Told) -> Result<Fed, Failed> {
         let mut needed = BTreeMap::<u32, u64>::new();
         let mut content = String::new();
@@ -168,7 +168,7 @@ impl Fed {
     }
 }
 
-/// One who gives the purchases of some customers, one after the other.
+/// Executes the purchases of some customers, one after the other.
 struct Worker {
     shop: Shop,
     stocked: Seen,
@@ -179,7 +179,7 @@ impl Worker {
     async fn run(self, mut purchases: mpsc::Receiver<Purchase>) -> Result<Fed, Failed> {
         let mut fed = Fed::default();
         let mut registered = HashSet::new();
-        // The order service must have heard of the titles and of the member.
+        // The copy of the order service must include the titles and the member.
         let mut known = self.stocked;
         while let Some(purchase) = purchases.recv().await {
             if registered.insert(purchase.customer.clone()) {
@@ -216,7 +216,7 @@ impl Worker {
             let member = purchase.customer.clone();
             match self.shop.orders.place(member, form.clone(), known, &caller).await {
                 Ok(done) => return Ok(done),
-                // The copy of products and members is slower than the purchases, but on its way.
+                // The copy of products and members lags the purchases, but progresses.
                 Err(PlaceError::Catalogue(ViewError::Behind { failing: None, .. })) => {}
                 Err(error) => return Err(format!("purchase {}: {error}", purchase.key).into()),
             }
@@ -228,7 +228,7 @@ fn name(purchase: &Purchase) -> Name {
     Name::new(&format!("Customer {}", purchase.customer)).expect("an id is shorter than a name may be")
 }
 
-/// Which title a purchase is taken to be of: always the same.
+/// The title assigned to a purchase: always the same.
 fn title(purchase: &Purchase) -> u32 {
     let digest = crate::digest::of(&purchase.key);
     u32::from_str_radix(&digest[..7], 16).expect("a digest is hexadecimal") % TITLES + 1

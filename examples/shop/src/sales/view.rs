@@ -1,4 +1,4 @@
-//! The sums, kept up to date with every order, so that no question has to add anything up.
+//! The sums, updated with every order, so that queries need not add anything up.
 
 use annals::{HandlerError, Params, Projection, Recorded, Row, SqlError, Tx, View, ViewError};
 use serde::Serialize;
@@ -9,16 +9,16 @@ use crate::values::Cents;
 /// The sums.
 pub struct Sales;
 
-/// Everything taken together.
+/// The totals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Totals {
-    /// How many orders.
+    /// The number of orders.
     pub purchases: u64,
-    /// How many members have ordered.
+    /// The number of members who have ordered.
     pub customers: u64,
-    /// How many pieces.
+    /// The number of pieces.
     pub pieces: u64,
-    /// For how much.
+    /// The revenue.
     #[serde(rename = "revenue_cents")]
     pub revenue: Cents,
 }
@@ -26,15 +26,15 @@ pub struct Totals {
 /// One month.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Month {
-    /// Which: `1997-03`, in UTC.
+    /// The month in UTC: `1997-03`.
     pub month: String,
-    /// How many orders.
+    /// The number of orders.
     pub purchases: u64,
-    /// How many members have ordered.
+    /// The number of members who have ordered.
     pub customers: u64,
-    /// How many pieces.
+    /// The number of pieces.
     pub pieces: u64,
-    /// For how much.
+    /// The revenue.
     #[serde(rename = "revenue_cents")]
     pub revenue: Cents,
 }
@@ -42,13 +42,13 @@ pub struct Month {
 /// A member who has ordered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Customer {
-    /// Who.
+    /// The id of the member.
     pub customer: String,
-    /// How many orders.
+    /// The number of orders.
     pub purchases: u64,
-    /// How many pieces.
+    /// The number of pieces.
     pub pieces: u64,
-    /// For how much.
+    /// The amount spent.
     #[serde(rename = "money_cents")]
     pub money: Cents,
 }
@@ -69,7 +69,7 @@ impl Projection for Sales {
         CREATE INDEX customers_by_money ON customers (money DESC, customer);";
     type Event = OrderEvent;
 
-    /// An order counts in the month in which it was placed, whenever that came to be recorded.
+    /// An order counts in the month in which it was placed, even if it was recorded later.
     fn apply(&self, event: &Recorded<OrderEvent>, tx: &Tx<'_>) -> Result<(), HandlerError> {
         let OrderEvent::Placed { member, items, .. } = &event.event else { return Ok(()) };
         let placed = event.time().to_string();
@@ -97,7 +97,7 @@ impl Projection for Sales {
     }
 }
 
-/// Changes a row, or makes it if it is not there; says whether it was made. So every database understands it.
+/// Updates a row, or inserts it if it does not exist, with SQL for every database. Returns whether it was inserted.
 fn add(tx: &Tx<'_>, change: &str, make: &str, values: impl Params) -> Result<bool, SqlError> {
     let is_new = tx.execute(change, &values)? == 0;
     if is_new {

@@ -1,8 +1,8 @@
 //! Ids: a member chooses its own, products and orders get one.
 //!
-//! - I1  A generated id is a UUID of version 7: made without asking anybody, and newer ones sort after older ones.
-//! - I2  A request that is sent again must meet the aggregate that it made the first time. So a request with an
-//!   idempotency key gets the UUID of version 5 of that key: the same key, the same id.
+//! - I1  A generated id is a UUID of version 7: it needs no coordination, and newer ones sort after older ones.
+//! - I2  A retried request must find the aggregate that it created the first time. So a request with an
+//!   idempotency key gets the UUID of version 5 of that key: the same key leads to the same id.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{Field, text};
 
-/// The name space of the ids that are made of keys.
+/// The namespace of the ids derived from keys.
 const SHOP: Uuid = Uuid::from_u128(0x6bb2_5f0e_27a4_4c53_9d58_3b1c_8f0f_51a7);
 
 macro_rules! id_type {
@@ -21,10 +21,10 @@ macro_rules! id_type {
         pub struct $name(String);
 
         impl $name {
-            /// Takes an id after checking it.
+            /// Checks an id.
             ///
             /// # Errors
-            /// What is wrong with it.
+            /// The problem.
             pub fn new(id: &str) -> Result<Self, String> {
                 let check: fn(&str) -> Result<(), String> = $check;
                 check(id)?;
@@ -36,7 +36,7 @@ macro_rules! id_type {
                 &self.0
             }
 
-            /// The id by which a stream is named.
+            /// The id in the name of a stream.
             pub fn of_stream(id: &str) -> Self {
                 Self(id.to_owned())
             }
@@ -83,12 +83,12 @@ macro_rules! id_type {
 macro_rules! generated {
     ($name:ident) => {
         impl $name {
-            /// A new id.
+            /// Generates a new id.
             pub fn generate() -> Self {
                 Self(Uuid::now_v7().to_string())
             }
 
-            /// The id that always comes out for this key.
+            /// The id derived from this key.
             pub fn of_key(key: &str) -> Self {
                 Self(Uuid::new_v5(&SHOP, key.as_bytes()).to_string())
             }
@@ -102,7 +102,7 @@ macro_rules! generated {
 }
 
 id_type! {
-    /// Who a member is: 1 to 40 lower-case letters, digits, `.`, `_` or `-`, chosen by the member.
+    /// The id of a member: 1 to 40 lower-case letters, digits, `.`, `_` or `-`, chosen by the member.
     MemberId: |id| {
         let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-');
         if (1..=40).contains(&id.len()) && id.chars().all(allowed) {
@@ -113,12 +113,12 @@ id_type! {
 }
 
 id_type! {
-    /// Which product: a UUID.
+    /// The id of a product: a UUID.
     ProductId: uuid
 }
 
 id_type! {
-    /// Which order: a UUID.
+    /// The id of an order: a UUID.
     OrderId: uuid
 }
 
@@ -126,7 +126,7 @@ generated!(ProductId);
 generated!(OrderId);
 
 fn uuid(id: &str) -> Result<(), String> {
-    // As it is written into the names of streams, so that one id has one form.
+    // The form in the names of streams, so that an id has only one form.
     let parsed = Uuid::try_parse(id).ok().filter(|parsed| parsed.hyphenated().to_string() == id);
     parsed.map(drop).ok_or_else(|| "is not a UUID like 0193b1c2-7d3e-7f00-8a4b-5c6d7e8f9a0b".into())
 }

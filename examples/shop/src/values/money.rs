@@ -1,6 +1,6 @@
-//! Money in whole cents, and how many of a thing.
+//! Money in whole cents, and quantities.
 //!
-//! - W1  No order's sum can overflow: a price is at most 10 million dollars, an order has at most 100 items of
+//! - W1  The sum of an order cannot overflow: a price is at most 10 million dollars, an order has at most 100 items of
 //!   at most a million pieces, which is 10^17 cents, a hundredth of what 64 bits hold.
 
 use std::fmt;
@@ -17,16 +17,16 @@ use super::{Field, number};
 pub struct Cents(pub u64);
 
 impl Cents {
-    /// The highest price that is accepted.
+    /// The highest accepted price.
     pub const MOST: u64 = 1_000_000_000;
 
-    /// What this many cost.
+    /// The price of this many.
     #[must_use]
     pub fn times(self, quantity: Quantity) -> Self {
         Self(self.0 * u64::from(quantity.0))
     }
 
-    /// The amount in dollars, for those who want a number.
+    /// The amount in dollars, as a number.
     #[allow(clippy::cast_precision_loss)] // Exact to the cent up to 90 million million dollars.
     pub fn dollars(self) -> f64 {
         self.0 as f64 / 100.0
@@ -40,13 +40,13 @@ impl std::iter::Sum for Cents {
 }
 
 impl fmt::Display for Cents {
-    /// Dollars with their thousands apart: `2,500,315.63`.
+    /// Dollars with thousands separators: `2,500,315.63`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&format!("{}.{:02}", thousands(self.0 / 100), self.0 % 100))
     }
 }
 
-/// A number with its thousands apart: `69,659`.
+/// A number with thousands separators: `69,659`.
 pub(crate) fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3 + 1);
@@ -77,21 +77,21 @@ impl FromValue for Cents {
     }
 }
 
-/// How many of a thing: at least one.
+/// A quantity: at least one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Quantity(u32);
 
 impl Quantity {
-    /// The most that is accepted at once.
+    /// The highest accepted quantity.
     pub const MOST: u32 = 1_000_000;
 
-    /// This many; `None` if that is zero, or too many.
+    /// This quantity; `None` if it is zero or too high.
     pub fn new(quantity: u32) -> Option<Self> {
         (1..=Self::MOST).contains(&quantity).then_some(Self(quantity))
     }
 
-    /// How many.
+    /// The number.
     pub fn get(self) -> u32 {
         self.0
     }

@@ -1,8 +1,8 @@
-//! Passwords: what is kept is a salted Argon2id hash, never the password.
+//! Passwords: only a salted Argon2id hash is stored, never the password.
 //!
-//! To hash takes long and much memory on purpose, so it is done on a thread for blocking work and never in a
-//! decision, and only a few at once: the threads are also those of the read models, and a client that sends a
-//! thousand passwords must not take a thousand times the memory.
+//! Hashing is slow and uses much memory on purpose, so it runs on a thread for blocking work and never in a
+//! decision, and only a few run at once: the read models use the same threads, and a client that sends a
+//! thousand passwords must not use a thousand times the memory.
 
 use std::fmt;
 
@@ -14,14 +14,14 @@ use tokio::sync::Semaphore;
 
 use super::Field;
 
-/// A password as a member types it. It is not shown, not even in an error.
+/// A password as typed by a member. It is never shown, not even in an error.
 pub struct Password(String);
 
 impl Password {
-    /// The fewest characters that are accepted.
+    /// The fewest accepted characters.
     pub const LEAST: usize = 8;
 
-    /// The hash to keep, with a new salt.
+    /// The hash to store, with a new salt.
     pub async fn hash(self) -> PasswordHash {
         blocking(move || {
             let hash = Argon2::default().hash_password(self.0.as_bytes());
@@ -30,7 +30,7 @@ impl Password {
         .await
     }
 
-    /// The proof that it is the password of this hash, if it is.
+    /// The proof that this is the password of this hash; `None` if it is not.
     pub async fn matches(self, hash: PasswordHash) -> Option<Matched> {
         blocking(move || {
             let parsed = phc::PasswordHash::new(&hash.0).ok()?;
@@ -41,13 +41,13 @@ impl Password {
     }
 }
 
-/// How many passwords are hashed at once; the others wait.
+/// The number of passwords that are hashed at once; others wait.
 const HASHED_AT_ONCE: usize = 4;
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     static TURNS: Semaphore = Semaphore::const_new(HASHED_AT_ONCE);
     let turn = TURNS.acquire().await.expect("it is never closed");
-    // The work keeps its turn, and runs on after its caller has gone away.
+    // The work holds the permit, because it continues even if its caller is cancelled.
     let work = move || {
         let _turn = turn;
         work()
@@ -72,17 +72,17 @@ impl Field for Password {
     }
 }
 
-/// The hash of a password, with its salt and the parameters that it was made with.
+/// The hash of a password, with its salt and parameters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PasswordHash(String);
 
-/// The proof that somebody knows the password of this hash.
+/// The proof that the caller knows the password of this hash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Matched(PasswordHash);
 
 impl Matched {
-    /// Whether it is this hash.
+    /// Whether it is the proof for this hash.
     pub fn is(&self, hash: &PasswordHash) -> bool {
         self.0 == *hash
     }

@@ -1,4 +1,4 @@
-//! Text that means something: names, e-mail addresses, postal addresses, profiles.
+//! Text with a meaning: names, e-mail addresses, postal addresses, profiles.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -13,10 +13,10 @@ macro_rules! text_type {
         pub struct $name(String);
 
         impl $name {
-            /// Takes the text after checking it; blanks around it are left out.
+            /// Checks the text; surrounding blanks are removed.
             ///
             /// # Errors
-            /// What is wrong with it.
+            /// The problem.
             pub fn new(text: &str) -> Result<Self, String> {
                 let text = text.trim();
                 let check: fn(&str) -> Result<(), String> = $check;
@@ -57,7 +57,7 @@ macro_rules! text_type {
 }
 
 text_type! {
-    /// What a member or a product is called: 1 to 100 characters.
+    /// The name of a member or a product: 1 to 100 characters.
     Name: |text| length(text, 1, 100)
 }
 
@@ -76,24 +76,24 @@ text_type! {
 }
 
 text_type! {
-    /// Where to deliver to: 1 to 300 characters.
+    /// A postal address: 1 to 300 characters.
     Address: |text| length(text, 1, 300)
 }
 
 text_type! {
-    /// What a member says about itself: at most 2,000 characters.
+    /// A member's text about itself: at most 2,000 characters.
     Profile: |text| length(text, 0, 2_000)
 }
 
 impl Email {
-    /// What is the same for all ways to write this address, as text that gives nothing away: the domain and, as
-    /// everybody expects, the part before it are told apart without regard to case.
+    /// A digest that is the same for all spellings of this address, and does not reveal it: upper and lower case are not
+    /// distinguished, in the domain nor in the part before it.
     pub fn digest(&self) -> String {
         crate::digest::of(&self.0.to_lowercase())
     }
 }
 
-/// Checks how many characters there are, and that none is a control character.
+/// Checks the number of characters, and that none is a control character.
 fn length(text: &str, least: usize, most: usize) -> Result<(), String> {
     let count = text.chars().count();
     if count < least {

@@ -1,4 +1,4 @@
-//! What the aggregates decide: given these events, when this command, then those.
+//! The decisions of the aggregates: given these events, when this command, then those events.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! The product service is down, or fails: orders go on, and the stock catches up.
+//! If the product service is down or fails, orders are still placed, and the stock catches up.
 
 use annals::{Annals, Append, Expected, NewEvent, StreamId};
 use annals_shop::Shop;
@@ -11,7 +11,7 @@ use annals_shop::sales::SalesReport;
 use crate::system::{self, count, create, product_state, register};
 use crate::values::*;
 
-/// How many items each order waits for, by the read model.
+/// The number of waiting items of each order, by the read model.
 async fn waiting(annals: &Annals) -> Vec<u64> {
     let view = annals.view::<Orders>();
     view.query("SELECT waiting FROM orders ORDER BY position", (), |row| row.get(0)).await.unwrap()
@@ -30,7 +30,7 @@ async fn orders_are_taken_while_the_product_service_is_down() {
         (blue, known)
     };
 
-    // Everything is up but the product service: no read model, no subscriber, no REST.
+    // All services run except the product service: no read model, no subscriber, no REST.
     let annals = Annals::open(&url).await.unwrap();
     let members = MemberService::start(&annals).await.unwrap();
     let orders = OrderService::start(&annals).await.unwrap();
@@ -43,7 +43,7 @@ async fn orders_are_taken_while_the_product_service_is_down() {
     assert_eq!(sales.totals(known).await.unwrap().purchases, 10);
     assert_eq!(product_state(&annals, &blue).await.stock, 100, "nobody has taken anything out of the stock");
 
-    // It comes up and hears of everything that it has missed.
+    // It starts and gets all events that it has missed.
     let products = ProductService::start(&annals).await.unwrap();
     annals.settle().await.unwrap();
     assert_eq!(product_state(&annals, &blue).await.stock, 80);
@@ -51,7 +51,7 @@ async fn orders_are_taken_while_the_product_service_is_down() {
     annals.shutdown().await;
     drop((members, orders, sales, products, annals));
 
-    // Down and up again: nothing is sold twice.
+    // After a restart nothing is sold twice.
     let annals = Annals::open(&url).await.unwrap();
     let _shop = Shop::start(&annals).await.unwrap();
     annals.settle().await.unwrap();
@@ -72,7 +72,7 @@ async fn of_two_orders_for_the_last_one_one_waits_until_more_comes_in() {
         (blue, known)
     };
 
-    // While the product service is down, the order service's copy says that there is one left.
+    // While the product service is down, one is left by the order service's copy.
     let annals = Annals::open(&url).await.unwrap();
     let orders = OrderService::start(&annals).await.unwrap();
     for key in ["first", "second"] {
@@ -83,7 +83,7 @@ async fn of_two_orders_for_the_last_one_one_waits_until_more_comes_in() {
     annals.settle().await.unwrap();
     let blue_now = product_state(&annals, &blue).await;
     assert_eq!((blue_now.stock, blue_now.waiting.len()), (0, 1));
-    // Which of them came to the product first is nobody's promise; that one got it and one waits is.
+    // It is undefined which of them reaches the product first, but one is sold and one waits.
     assert_eq!(waiting(&annals).await.iter().sum::<u64>(), 1);
 
     products.give(&blue, IncreaseStock(quantity(5)), &Caller::default()).await.unwrap();
@@ -108,7 +108,7 @@ async fn a_product_that_cannot_be_read_stops_neither_orders_nor_other_products()
         let placed = shop.orders.place(member("kim"), form, known, &Caller::once(key)).await;
         assert!(placed.is_ok(), "{key}: {}", placed.unwrap_err());
     }
-    // The subscriber holds the one order and continues with the others.
+    // The subscriber blocks the one order and continues with the others.
     let sold = async {
         let mut head = annals::Position::ZERO;
         while product_state(&annals, &blue).await.stock != 6 {

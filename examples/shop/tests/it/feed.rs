@@ -1,4 +1,4 @@
-//! Purchases become orders, and the read models say what the file says.
+//! Purchases become orders, and the read models have the same sums as the file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use annals_shop::purchases::{Fed, Feed, Given, SAMPLE, read};
 
 use crate::system;
 
-/// The sums, by a plain walk over the lines that shares nothing with the shop.
+/// The sums, computed from the lines without code of the shop.
 #[derive(Debug, Default, PartialEq)]
 struct Sums {
     purchases: u64,

@@ -1,5 +1,5 @@
-//! What was ever stored of the shop is read: a file for each type and version. A run with `ANNALS_GOLDEN=write` writes those of new
-//! events.
+//! All stored versions of the shop's events can be read: a file for each type and version. A run with `ANNALS_GOLDEN=write` writes
+//! the files of new events.
 
 use annals::testing::golden;
 use annals_shop::member::{AddressEvent, MemberEvent};
@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use crate::values::*;
 
-/// A value that is made of secrets elsewhere.
+/// A value that is derived from a secret elsewhere.
 fn kept<T: DeserializeOwned>(text: &str) -> T {
     serde_json::from_value(text.into()).unwrap()
 }

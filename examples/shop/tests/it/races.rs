@@ -1,4 +1,4 @@
-//! Many at once, from two systems on one store, so that nothing but the store keeps them apart.
+//! Many concurrent commands, from two systems on one store, so that only the store isolates them.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ async fn the_stock_is_right_when_many_change_it_at_once() {
         tasks.spawn(async move {
             let caller = Caller::default();
             let by = quantity(number % 7 + 1);
-            // A caller that may retry does.
+            // The caller retries if a retry may succeed.
             loop {
                 let done = if number.is_multiple_of(3) {
                     shop.products.give(&blue, IncreaseStock(by), &caller).await
@@ -104,7 +104,7 @@ async fn of_two_who_both_saw_the_last_one_in_stock_neither_change_is_lost() {
     let shared: Arc<dyn annals::EventStore> = Arc::new(MemoryStore::new());
     let (_before, shop) = system::on(shared.clone()).await;
     let blue = create(&shop, "blue", 1).await;
-    // Two systems, as one would let the second wait until the first has finished.
+    // Two systems, because in one system the second command would wait for the first.
     let at_once: Arc<dyn annals::EventStore> = Arc::new(AtOnce::new(shared));
     let (annals, one) = system::on(at_once.clone()).await;
     let (_other, two) = system::on(at_once).await;
@@ -152,7 +152,7 @@ async fn an_address_that_is_given_up_is_free_again() {
     let change = |mail| ChangeEmail(email(mail));
     shop.members.change_email(&member("kim"), &change("kim@elsewhere.example"), &caller).await.unwrap();
     shop.members.change_email(&member("lee"), &change("kim@example.com"), &caller).await.unwrap();
-    // Written otherwise, it is still one's own.
+    // Another spelling is still the member's own address.
     shop.members.change_email(&member("lee"), &change("Kim@example.com"), &caller).await.unwrap();
     shop.members.withdraw(&member("lee"), &caller).await.unwrap();
     let registered = shop.members.register(&registration("mo", "kim@example.com"), &caller).await;

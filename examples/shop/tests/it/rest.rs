@@ -215,7 +215,7 @@ async fn refusals_of_the_domain_have_codes_of_their_own() {
     client.post("/members/nobody/login", login("wrong horse")).await.refused(404, "not-exists-member");
 }
 
-/// With a key, the first answer stands, also if it was a refusal.
+/// With a key, the first result is kept, even if it was a refusal.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_with_a_key_is_answered_alike_when_the_request_comes_again() {
     let mut client = Client::new().await;
@@ -313,7 +313,7 @@ async fn a_request_that_is_sent_again_with_its_key_is_carried_out_once() {
     let path = format!("/orders?at_least={at}");
     let first = client.post(&path, order(blue, 5)).await.expect(201);
     client.annals.settle().await.unwrap();
-    // By now there are none left, and still the answer is what it was.
+    // By now none are left, but the response is still the first one.
     let again = client.post(&path, order(blue, 5)).await.expect(200);
     assert_eq!((&again["id"], &again["position"]), (&first["id"], &first["position"]));
     client.key = Some("");

@@ -1,4 +1,4 @@
-//! A running shop, and one that is run by two processes at once.
+//! A running shop, and a shop run by two processes at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,7 +22,7 @@ pub async fn shop() -> (Annals, Shop) {
     on(Arc::new(MemoryStore::new())).await
 }
 
-/// A shop on this store. Two of them on one store are as two processes: they share nothing else.
+/// A shop on this store. Two shops on one store behave like two processes: they share nothing else.
 pub async fn on(store: Arc<dyn EventStore>) -> (Annals, Shop) {
     let annals = Annals::with_store(store, State::memory()).await.unwrap();
     let shop = Shop::start(&annals).await.unwrap();
@@ -36,24 +36,24 @@ pub async fn create(shop: &Shop, key: &str, stock: u32) -> ProductId {
     ProductId::new(&done.id).unwrap()
 }
 
-/// Makes somebody a member, and returns from where on the order service knows.
+/// Registers a member. Returns the event that the copy of the order service must include.
 pub async fn register(shop: &Shop, id: &str) -> Seen {
     let command = registration(id, &format!("{id}@example.com"));
     shop.members.register(&command, &Caller::default()).await.unwrap().at()
 }
 
-/// A product as its events make it.
+/// The state of a product after its events.
 pub async fn product_state(annals: &Annals, id: &ProductId) -> Product {
     annals.repository::<Product>().load(id).await.unwrap().state
 }
 
-/// How many events of this type there are.
+/// The number of events of this type.
 pub async fn count(annals: &Annals, event_type: &str) -> usize {
     let query = Query::types([event_type.try_into().unwrap()]);
     annals.store().log_events(query).await.unwrap().len()
 }
 
-/// A store whose first two appends wait for each other: both were decided on what there was before either.
+/// A store whose first two appends wait for each other: both were decided on the state before either.
 pub struct AtOnce {
     store: Arc<dyn EventStore>,
     appends: AtomicUsize,

@@ -1,4 +1,4 @@
-//! Good values, made in one word.
+//! Short constructors for valid values.
 
 use annals_shop::member::{Password, Register};
 use annals_shop::order::{Delivery, Item, Line, OrderForm};
@@ -49,7 +49,7 @@ pub fn form(lines: Vec<Line>) -> OrderForm {
     OrderForm { delivery: delivery(), lines }
 }
 
-/// A registration without a password, which would take long.
+/// A registration without a password, because hashing is slow.
 pub fn registration(id: &str, mail: &str) -> Register {
     Register { id: member(id), name: name("Kim"), email: email(mail), address: None, password: None }
 }

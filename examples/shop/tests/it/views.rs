@@ -1,4 +1,4 @@
-//! The read models: given these events, then these rows.
+//! The rows of the read models: given these events, then these rows.
 
 use annals::testing::given_view;
 use annals_shop::member::MemberEvent;

@@ -118,7 +118,7 @@ fn a_chain_ends_where_nothing_takes_the_event() {
 
 #[test]
 fn what_is_made_must_be_what_was_said() {
-    // `same` makes version 2 of `both`, and the table says other types.
+    // `same` returns version 2 of `both`, but the table declares other types.
     let error = chain(Chain::UPCASTERS, RawEvent::new("both", 1, "")).unwrap_err();
     assert!(
         error.to_string().contains("it was made `both` (schema version 2), which is not in the `into`"),
