@@ -181,7 +181,7 @@ impl Bytes {
         Ok(Self { reader: BufReader::with_capacity(BLOCK_BYTES, file), line, beginning })
     }
 
-    /// Whether the file begins with these bytes, of which there may be five.
+    /// Whether the file begins with these bytes, at most five.
     pub(crate) fn begin_with(&self, bytes: &[u8]) -> bool {
         self.beginning.starts_with(bytes)
     }

@@ -56,7 +56,7 @@ impl Tamper {
     }
 }
 
-/// Changes a byte in the first segment.
+/// Changes a byte of an event in the first segment.
 fn change(store: &Path) -> io::Result<()> {
     let mut segments: Vec<_> =
         fs::read_dir(store.join("log"))?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
