@@ -1,12 +1,12 @@
-//! `annals import`: brings in events from a file. It may be killed at any time and started again.
+//! `annals import`: imports events from a file. It may be killed at any time and started again.
 //!
-//! Two ways in:
-//! - With `--stream`, each row of any log becomes an event (`input` reads bytes as text; `csv` and `json` find rows in it,
-//!   and `rows` gives them one form; `columns` has what is in one; `recipe` makes events of rows, `chunks` writes them).
-//! - Without, the lines of `annals export` become the log that they came from (`appends` reads them, `restore` writes them).
+//! There are two modes:
+//! - With `--stream`, each row of any file becomes an event (`input` decodes bytes to text; `csv` and `json` find the rows;
+//!   `rows` gives them one form; `columns` extracts their columns; `recipe` converts rows to events; `chunks` writes them).
+//! - Without, the lines of `annals export` restore the log that they came from (`appends` reads them, `restore` writes them).
 //!
-//! Neither writes an event twice, neither takes one event for another, and neither keeps a file beside the store to know
-//! how far it came: the store itself knows, by idempotency keys and event ids.
+//! Neither mode writes an event twice or takes one event for another, and neither keeps a progress file beside the store: the
+//! idempotency keys and event ids in the store show what was imported.
 
 mod appends;
 mod chunks;
@@ -134,7 +134,7 @@ pub(crate) enum Format {
     Columns,
 }
 
-/// Reads the sign between two columns.
+/// Parses the delimiter of columns.
 fn delimiter(text: &str) -> Result<u8, &'static str> {
     match text.as_bytes() {
         b"tab" | b"\\t" => Ok(b'\t'),
@@ -143,21 +143,21 @@ fn delimiter(text: &str) -> Result<u8, &'static str> {
     }
 }
 
-/// How many events were brought in.
+/// The counts of imported events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     /// Written now.
     pub(crate) new: u64,
     /// Written by an earlier run.
     pub(crate) there: u64,
-    /// Of these, after a row that was written now.
+    /// Of these, events after a row that was written now.
     pub(crate) between: u64,
-    /// At other positions than the file says, because the log held other events before.
+    /// At other positions than in the file, because the log had other events before.
     pub(crate) moved: u64,
 }
 
 impl Counts {
-    /// Adds what came after.
+    /// Adds the counts of later rows.
     fn add(&mut self, later: Self) {
         self.between += if self.new > 0 { later.there } else { later.between };
         self.new += later.new;
@@ -167,7 +167,7 @@ impl Counts {
 }
 
 impl Import {
-    /// Brings in the file and reports how much.
+    /// Imports the file and reports the counts.
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         if self.stream.is_none() && self.format != Format::Jsonl {
             return Err(Usage(format!("--format {} needs --stream and --type", self.format)).into());
@@ -177,7 +177,7 @@ impl Import {
         }
         let name = self.file.display().to_string();
         let (file, length) = self.open().with_context(|| format!("cannot open {name}"))?;
-        // A pipe has no name by which its rows differ from those of another one.
+        // A pipe has no name that distinguishes its rows from those of another pipe.
         if length.is_none()
             && self.stream.is_some()
             && self.source.is_none()
@@ -252,7 +252,7 @@ impl Import {
         Ok((Box::new(file), metadata.is_file().then_some(metadata.len())))
     }
 
-    /// How rows become events; `None` if the lines are events already.
+    /// The recipe for rows; `None` if the lines are those of an export.
     fn recipe(&self) -> Option<Recipe> {
         let (stream, event_type) = (self.stream.clone()?, self.event_type.clone()?);
         Some(Recipe {
@@ -275,7 +275,7 @@ impl Import {
     }
 }
 
-/// Counts streams, of which there may be many millions: by eight bytes of each name.
+/// Counts distinct streams by eight bytes of a hash of each name, because there may be many millions.
 #[derive(Default)]
 struct Distinct(std::collections::HashSet<u64>);
 
@@ -290,14 +290,14 @@ impl Distinct {
     }
 }
 
-/// How an import that was stopped is continued.
+/// The hint for an import that was stopped.
 const RESUME: &str = "start the import again, and it resumes after what is in the store";
 
-/// What an import did.
+/// The result of an import.
 enum Done {
-    /// It wrote.
+    /// Events were written.
     Written(Counts),
-    /// It only read.
+    /// The file was only read.
     Checked { events: u64, streams: u64 },
 }
 
@@ -311,7 +311,7 @@ impl fmt::Display for Format {
     }
 }
 
-/// Ends an import that a signal asks to stop, between two appends.
+/// Ends an import between two appends after a signal to stop.
 fn check_signal() -> anyhow::Result<()> {
     Ok(stop::check(RESUME)?)
 }
@@ -343,10 +343,10 @@ fn report_check(output: &mut Output, events: u64, streams: u64, json: bool) -> i
     output.line(&format!("{events} in {streams}; nothing was written"))
 }
 
-/// The same failure, and how far the import had come.
+/// Adds to an error how many events were imported before it.
 fn stopped(error: anyhow::Error, counts: &Counts) -> anyhow::Error {
     use annals_core::Error;
-    // What was written is not known, or the error says it itself.
+    // Either it is unknown what was written, or the error has it.
     let says_more = |cause: &(dyn std::error::Error + 'static)| {
         matches!(cause.downcast_ref(), Some(Error::Indeterminate(_) | Error::Reused(_)))
     };

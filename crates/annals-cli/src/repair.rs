@@ -3,7 +3,7 @@
 //! The list is `repair.jsonl` in the directory of the new store, with a JSON object per line of these kinds:
 //!
 //! ```text
-//! left      file, offset, position, problem, lost: {first, last}, or {first, null} if the end is unknown, or null
+//! left      file, offset, position, problem, lost: {first, last}, where last is null if the end is unknown, or null
 //! gone      stream, first_version, last_version, position: events that were left out, according to the index
 //! shifted   stream, lost_first_version, lost_last_version, old_version, new_version: later versions are renumbered from here
 //! copied    first, last, to: the events at these old positions are now at `to` and after, in the same order

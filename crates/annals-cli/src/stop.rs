@@ -3,7 +3,7 @@
 //! - S1  A command that was stopped before its end exits with 128 plus the number of the signal, as a shell reports a command
 //!   that was killed by a signal. Finished work is kept; the message describes how to resume.
 //! - S2  A second signal ends the command at once. A command that may block on a pipe or an unresponsive database also ends
-//!   after ten seconds.
+//!   ten seconds after the first signal.
 //!
 //! A command without these handlers is killed by the signal, which shells report in the same way.
 

@@ -1,10 +1,10 @@
-//! `annals torture`: proves on the user's own disk that nothing acknowledged is lost when the process is killed.
+//! `annals torture`: tests on the user's own disk that no acknowledged append is lost when the process is killed.
 //!
-//! A child writes and reads; it is killed at a random moment, while it opens the store, works or closes it; then this
-//! process opens the store and checks everything against a witness that the child kept outside. Again and again.
+//! A child process writes and reads; it is killed at a random moment, while it opens the store, works or closes it. Then this
+//! process opens the store and checks it against a witness that the child wrote outside of the store. This is repeated.
 //!
-//! The files: `load` (what is written), `child` (the process that is killed), `witness` (what it was told), `check`
-//! (what must hold), `full` (a full disk), `tamper` (proof that a torture can fail).
+//! The files: `load` (the generated appends), `child` (the process that is killed), `witness` (the record of appends and
+//! acknowledgements), `check` (the checks after a kill), `full` (a full disk), `tamper` (deliberate violations, for tests).
 
 mod check;
 mod child;
@@ -71,15 +71,15 @@ fn minutes(text: &str) -> Result<Duration, &'static str> {
     Duration::try_from_secs_f64(minutes * 60.0).map_err(|_| "is not a number of minutes")
 }
 
-/// A store is left for a new one when its log has this many bytes: checks take longer the longer it is.
+/// A store is replaced by a new one when its log has this many bytes: checks take longer the longer it is.
 const STORE_BYTES_MAX: u64 = 48 << 20;
-/// Longer than this nothing takes that works.
+/// A step that takes longer than this counts as hung.
 const HANGS: Duration = Duration::from_secs(120);
-/// This many violations are reported one by one.
+/// The maximum number of violations that are reported one by one.
 const VIOLATIONS_TOLD: usize = 20;
 
 impl Torture {
-    /// Runs until the time is over, something is wrong, or a signal asks it to stop.
+    /// Runs until the time is over, a violation is found, or a signal stops it.
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         self.prepare()?;
         let seed = self.seed.unwrap_or_else(|| u64::from_le_bytes(uuid_bytes()) >> 1);
@@ -110,14 +110,14 @@ fn uuid_bytes() -> [u8; 8] {
     low.to_le_bytes()
 }
 
-/// Where a kill strikes.
+/// The moment of a kill.
 #[derive(Clone, Copy)]
 enum Moment {
-    /// While the store is opened, so long after it has begun.
+    /// While the store is opened, this long after the start of opening.
     Open(Duration),
-    /// Under load, so long after it was opened.
+    /// Under load, this long after the store was opened.
     Load(Duration),
-    /// Under load for so long, then so long after closing has begun.
+    /// After this long under load, and this long after the start of closing.
     Close(Duration, Duration),
 }
 
@@ -136,13 +136,13 @@ struct Run {
     random: Random,
     bar: ProgressBar,
     started: Instant,
-    /// Which store this is: each has a witness of its own.
+    /// The number of the current store. Each store has its own witness.
     store: u64,
     ledger: Ledger,
     head: Option<Head>,
     cycle: u64,
     kills: Kills,
-    /// How long it took to open and to close, lately.
+    /// How long the last opening and the last closing took.
     opening: Duration,
     closing: Duration,
     acknowledged: u64,
@@ -183,7 +183,7 @@ impl Run {
         stop::is_asked() || self.started.elapsed() >= self.torture.minutes
     }
 
-    /// Cycles until the time is over; then the full disk.
+    /// Runs cycles until the time is over, then the test of a full disk.
     fn go(&mut self) -> anyhow::Result<()> {
         while !self.over() && self.violations.is_empty() {
             self.cycle()?;
@@ -207,7 +207,7 @@ impl Run {
         Ok(())
     }
 
-    /// Some kills, and a check.
+    /// Kills a child, possibly several times, and checks the store.
     fn cycle(&mut self) -> anyhow::Result<()> {
         let tamper = self.torture.tamper.filter(|_| self.cycle >= 2);
         if let Some(tamper) = tamper {
@@ -222,7 +222,7 @@ impl Run {
             Moment::Load(load)
         };
         self.kill(moment)?;
-        // Recovery is killed too, sometimes again and again.
+        // Recovery is killed too, sometimes repeatedly.
         while self.random.below(2) == 0 && !self.over() && self.violations.is_empty() {
             let moment = Moment::Open(portion(&mut self.random, self.opening));
             self.kill(moment)?;
@@ -251,7 +251,7 @@ impl Run {
             command.arg("--close").arg(load.as_millis().to_string());
         }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(std::fs::File::create(&errors)?);
-        // Ctrl-C is for this process: it ends the child itself.
+        // Ctrl-C must reach only this process, which ends the child itself.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut child = Running::start(command.spawn().context("cannot start a child")?);
@@ -266,7 +266,7 @@ impl Run {
         Ok(())
     }
 
-    /// Waits for the moment; says what is wrong if the child does not come to it.
+    /// Waits for the moment of the kill. Returns the problem if the child does not reach it.
     fn strike(&mut self, child: &mut Running, moment: Moment) -> anyhow::Result<Result<(), String>> {
         let started = Instant::now();
         let mut waits = vec![("opening", None)];
@@ -343,13 +343,13 @@ impl Run {
         Ok(())
     }
 
-    /// Opens the store, in a time that has an end.
+    /// Opens the store, with a time limit.
     fn open(&self) -> anyhow::Result<Result<EngineStore, String>> {
         let shape = Shape::of(self.seed, self.cycle, self.torture.writers);
         let (opened, store) = mpsc::channel();
         let path = self.path("store");
         std::thread::spawn(move || {
-            // Nobody waits any more for one that hangs.
+            // If opening hung, the receiver is gone.
             let _ = opened.send(EngineStore::open(path, shape.options));
         });
         Ok(match store.recv_timeout(HANGS) {
@@ -364,7 +364,7 @@ impl Run {
         known.filter(|known| matches!(known.state, State::Acknowledged(_))).count() as u64
     }
 
-    /// Verifies a store from end to end, and begins another one.
+    /// Verifies a store completely, and starts a new one.
     fn end_store(&mut self) -> anyhow::Result<()> {
         if self.path("store").join("log").exists() {
             match verify(self.path("store"), &mut |_, _| {}) {
@@ -396,7 +396,7 @@ impl Run {
         Ok(())
     }
 
-    /// Moves the bar on.
+    /// Updates the progress bar.
     fn tell(&self) {
         self.bar.set_position(self.started.elapsed().as_secs());
         let kills = self.kills.open + self.kills.load + self.kills.close;
@@ -407,15 +407,15 @@ impl Run {
         ));
     }
 
-    /// Whether it was stopped before all of it was done.
+    /// Whether it was stopped before its end.
     fn is_cut_short(&self) -> bool {
         self.violations.is_empty() && self.full.is_none()
     }
 
-    /// Prints what was found; removes the directory if that is nothing.
+    /// Prints the results. Removes the directory if there are no violations.
     fn summary(mut self) -> anyhow::Result<ExitCode> {
         let (held, cut_short) = (self.violations.is_empty(), self.is_cut_short());
-        // What is worst comes first.
+        // The worst violations come first.
         self.violations.sort_by_key(|violation| violation.kind);
         let mut output = Output::standard();
         if self.torture.json {
@@ -439,7 +439,7 @@ impl Run {
         self.violations.iter().filter(|violation| violation.kind == kind).count() as u64
     }
 
-    /// Appends that were acknowledged in all.
+    /// The number of acknowledged appends in all stores.
     fn acknowledged(&self) -> u64 {
         self.acknowledged + if self.violations.is_empty() { 0 } else { self.acknowledged_now() }
     }
@@ -529,7 +529,7 @@ impl Run {
     }
 }
 
-/// Some part of a time, or a little more than all of it.
+/// A random part of a duration, up to a little more than all of it.
 fn portion(random: &mut Random, of: Duration) -> Duration {
     of * (random.below(130) as u32) / 100
 }
@@ -547,7 +547,7 @@ fn remove(path: &Path) -> std::io::Result<()> {
     }
 }
 
-/// A child and what it says.
+/// A child process and its output.
 struct Running {
     child: process::Child,
     lines: mpsc::Receiver<String>,
@@ -573,7 +573,7 @@ impl Running {
         Self { child, lines }
     }
 
-    /// Waits until the child says this.
+    /// Waits until the child prints this word.
     fn said(&self, word: &str, limit: Duration) -> Said {
         let until = Instant::now() + limit;
         loop {
@@ -594,7 +594,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Killed already, unless something went wrong in between.
+        // Already killed, unless there was an error.
         let _ = self.child.kill();
     }
 }

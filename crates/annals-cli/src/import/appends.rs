@@ -1,10 +1,12 @@
-//! The lines of an export, read as the appends that they were.
+//! Reads the lines of an export as the appends from which they came.
 //!
 //! - A1  Lines are in the order of the log.
-//! - A2  A line says which of how many events of its append it is. So a file that is cut within an append is noticed, and no
-//!   append is brought in without all of its events.
-//! - A3  Between lines that say it nothing is missing: positions have no gaps, in an export of one stream versions.
-//! - A4  Lines of earlier versions do not say it. What is missing among them is noticed only where a stream jumps.
+//! - A2  A line has the number of its event within the append and the size of the append. So a file that is truncated within
+//!   an append is detected, and no append is imported without all of its events.
+//! - A3  No line is missing between lines with these numbers: positions have no gaps; in an export of one stream, versions
+//!   have none.
+//! - A4  Lines of earlier versions do not have these numbers. Missing lines among them are detected only if the versions of a
+//!   stream have a gap.
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -15,7 +17,7 @@ use annals_json::InAppend;
 use super::BadLine;
 use super::input::Lines;
 
-/// What to do about a file that lacks lines.
+/// The advice for a file that lacks lines.
 const WITHOUT_NUMBERS: &str = "export again; lines that were left out on purpose are not missed if `append_event`, \
                                `append_events` and `one_stream` are taken out of all lines";
 
@@ -24,37 +26,37 @@ const WITHOUT_NUMBERS: &str = "export again; lines that were left out on purpose
 pub(super) struct Piece {
     /// Its first line.
     pub(super) line: u64,
-    /// Where it is in the log that the file comes from.
+    /// Its first position in the exported log.
     pub(super) first: Position,
     pub(super) append: Append,
     /// The version of each of its events.
     pub(super) versions: Vec<Version>,
-    /// The last event of the append before it: its stream and version there.
+    /// The stream and version of the last event before this append.
     pub(super) after: Option<(StreamId, Version)>,
     pub(super) bytes: usize,
-    /// Whether the file is an export of the log of which nothing is missing, as far as it says.
+    /// Whether its lines are marked as an export of the log, not of one stream.
     pub(super) of_log: bool,
 }
 
-/// The appends of the file, one after the other.
+/// Iterates over the appends of a file.
 pub(super) struct Appends {
     lines: Lines,
     /// The first line of the next append.
     carried: Option<Line>,
-    /// The last event of the append before.
+    /// The last event of the previous append.
     last: Option<(StreamId, Version)>,
     /// The line that was read last.
     before: Option<Place>,
 }
 
-/// A line: an event, and which of its append it is, if it says so.
+/// A line: an event, and its place in the append if the line has it.
 struct Line {
     number: u64,
     event: RecordedEvent,
     place: Option<InAppend>,
 }
 
-/// What the next line must follow.
+/// The previous line, which the next one must follow.
 struct Place {
     line: u64,
     stream: StreamId,
@@ -101,7 +103,7 @@ impl Appends {
         piece(number, after, &events).map(|piece| Some(Piece { of_log, ..piece }))
     }
 
-    /// The next line, if it follows the one before it.
+    /// The next line, after a check that it follows the previous one.
     fn next_line(&mut self) -> Result<Option<Line>, BadLine> {
         let Some((number, text)) = self.lines.next_line()? else {
             return self.before.as_ref().map_or(Ok(()), Place::may_be_last).map(|()| None);
@@ -127,7 +129,7 @@ impl Appends {
 }
 
 impl Place {
-    /// Refuses to end the file here if the append has more events.
+    /// Refuses the end of the file here if the append has more events.
     fn may_be_last(&self) -> Result<(), BadLine> {
         match self.place {
             Some(InAppend { event, events, .. }) if event < events => {
@@ -143,7 +145,7 @@ impl Place {
     }
 }
 
-/// Refuses a line that cannot follow the one before it (A1, A2, A3).
+/// Refuses a line that cannot follow the previous one (A1, A2, A3).
 fn follows(before: Option<&Place>, line: &Line) -> Result<(), String> {
     let Line { event, place, .. } = line;
     if event.append > event.position {
@@ -202,7 +204,7 @@ fn follows(before: Option<&Place>, line: &Line) -> Result<(), String> {
     }
 }
 
-/// The append that these events were.
+/// Rebuilds the append of these events.
 fn piece(line: u64, after: Option<(StreamId, Version)>, events: &[RecordedEvent]) -> Result<Piece, BadLine> {
     let mut append = Append::new();
     append.recorded_at = Some(events[0].recorded_at);

@@ -1,15 +1,15 @@
 //! Writes rows in chunks, so that a run that was killed can be started again.
 //!
-//! - K1  A chunk is one append. Rows without an id column are known by their place: the key of a chunk is a digest of the
-//!   recipe, the name of the source and the number of its first row. So the store itself knows how many rows of the
-//!   source it has, and which: they are compared with the rows of the file before anything is written. A file that has
-//!   grown, and an import that was killed, resume after them; another file of the same name is refused.
+//! - K1  A chunk is one append. Rows without an id column are identified by their place: the key of a chunk is a digest of the
+//!   recipe, the name of the source and the number of its first row. So the imported rows of a source can be looked up in the
+//!   store: they are compared with the rows of the file before anything is written. An import of a file that has grown, or
+//!   one that was killed, resumes after them; another file of the same name is refused.
 //! - K2  Rows with an id column may be anywhere in the file, so the key of a chunk is a digest of its rows. A chunk of
-//!   which the store has some events is halved until every piece is new or there.
-//! - K3  A row is there only if the event in the store is the one that the row makes.
-//! - K4  Events are in the order of the file: a chunk is sent when the one before it is answered. Meanwhile the
-//!   next one is read.
-//! - K5  What the first version of the program began is continued as it did it: `content`.
+//!   which the store has some events is split in halves until every part is either new or stored.
+//! - K3  A row counts as stored only if the event in the store is the one that the row makes.
+//! - K4  Events are in the order of the file: a chunk is sent after the previous one was committed. The next one is read
+//!   meanwhile.
+//! - K5  An import that the first version of the program began is continued with its keys: `content`.
 
 mod content;
 
@@ -26,9 +26,9 @@ use super::recipe::Recipe;
 use super::rows::{Row, Rows};
 use super::{BadLine, Counts, Distinct, check_signal, stopped};
 
-/// Most rows of a chunk. What an earlier version wrote in other chunks is still found.
+/// The maximum number of rows in a chunk. Rows that an earlier version wrote in other chunks are still found.
 const CHUNK_ROWS: usize = 1_000;
-/// Most bytes of a chunk, unless one row is larger.
+/// The maximum size of a chunk in bytes, unless one row is larger.
 const CHUNK_BYTES: usize = 4 << 20;
 
 /// Writes every row as an event.
@@ -46,7 +46,7 @@ pub(crate) async fn write_all(
     }
 }
 
-/// How many events the rows of a file would become, and in how many streams.
+/// Checks all rows of a file; returns the number of events and of streams that they would become.
 pub(crate) fn check_all(rows: Rows, recipe: Recipe) -> anyhow::Result<(u64, u64)> {
     let mut reading = Reading::new(rows, recipe)?;
     let (mut events, mut streams) = (0, Distinct::default());
@@ -58,35 +58,35 @@ pub(crate) fn check_all(rows: Rows, recipe: Recipe) -> anyhow::Result<(u64, u64)
     Ok((events, streams.count()))
 }
 
-/// How it is known which rows the store has.
+/// How imported rows are recognised.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Known {
     /// By their place in the source (K1).
     Place,
     /// By an id column (K2).
     Column,
-    /// As the first version knew them (K5).
+    /// As by the first version (K5).
     Content {
-        /// Whether the end of what it wrote was looked for.
+        /// Whether the end of its rows was already searched.
         end_looked_for: bool,
     },
 }
 
-/// The rows of a file and how they become events.
+/// The rows of a file and the recipe for their events.
 struct Reading {
     rows: Rows,
     recipe: Arc<Recipe>,
     known: Known,
-    /// Rows that were read and are the next ones to be taken.
+    /// Rows that were read and put back; they are the next ones.
     carried: VecDeque<Row>,
-    /// How many rows were taken.
+    /// The number of rows taken.
     taken: u64,
 }
 
-/// A chunk that is to be written.
+/// A chunk to write.
 struct Chunk {
     key: Option<IdempotencyKey>,
-    /// How its rows are compared with events.
+    /// How its rows are recognised.
     known: Known,
     recipe: Arc<Recipe>,
     rows: Vec<Row>,
@@ -126,7 +126,7 @@ impl Reading {
                 Ok(()) => self.next_chunk(&**store, counts).await,
                 stopped => stopped.map(|()| None),
             };
-            // Also when the next chunk is bad, the one before it is brought to its end.
+            // Finish the previous chunk even if the next one is invalid.
             if let Some(writing) = under_way.take() {
                 let (written, outcome) = writing.await.context("the task that writes ended early")?;
                 counts.add(written);
@@ -143,7 +143,7 @@ impl Reading {
         }
     }
 
-    /// Passes over the rows that the store has of this source (K1).
+    /// Skips the rows of this source that are already stored (K1).
     async fn pass_over(
         &mut self,
         store: &dyn EventStore,
@@ -168,7 +168,7 @@ impl Reading {
         Ok(())
     }
 
-    /// Why the rows that the store has are not those of this file.
+    /// The error if the stored rows of this source are not those of this file.
     fn other_source(&self, row: &Row, event: &RecordedEvent) -> BadLine {
         let same = self.recipe.write(row).is_ok_and(|write| {
             let made = write.event;
@@ -193,7 +193,7 @@ impl Reading {
         BadLine::new(row.line, problem)
     }
 
-    /// The next chunk that the store does not have.
+    /// The next chunk with rows that are not known to be stored.
     async fn next_chunk(
         &mut self,
         store: &dyn EventStore,
@@ -220,7 +220,7 @@ impl Reading {
         }
     }
 
-    /// Takes up to `rows_max` rows of up to `bytes_max` bytes together; a row that no longer fits is carried over.
+    /// Takes up to `rows_max` rows of up to `bytes_max` bytes together; a row that does not fit is put back.
     fn take(
         &mut self,
         rows_max: usize,
@@ -240,7 +240,7 @@ impl Reading {
         Ok(rows)
     }
 
-    /// Makes rows that were taken the next ones again.
+    /// Puts taken rows back, so that they are the next ones.
     fn put_back(&mut self, rows: Vec<Row>) {
         self.taken -= rows.len() as u64;
         rows.into_iter().rev().for_each(|row| self.carried.push_front(row));
@@ -256,7 +256,7 @@ impl Reading {
     }
 }
 
-/// Writes a chunk; if some of its events are there already, those that are not.
+/// Writes a chunk; if some of its events are already stored, writes the others.
 async fn write(store: &dyn EventStore, chunk: Chunk, counts: &mut Counts) -> anyhow::Result<()> {
     let mut waiting = vec![chunk];
     while let Some(mut chunk) = waiting.pop() {
@@ -269,7 +269,7 @@ async fn write(store: &dyn EventStore, chunk: Chunk, counts: &mut Counts) -> any
                 compare(store, &chunk, first).await?;
                 counts.add(Counts { there: chunk.writes.len() as u64, ..Counts::default() });
             }
-            // Its ids are there, one after the other.
+            // All its ids are stored, one after the other.
             Err(Error::Reused(reused)) if reused.key.is_none() => {
                 compare(store, &chunk, reused.first).await?;
                 counts.add(Counts { there: chunk.writes.len() as u64, ..Counts::default() });
@@ -287,11 +287,11 @@ async fn write(store: &dyn EventStore, chunk: Chunk, counts: &mut Counts) -> any
     Ok(())
 }
 
-/// Refuses rows whose events are not those that the store has from this position on (K3).
+/// Refuses rows whose events differ from the stored ones at this position and after (K3).
 async fn compare(store: &dyn EventStore, chunk: &Chunk, first: Position) -> anyhow::Result<()> {
     let events = read_from(store, first, chunk.writes.len()).await?;
     for ((row, write), event) in chunk.rows.iter().zip(&chunk.writes).zip(&events) {
-        // Without an id column, the id is a digest of the row and of what makes an event of it.
+        // Without an id column, the id is a digest of the row and the recipe.
         let same = match chunk.known {
             Known::Column => chunk.recipe.made(row, write, event)?,
             _ => write.stream == event.stream && write.event.id == event.id,
@@ -307,7 +307,7 @@ async fn compare(store: &dyn EventStore, chunk: &Chunk, first: Position) -> anyh
     Ok(())
 }
 
-/// The events of the log from a position on.
+/// Reads `count` events of the log from a position on.
 pub(crate) async fn read_from(
     store: &dyn EventStore,
     first: Position,
@@ -326,22 +326,22 @@ pub(crate) async fn read_from(
     Ok(events)
 }
 
-/// How many events an append has.
+/// The number of events of an append.
 pub(crate) fn events_of(appended: &Appended) -> usize {
     usize::try_from(appended.last.get() - appended.first.get() + 1).unwrap_or(usize::MAX)
 }
 
-/// Whether a refusal is about the id of one event, `events[3].id`, which other rows of the chunk need not share; or about
-/// how much they are together.
+/// Whether a smaller chunk may be accepted: the refusal is about the id of one event, `events[3].id`, or about the total
+/// size.
 fn is_of_some_events(error: &Error) -> bool {
     let Error::Invalid(Invalid { field, .. }) = error else { return false };
     field == "events" || field.starts_with("events[") && field.ends_with("].id")
 }
 
-/// Why these rows were not written.
+/// The error for rows that were not written.
 fn failed(rows: &[Row], error: Error) -> anyhow::Error {
     match error {
-        // Rows that were there at the beginning were passed over.
+        // Rows that were stored at the start were skipped, so another import has written these since.
         Error::Reused(_) => {
             let problem = "another import of this source is under way; start this one again after it";
             BadLine::new(rows[0].line, problem).into()
@@ -455,7 +455,7 @@ mod tests {
     async fn an_import_goes_on_wherever_it_was_killed_even_with_other_events_between() {
         for done in [1, 2] {
             let store = memory();
-            // What a killed run leaves behind: some of the chunks.
+            // A killed run leaves some of the chunks in the store.
             let part: String =
                 file(0..2_500).lines().take(1 + done * 1_000).map(|line| format!("{line}\n")).collect();
             import(&store, &part, recipe()).await.unwrap();
@@ -477,7 +477,7 @@ mod tests {
         assert!(text.contains("line 1322, column `date`: `19971305` is not a time"), "{text}");
         assert!(text.contains("stopped after 1000 events"), "{text}");
         assert_eq!(all(&store).await.len(), 1_000);
-        // Once the file is mended, the import resumes.
+        // After the file is corrected, the import resumes.
         import(&store, &file(0..1_500), recipe()).await.unwrap();
         assert_eq!(all(&store).await.len(), 1_500);
     }
@@ -512,7 +512,7 @@ mod tests {
         assert_eq!(all(&store).await.len(), 1_500);
     }
 
-    /// Ids never change: rows that are in a store are known by them, whatever version of the program wrote them.
+    /// Ids never change: stored rows are recognised by them, whichever version of the program wrote them.
     #[tokio::test]
     async fn rows_of_an_earlier_version_which_had_other_keys_are_known_by_their_ids() {
         let plain = Recipe { event_type: "bought".parse().unwrap(), time: None, ..recipe() };
@@ -534,7 +534,7 @@ mod tests {
         }
     }
 
-    /// Writes rows as the first version did; those before `from` are there.
+    /// Writes rows as the first version did. The rows before `from` are already stored.
     async fn write_as_the_first_version(store: &Arc<dyn EventStore>, file: &str, from: usize) {
         let recipe = Recipe { by_last_name: true, ..recipe() };
         let reader: Box<dyn std::io::Read> = Box::new(std::io::Cursor::new(file.to_owned().into_bytes()));
@@ -548,7 +548,7 @@ mod tests {
                 return;
             }
             let writes: Vec<_> = rows[there..].iter().map(|row| reading.recipe.write(row).unwrap()).collect();
-            // A chunk of which some rows were there was refused, and then written in pieces without a key.
+            // A chunk with some stored rows was refused, and then written in parts without a key.
             let key = reading.recipe.keys_of_content(&rows).pop().filter(|_| there == 0);
             if !writes.is_empty() {
                 store.append(Append { writes, key, ..Append::new() }).await.unwrap();

@@ -1,7 +1,7 @@
 //! The columns of one row: the cells under a header line, or the fields of a JSON object.
 //!
-//! A field within a field is named by its path, `repo.name`, and an element of an array by its number, `lines.0`. A field
-//! whose own name has dots in it comes first.
+//! A nested field is named by its path, `repo.name`, and an element of an array by its index, `lines.0`. A field whose own
+//! name contains dots takes precedence.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -13,7 +13,7 @@ use super::BadLine;
 use super::rows::{Content, Row};
 use super::value;
 
-/// What programs write into a cell that has no value: databases, data frames, and spreadsheets, for errors too.
+/// The texts that databases, data frames and spreadsheets write into a cell without a value, including error values.
 const NO_VALUE: [&str; 17] = [
     "NULL", "null", "\\N", "NaN", "nan", "NaT", "None", "NA", "<NA>", "N/A", "#N/A", "#REF!", "#VALUE!",
     "#DIV/0!", "#NAME?", "#NUM!", "#NULL!",
@@ -34,7 +34,7 @@ impl<'r> Columns<'r> {
             Content::Cells(names, cells) => Ok(Self::Cells(row.line, names, cells)),
             Content::Json(text) => {
                 let wrong = |line: usize, column: usize, problem: &str| {
-                    // Within the value, lines are counted from 1.
+                    // The parser counts lines from 1 within the value.
                     let line = row.line + (line as u64).saturating_sub(1);
                     BadLine::new(line, format!("is not a JSON object: {problem}, at its column {column}"))
                 };
@@ -52,7 +52,7 @@ impl<'r> Columns<'r> {
         }
     }
 
-    /// Whether the text of a column stands for no value: it is blank, or what other programs write into a cell for that.
+    /// Whether the text of a column means that there is no value: it is blank, or one of [`NO_VALUE`].
     pub(crate) fn is_no_value(&self, text: &str, null_is_value: bool) -> bool {
         let text = text.trim();
         // JSON has a `null` of its own.
@@ -94,7 +94,7 @@ impl<'r> Columns<'r> {
         }
     }
 
-    /// A column as JSON. Text that is a JSON object or array is that object or array: envelopes often carry their data so.
+    /// A column as JSON. Text that contains a JSON object or array is converted to it, because envelopes often store data so.
     pub(crate) fn value(&self, name: &str, decimal_comma: bool) -> Result<Vec<u8>, BadLine> {
         let braced = |text: &str| {
             text.trim_start().starts_with(['{', '[']) && serde_json::from_str::<&RawValue>(text).is_ok()
@@ -130,7 +130,7 @@ impl<'r> Columns<'r> {
         }
     }
 
-    /// The JSON of a field, by its name or its path.
+    /// The JSON text of a field, by its name or its path.
     fn field(&self, fields: &HashMap<String, &'r RawValue>, path: &str) -> Result<&'r str, BadLine> {
         let found = at_path(fields, path).map(RawValue::get);
         found.ok_or_else(|| BadLine::column(self.line(), path, "is not there"))
@@ -148,7 +148,7 @@ fn at_path<'r>(fields: &HashMap<String, &'r RawValue>, path: &str) -> Option<&'r
     if let Some(field) = fields.get(path) {
         return Some(field);
     }
-    // The longest name that is there comes first: `a.b` may be a name too.
+    // The longest matching name takes precedence: `a.b` may be a name too.
     path.rmatch_indices('.').find_map(|(dot, _)| {
         let (name, rest) = (&path[..dot], &path[dot + 1..]);
         within(fields.get(name)?, rest)

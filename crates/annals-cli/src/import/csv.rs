@@ -1,7 +1,7 @@
-//! Records of CSV with the lines on which they begin: one record may be on several lines.
+//! CSV records with the lines on which they begin: a record may span several lines.
 //!
 //! - V1  Nothing is guessed. A quote that is never closed, and text after a closing quote, are refused at their line:
-//!   either would make rows a part of a value.
+//!   with either, rows would become a part of a value.
 //! - V2  A quote within a value that has none at its beginning is text: `5" disk`.
 //! - V3  A line `sep=;` at the beginning, as Excel writes it, names the delimiter.
 
@@ -12,9 +12,9 @@ use crate::output::note;
 /// A record: the line on which it begins, and its cells.
 pub(crate) type Record = (Line, Vec<String>);
 
-/// Most columns; Excel has as many.
+/// The maximum number of columns, as in Excel.
 const COLUMNS_MAX: usize = 16_384;
-/// A quoted value of more lines than this is worth a note: its closing quote may be missing.
+/// A quoted value with more lines than this is reported: its closing quote may be missing.
 const LINES_NOTED: u64 = 300;
 
 /// The records of a file.
@@ -23,7 +23,7 @@ pub(crate) struct Records {
     delimiter: u8,
 }
 
-/// What ended a cell.
+/// The end of a cell: that of the cell only, or of the record too.
 #[derive(PartialEq, Eq)]
 enum End {
     Cell,
@@ -31,7 +31,7 @@ enum End {
 }
 
 impl Records {
-    /// The records of a file, with a delimiter; without one it is the comma, or the one that the file names.
+    /// The records of a file. Without a given delimiter it is the one that the file names, or else the comma.
     pub(crate) fn new(file: Box<dyn std::io::Read>, delimiter: Option<u8>) -> Result<Self, BadLine> {
         let mut records = Self { bytes: Bytes::new(file)?, delimiter: b',' };
         let named = records.named_delimiter()?;
@@ -44,12 +44,12 @@ impl Records {
         self.delimiter
     }
 
-    /// The line of what follows the last record.
+    /// The line of the next byte, after the last record.
     pub(crate) fn line(&self) -> Line {
         self.bytes.line
     }
 
-    /// Passes over a first line `sep=;`, and returns what it names.
+    /// Skips a first line `sep=;` and returns its delimiter.
     fn named_delimiter(&mut self) -> Result<Option<u8>, BadLine> {
         if !self.bytes.begin_with(b"sep=") {
             return Ok(None);
@@ -67,7 +67,7 @@ impl Records {
         }
     }
 
-    /// The next record. Empty lines are passed over.
+    /// The next record. Empty lines are skipped.
     pub(crate) fn next_record(&mut self) -> Result<Option<Record>, BadLine> {
         while let Some(b'\n' | b'\r') = self.bytes.peek()? {
             self.bytes.next()?;
@@ -90,7 +90,7 @@ impl Records {
         }
     }
 
-    /// The next cell of the record that begins on a line, of a bounded number of bytes.
+    /// The next cell, of at most `most` bytes, of the record that begins on line `record`.
     fn cell(&mut self, record: u64, column: usize, most: usize) -> Result<(String, End), BadLine> {
         let begin = self.bytes.line.number;
         let mut cell = Vec::new();
@@ -142,7 +142,7 @@ impl Records {
         Ok((super::rows::text(begin, cell)?, end))
     }
 
-    /// What is between an opening quote, which was taken, and the closing one, which is taken too.
+    /// Reads the text after an opening quote, which was already taken, up to and including the closing quote.
     fn quoted(&mut self, begin: u64, column: usize, cell: &mut Vec<u8>, most: usize) -> Result<(), BadLine> {
         loop {
             match self.bytes.next()? {
@@ -167,7 +167,7 @@ impl Records {
         }
     }
 
-    /// Takes the line feed, the carriage return or both of them.
+    /// Takes a line feed, a carriage return, or both.
     fn end_of_line(&mut self) -> Result<(), BadLine> {
         if self.bytes.next()? == Some(b'\r') && self.bytes.peek()? == Some(b'\n') {
             self.bytes.next()?;

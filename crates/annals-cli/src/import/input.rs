@@ -1,7 +1,7 @@
-//! The bytes of a file as UTF-8, whatever it is packed and encoded as: gzip is unpacked, other encodings are decoded.
+//! Reads a file as UTF-8: gzip is decompressed, other encodings are decoded.
 //!
-//! Nothing is replaced: bytes that an encoding does not have are an error that names the byte. Reading is bounded: a
-//! line or a value of more than [`ROW_BYTES_MAX`] is refused.
+//! Invalid bytes are not replaced: they are an error with the offset of the byte. Reading is bounded: a line or a value of
+//! more than [`ROW_BYTES_MAX`] is refused.
 
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::str::FromStr;
@@ -11,19 +11,19 @@ use flate2::bufread::MultiGzDecoder;
 
 use super::BadLine;
 
-/// Most bytes of one row. An event has 16 MiB at most, and is written down in less than four times as many.
+/// The maximum size of a row in bytes. An event has at most 16 MiB, and its text has less than four times that.
 pub(crate) const ROW_BYTES_MAX: usize = if cfg!(test) { 1 << 20 } else { 64 << 20 };
-/// Bytes that are read at once.
+/// The size of a read in bytes.
 const BLOCK_BYTES: usize = 256 << 10;
 
-/// How the text of a file is encoded.
+/// The encoding of a text file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Encoding(&'static Known);
 
 impl FromStr for Encoding {
     type Err = String;
 
-    /// Takes the names of the Encoding Standard, and those that other programs give to the same encodings.
+    /// Accepts the names of the Encoding Standard, and other common names of the same encodings.
     fn from_str(name: &str) -> Result<Self, String> {
         let plain = name.to_ascii_lowercase();
         let label = match &*plain {
@@ -44,8 +44,8 @@ impl FromStr for Encoding {
     }
 }
 
-/// The file as UTF-8: unpacked if it begins as gzip does, decoded if an encoding is named or it begins with the mark of
-/// UTF-16. Without either, it is passed on as it is.
+/// The file as UTF-8: decompressed if it begins like gzip, decoded if an encoding is named or it begins with the byte order
+/// mark of UTF-16. Otherwise it is returned unchanged.
 ///
 /// # Errors
 /// If its beginning cannot be read.
@@ -57,20 +57,20 @@ pub(crate) fn utf8(file: Box<dyn Read>, encoding: Option<Encoding>) -> io::Resul
     let (head, file) = peek(file, 2)?;
     let marked = matches!(&head[..], b"\xff\xfe" | b"\xfe\xff").then_some(UTF_8);
     match encoding.map(|encoding| encoding.0).or(marked) {
-        // The decoder follows the mark, whatever the name says.
+        // A byte order mark overrides the named encoding.
         Some(encoding) => Ok(Box::new(Decoded::new(file, encoding))),
         None => Ok(file),
     }
 }
 
-/// The first bytes, and the reader with them.
+/// The first bytes, and a reader that returns them again.
 fn peek(mut file: Box<dyn Read>, bytes: u64) -> io::Result<(Vec<u8>, Box<dyn Read>)> {
     let mut head = Vec::new();
     file.by_ref().take(bytes).read_to_end(&mut head)?;
     Ok((head.clone(), Box::new(Cursor::new(head).chain(file))))
 }
 
-/// A reader whose bytes are unpacked.
+/// A reader that decompresses gzip.
 struct Unpacked(MultiGzDecoder<BufReader<Box<dyn Read>>>);
 
 impl Read for Unpacked {
@@ -83,16 +83,16 @@ impl Read for Unpacked {
     }
 }
 
-/// A reader whose bytes are decoded.
+/// A reader that decodes an encoding.
 struct Decoded {
     file: Box<dyn Read>,
     decoder: Decoder,
-    /// What was read and is not decoded yet.
+    /// Bytes that were read and not yet decoded.
     raw: Vec<u8>,
-    /// How much of the file is decoded.
+    /// The number of decoded bytes of the file.
     decoded: u64,
     text: Vec<u8>,
-    /// How much of the text was given out.
+    /// The number of bytes of `text` that were returned.
     given: usize,
     ended: bool,
 }
@@ -148,13 +148,13 @@ impl Read for Decoded {
 /// A line of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Line {
-    /// As people count it, from 1: a line feed, a carriage return or both end a line.
+    /// The number as in an editor, from 1: a line feed, a carriage return or both end a line.
     pub(crate) number: u64,
-    /// As the ids of rows count it, from 1: a line feed ends a line. It never changes, because ids do not.
+    /// The number in the ids of rows, from 1: only a line feed ends a line. This rule never changes, because ids must not.
     pub(crate) by_feeds: u64,
 }
 
-/// The bytes of a file one after the other, with the line that they are on.
+/// The bytes of a file one after the other, with their lines.
 pub(crate) struct Bytes {
     reader: BufReader<Box<dyn Read>>,
     /// The line of the next byte.
@@ -163,11 +163,11 @@ pub(crate) struct Bytes {
     beginning: Vec<u8>,
 }
 
-/// The mark of UTF-8, with which some programs begin a file.
+/// The byte order mark of UTF-8, with which some programs begin a file.
 const MARK: &[u8] = b"\xEF\xBB\xBF";
 
 impl Bytes {
-    /// Begins at the first byte after the mark of UTF-8, if there is one.
+    /// Starts at the first byte after the byte order mark, if there is one.
     pub(crate) fn new(file: Box<dyn Read>) -> Result<Self, BadLine> {
         let peeked = peek(file, 8).and_then(|(head, mut file)| {
             let mark = head.starts_with(MARK);
@@ -181,12 +181,12 @@ impl Bytes {
         Ok(Self { reader: BufReader::with_capacity(BLOCK_BYTES, file), line, beginning })
     }
 
-    /// Whether the file begins with these few bytes.
+    /// Whether the file begins with these bytes, at most five.
     pub(crate) fn begin_with(&self, bytes: &[u8]) -> bool {
         self.beginning.starts_with(bytes)
     }
 
-    /// The next byte, which stays the next.
+    /// The next byte, without taking it.
     pub(crate) fn peek(&mut self) -> Result<Option<u8>, BadLine> {
         loop {
             match self.reader.fill_buf() {
@@ -222,7 +222,7 @@ impl Lines {
         Self { reader: BufReader::with_capacity(BLOCK_BYTES, reader), line: 0 }
     }
 
-    /// The next line that is not blank and its number, without blanks around it.
+    /// The next line that is not blank, trimmed, with its number.
     pub(crate) fn next_line(&mut self) -> Result<Option<(u64, Vec<u8>)>, BadLine> {
         loop {
             self.line += 1;
@@ -243,7 +243,7 @@ impl Lines {
     }
 }
 
-/// The row that begins on this line is longer than any may be.
+/// The error for a row that begins on this line and is too long.
 pub(crate) fn too_long(line: u64) -> BadLine {
     BadLine::new(line, format!("the row that begins here is longer than {} MiB", ROW_BYTES_MAX >> 20))
 }

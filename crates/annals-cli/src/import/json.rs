@@ -1,30 +1,30 @@
-//! The JSON values of a file, one after the other: a line each, over several lines, or the elements of an array.
+//! The JSON values of a file, one after the other: one per line, over several lines, or the elements of an array.
 //!
-//! It finds where a value begins and ends, byte for byte, and knows nothing else of it: whether it is JSON is found out
-//! where its fields are read. A value that never ends is refused at the line where it begins.
+//! This file only finds the beginning and the end of a value: `columns` checks that it is JSON when it reads the fields. A
+//! value that never ends is refused at the line where it begins.
 
 use super::BadLine;
 use super::input::{Bytes, Line, ROW_BYTES_MAX, too_long};
 
-/// A value: the line on which it begins, how many began on that line before it, and its text.
+/// A value: the line on which it begins, the number of values that began on that line before it, and its text.
 pub(crate) type Value = (Line, u64, Vec<u8>);
 
 /// The values of a file.
 pub(crate) struct Values {
     bytes: Bytes,
     array: Array,
-    /// The line of the last value, by its line feeds, and how many began there.
+    /// The line of the last value, counted by line feeds, and the number of values that began there before it.
     last: (u64, u64),
 }
 
-/// Where in an array the next value is.
+/// The state of the parser with regard to an array.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Array {
-    /// In none.
+    /// Not in an array.
     Outside,
-    /// After the bracket that opens it.
+    /// After the opening bracket.
     First,
-    /// After a value, where a comma follows or the end.
+    /// After a value: a comma or the closing bracket follows.
     After,
     /// After a comma.
     Next,
@@ -64,7 +64,7 @@ impl Values {
         }
     }
 
-    /// The next byte that is no blank; it stays the next.
+    /// The next byte that is not white space, without taking it.
     fn next_sign(&mut self) -> Result<Option<u8>, BadLine> {
         while self.bytes.peek()?.is_some_and(|byte| byte.is_ascii_whitespace()) {
             self.bytes.next()?;
@@ -86,7 +86,7 @@ impl Values {
         Ok((line, nth, text))
     }
 
-    /// An object or an array, to the bracket that closes it.
+    /// Reads an object or an array, up to its closing bracket.
     fn braced(&mut self, line: u64) -> Result<Vec<u8>, BadLine> {
         let (mut text, mut depth, mut string, mut escaped) = (Vec::new(), 0_usize, false, false);
         loop {
@@ -112,8 +112,8 @@ impl Values {
         }
     }
 
-    /// What is no object, to the end of its line or, in an array, of the element: a row is an object, so it is refused
-    /// later.
+    /// Reads a value that is not an object or an array, up to the end of its line or, in an array, of the element. A row is an
+    /// object, so such a value is refused later.
     fn bare(&mut self, line: u64) -> Result<Vec<u8>, BadLine> {
         let in_array = self.array != Array::Outside;
         let mut text = Vec::new();

@@ -1,13 +1,13 @@
-//! How a row becomes an event.
+//! Recipes: the conversion of rows to events.
 //!
-//! - I1  The same row of the same source always becomes the same event with the same id: a UUID of the source,
-//!   the recipe, the line and the content; or, with an id column, of that column.
-//! - I2  A column that the recipe names (it makes a stream, a type, a tag, an id or a time) is text in the data, in
-//!   every row. Of the others, values that are exact numbers are numbers.
-//! - I3  A column that makes a stream or a type has something in it in every row: rows that lack it would share one
-//!   stream. A tag whose column is empty is left out.
-//! - I4  Ids never change, whatever version of the program makes them. The first one knew a file by the last name of its
-//!   path; rows that it wrote are still known by that.
+//! - I1  The same row of the same source always becomes the same event with the same id: a UUID derived from the source,
+//!   the recipe, the line and the content; or, with an id column, from that column.
+//! - I2  A column that the recipe names (for a stream, a type, a tag, an id or a time) is text in the data, in every row. In
+//!   other columns, values that are exact numbers are numbers.
+//! - I3  A column for a stream or a type must not be empty in any row: rows without a value would share one stream. A tag
+//!   whose column is empty is omitted.
+//! - I4  Ids never change, whichever version of the program makes them. The first version identified a file by the last
+//!   component of its path; its rows are still recognised by that.
 
 use std::borrow::Cow;
 use std::path::{Component, Path, PathBuf};
@@ -25,18 +25,18 @@ use super::template::Template;
 use super::value::{Times, Unit};
 use super::{BadLine, Format};
 
-/// What rows come from.
+/// The source of rows.
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
     /// The path of a file as it was given, or the name that the user gave.
     whole: String,
-    /// What two sources have in common that could be taken for each other: of a path, the last name.
+    /// The part that similar sources have in common: the last component of a path, or the whole name.
     last: String,
 }
 
 impl Source {
-    /// A file, by its path as it was given, without `./`. Bytes that are no text are written as escapes, so that no two
-    /// paths are the same.
+    /// A file, identified by its path as it was given, without `./`. Bytes that are not UTF-8 are escaped, so that different
+    /// paths stay different.
     pub(crate) fn path(file: &Path) -> Self {
         let plain: PathBuf = file.components().filter(|part| *part != Component::CurDir).collect();
         let whole = plain.to_str().map_or_else(|| format!("{plain:?}"), str::to_owned);
@@ -44,38 +44,38 @@ impl Source {
         Self { whole, last }
     }
 
-    /// What the user calls by this name.
+    /// A source with a name given by the user.
     pub(crate) fn name(name: &str) -> Self {
         Self { whole: name.to_owned(), last: name.to_owned() }
     }
 }
 
-/// How rows become events.
+/// The conversion of rows to events.
 #[derive(Clone, Debug)]
 pub(crate) struct Recipe {
-    /// What the rows come from.
+    /// The source of the rows.
     pub(crate) source: Source,
-    /// How the file is written.
+    /// The format of the file.
     pub(crate) format: Format,
     /// The stream of each event.
     pub(crate) stream: Template,
     /// The type of each event.
     pub(crate) event_type: Template,
-    /// The column that says when it happened.
+    /// The column with the time of occurrence.
     pub(crate) time: Option<String>,
-    /// How times are written.
+    /// The form of times.
     pub(crate) times: Times,
     /// The tags of each event.
     pub(crate) tags: Vec<Template>,
     /// The column that identifies each event.
     pub(crate) id: Option<String>,
-    /// The column that is the data of each event; without one, the row is.
+    /// The column that is the data of each event; `None` if the whole row is.
     pub(crate) data: Option<String>,
     /// Whether numbers have a decimal comma.
     pub(crate) decimal_comma: bool,
     /// Whether texts such as `NULL` are values.
     pub(crate) null_is_value: bool,
-    /// Whether rows are known by the last name of their source alone, as the first version knew them (I4).
+    /// Whether rows are identified only by the last component of their source, as by the first version (I4).
     pub(crate) by_last_name: bool,
 }
 
@@ -97,7 +97,7 @@ impl Recipe {
         self.text_columns().chain(others).any(|column| column == name)
     }
 
-    /// A digest that begins with everything that makes the recipe what it is, for rows of this source.
+    /// A digest of the recipe and the source, to which rows are added.
     fn digest(&self, source: &str) -> Sha256 {
         let tags: Vec<_> = self.tags.iter().map(Template::as_str).collect();
         let parts = (
@@ -108,31 +108,30 @@ impl Recipe {
             (&self.time, &self.id),
         );
         let mut digest = Sha256::new_with_prefix(serde_json::to_vec(&parts).expect("texts are JSON"));
-        // Seconds are what numbers count where no unit is named: rows that were brought in without one are still known
-        // with it.
+        // Seconds are the default unit: rows that were imported without a unit are recognised when it is named.
         let unit = self.times.unit.filter(|unit| *unit != Unit::S).map(|unit| format!("{unit:?}"));
         let more = (unit, self.times.offset.map(UtcOffset::seconds), &self.data, self.decimal_comma);
-        // Rows of an earlier version, which had none of these options, are still known.
+        // Rows of an earlier version without these options are still recognised.
         if more != (None, None, &None, false) {
             digest.update(serde_json::to_vec(&more).expect("texts are JSON"));
         }
         digest
     }
 
-    /// The key of the append whose first row is this one of its source, counted from 0. Of the source, the key has only
-    /// the name of the file: a file of the same name elsewhere finds the same key, and the rows there are compared.
+    /// The key of the append whose first row has this number in its source, from 0. The key contains only the last component of
+    /// the source: a file of the same name elsewhere gets the same key, and the stored rows are compared.
     pub(crate) fn key_of_place(&self, row: u64) -> IdempotencyKey {
         key(self.digest(&self.source.last), &format!("@{row}"))
     }
 
-    /// The key of an append of these rows, by what is in them.
+    /// The key of an append of these rows, by their content.
     pub(crate) fn key_of_content(&self, rows: &[Row]) -> IdempotencyKey {
         let mut digest = self.digest(&self.source.last);
         rows.iter().for_each(|row| row.digest(&mut digest));
         key(digest, "")
     }
 
-    /// The keys of appends of the first of these rows, of the first two, and so on, by what is in them.
+    /// The keys of appends of the first row, of the first two rows, and so on, by their content.
     pub(crate) fn keys_of_content(&self, rows: &[Row]) -> Vec<IdempotencyKey> {
         let mut digest = self.digest(&self.source.last);
         let keys = rows.iter().map(|row| {
@@ -142,12 +141,12 @@ impl Recipe {
         keys.collect()
     }
 
-    /// Whether the path of the source says more than the last name of it.
+    /// Whether the path of the source has more than one component.
     pub(crate) fn is_in_a_directory(&self) -> bool {
         self.source.whole != self.source.last
     }
 
-    /// The last name of the source.
+    /// The last component of the source.
     pub(crate) fn last_name(&self) -> &str {
         &self.source.last
     }
@@ -212,7 +211,7 @@ impl Recipe {
         Ok(alone.writes.into_iter().next().expect("it has one event"))
     }
 
-    /// Whether an event in the store is the one that this row makes, or that the first version made of it: that one kept
+    /// Whether a stored event is the one that this row makes, or the one that the first version made of it: that version kept
     /// tags whose column is empty, and rounded times before 1970 up.
     pub(crate) fn made(&self, row: &Row, write: &Write, event: &RecordedEvent) -> Result<bool, BadLine> {
         let (mut made, there) = (write.event.clone(), event.to_new());
@@ -236,7 +235,7 @@ impl Recipe {
         Ok(made == there)
     }
 
-    /// Refuses a text that stands for no value where rows that lack it would be taken for one another (I3).
+    /// Refuses a text without a value, because rows without it would be taken for one another (I3).
     fn check_value(&self, columns: &Columns<'_>, name: &str, text: &str, makes: &str) -> Result<(), BadLine> {
         if !columns.is_no_value(text, self.null_is_value) {
             return Ok(());
@@ -255,14 +254,14 @@ impl Recipe {
             return Ok(columns.row(|name| self.is_text(name), self.decimal_comma));
         };
         let data = columns.value(column, self.decimal_comma)?;
-        // What is JSON within a text was not checked with the row.
+        // JSON within a text was not checked with the row.
         check_json(&data)
             .map_err(|invalid| BadLine::column(columns.line(), column, format!("is not JSON: {invalid}")))?;
         Ok(data)
     }
 }
 
-/// The tag of a row, and whether a column that makes it is empty.
+/// The tag of a row, and whether one of its columns is empty.
 fn tag(columns: &Columns<'_>, template: &Template) -> Result<(String, bool), BadLine> {
     let mut empty = false;
     let tag = template.fill(|name| {

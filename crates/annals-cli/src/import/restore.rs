@@ -1,16 +1,16 @@
-//! Brings back a log from the lines of `annals export`: ids, recorded times, keys and the bounds of appends.
+//! Restores a log from the lines of `annals export`: ids, recorded times, keys and the boundaries of appends.
 //!
-//! - R1  The lines of one append become one append, with its key and its recorded time. Into an empty store, the
-//!   same log comes out.
-//! - R2  Each append is bound to the version that the file says, so events never land in a stream that has others.
-//! - R3  While the store holds exactly the file's beginning, many appends are under way at once, so that a store
-//!   can sync them together. Each is bound to the last event of the one before it and to an end of the log just
-//!   there, so none can overtake: one that tries is refused, and sent again in its turn. In any other store they go
-//!   one by one.
-//! - R4  A file that is cut within an append, or lacks lines, is refused at that line: `appends`.
-//! - R5  What an earlier run has written is recognised by the store, by its key or its ids, and compared: an event is
-//!   there only if the one in the log has the same stream, version, id and content. A key or an id that another event has
-//!   stops the import.
+//! - R1  The lines of one append become one append, with its key and its recorded time. In an empty store, the result is the
+//!   same log.
+//! - R2  Each append expects the versions in the file, so its events are never added to a stream with other events.
+//! - R3  While the store holds exactly the beginning of the file, many appends are in flight at once, so that the store can
+//!   sync them together. Each has the conditions that the last event of the previous one is the newest of its stream and that
+//!   the log ends there, so none can overtake: one that does is refused, and sent again in order. In any other store, appends
+//!   are sent one by one.
+//! - R4  A file that is truncated within an append, or lacks lines, is refused at that line: `appends`.
+//! - R5  The store recognises the appends of an earlier run by their keys or ids, and they are compared: an event counts as
+//!   stored only if the one in the log has the same stream, version, id and content. A key or an id of another event stops
+//!   the import.
 
 use std::collections::VecDeque;
 use std::io::Read;
@@ -26,9 +26,9 @@ use super::chunks::{events_of, read_from};
 use super::{BadLine, Counts, Distinct, check_signal, stopped};
 use crate::output::note;
 
-/// Most appends under way at once.
+/// The maximum number of appends in flight.
 const UNDER_WAY: usize = 128;
-/// Most bytes of data under way at once, unless one append is larger.
+/// The maximum number of bytes of data in flight, unless one append is larger.
 const UNDER_WAY_BYTES: usize = 16 << 20;
 
 /// Writes every append of the file.
@@ -64,7 +64,7 @@ pub(crate) async fn restore(
             break sent;
         }
     };
-    // Also when one has failed, those under way are brought to their end: each is in the store or not.
+    // Wait for the appends in flight even if one has failed, so that each is known to be stored or not.
     while !flight.sent.is_empty() {
         let landed = flight.land(&mut counts).await;
         outcome = outcome.and(landed);
@@ -74,7 +74,7 @@ pub(crate) async fn restore(
     Ok(counts)
 }
 
-/// Says on standard error if events are missing between the end of the log and the beginning of the file.
+/// Prints a note to standard error if events are missing between the end of the log and the beginning of the file.
 async fn note_gap(store: &dyn EventStore, piece: &Piece) -> anyhow::Result<()> {
     let (head, first) = (store.head().await?, piece.first);
     if piece.of_log && first > head.next() {
@@ -85,7 +85,7 @@ async fn note_gap(store: &dyn EventStore, piece: &Piece) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How many events the lines of a file are, and of how many streams.
+/// Checks all lines of a file; returns the number of events and of streams.
 pub(crate) fn check_all(reader: Box<dyn Read>) -> anyhow::Result<(u64, u64)> {
     let mut appends = Appends::of(reader);
     let (mut events, mut streams) = (0, Distinct::default());
@@ -99,11 +99,11 @@ pub(crate) fn check_all(reader: Box<dyn Read>) -> anyhow::Result<(u64, u64)> {
     Ok((events, streams.count()))
 }
 
-/// What to do about a key that another append has.
+/// The advice for a key that belongs to another append.
 const WITHOUT_KEY: &str = "take `idempotency_key` out of the line to bring its events in without it";
 
 impl Piece {
-    /// The append, executed only where the file has it: just after the one before it, at the end of the log.
+    /// The append with conditions that bind it to its place in the file: directly after the previous one, at the end of the log.
     fn chained(&self) -> Append {
         let append = self.append.clone().unless(Query::all(), self.first.previous());
         match &self.after {
@@ -112,7 +112,7 @@ impl Piece {
         }
     }
 
-    /// Refuses the append if what the store has in its place are other events (R5).
+    /// Refuses the append if the store has other events in its place (R5).
     async fn compare(&self, store: &dyn EventStore, there: &Appended) -> anyhow::Result<()> {
         let writes = &self.append.writes;
         let events = read_from(store, there.first, events_of(there).min(writes.len())).await?;
@@ -153,18 +153,18 @@ impl Piece {
     }
 }
 
-/// How appends are sent.
+/// The way in which appends are sent.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Pace {
-    /// One by one; so far the store holds what the file says, where it says.
+    /// One by one: so far the store has the events of the file at the same positions.
     Reaching,
-    /// Many at once: the store holds exactly the file's beginning.
+    /// Many at once: the store holds exactly the beginning of the file.
     Many,
-    /// One by one: the store holds something else too.
+    /// One by one: the store has other events too.
     One,
 }
 
-/// The appends that are under way.
+/// The appends in flight.
 struct Flight<'s> {
     store: &'s Arc<dyn EventStore>,
     under_way: FuturesOrdered<BoxFuture<'s, annals_core::Result<Appended>>>,
@@ -174,7 +174,7 @@ struct Flight<'s> {
 }
 
 impl Flight<'_> {
-    /// Sends an append; waits for earlier ones if too much is under way.
+    /// Sends an append; waits for earlier ones if too many are in flight.
     async fn send(&mut self, piece: Piece, counts: &mut Counts) -> anyhow::Result<()> {
         if piece.after.is_none() && piece.first != Position::FIRST {
             self.pace = Pace::One;
@@ -190,7 +190,7 @@ impl Flight<'_> {
             return self.send_alone(&piece, counts).await;
         }
         self.bytes += piece.bytes;
-        // Unconstrained: the runtime would otherwise let later appends go first to be fair to other tasks.
+        // Unconstrained: otherwise Tokio's cooperative budget could run later appends first.
         let appending = tokio::task::unconstrained(self.store.append(piece.chained()));
         self.under_way.push_back(Box::pin(appending));
         self.sent.push_back(piece);
@@ -203,7 +203,7 @@ impl Flight<'_> {
         self.count(piece, &appended.map_err(|error| piece.failed(error))?, counts).await
     }
 
-    /// Waits for the oldest append that is under way.
+    /// Waits for the oldest append in flight.
     async fn land(&mut self, counts: &mut Counts) -> anyhow::Result<()> {
         let Some((outcome, piece)) = self.next_outcome().await else { return Ok(()) };
         match outcome {
@@ -213,7 +213,7 @@ impl Flight<'_> {
         }
     }
 
-    /// Sends again what an obstacle has held up, each when the one before it is there.
+    /// Resends the appends that were refused after a conflict, one by one.
     async fn one_by_one(&mut self, first: Piece, counts: &mut Counts) -> anyhow::Result<()> {
         self.pace = Pace::Reaching;
         let mut held_up = vec![first];
@@ -237,7 +237,7 @@ impl Flight<'_> {
         Some((outcome, piece))
     }
 
-    /// Counts an append that the store answered.
+    /// Counts an append that the store has accepted.
     async fn count(&mut self, piece: &Piece, appended: &Appended, counts: &mut Counts) -> anyhow::Result<()> {
         let events = piece.append.writes.len() as u64;
         if appended.duplicate {
@@ -275,7 +275,7 @@ mod tests {
         StreamId::new(name).unwrap()
     }
 
-    /// A log with everything that an export must carry.
+    /// A log with all features that an export must preserve.
     async fn full_log() -> Arc<dyn EventStore> {
         let store = MemoryStore::new();
         let mut rich =
@@ -382,7 +382,7 @@ mod tests {
         assert_eq!(counts, Counts { new: 210, there: 100, moved: 210, between: 0 });
     }
 
-    /// A store that takes appends in another order than they were sent in.
+    /// A store that executes appends in another order than they were sent.
     struct Shuffled(MemoryStore, AtomicU64);
 
     #[async_trait::async_trait]
@@ -425,7 +425,7 @@ mod tests {
         assert_eq!(exported(&copy, 1).await, lines);
     }
 
-    /// The lines of an export. The first three are one append, each other one is an append of its own.
+    /// The lines of an export. The first three are one append; each of the others is a separate append.
     async fn lines_of_full_log() -> Vec<Vec<u8>> {
         let lines = exported(&full_log().await, 1).await;
         lines.split_inclusive(|&byte| byte == b'\n').map(<[u8]>::to_vec).collect()

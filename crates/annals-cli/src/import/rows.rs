@@ -1,4 +1,4 @@
-//! The rows of a file, one after the other, whatever its format. Knows nothing of events.
+//! The rows of a file, one after the other, in any format. This file does not depend on events.
 
 use std::collections::HashSet;
 use std::io::Read;
@@ -14,26 +14,26 @@ use crate::output::note;
 
 /// One row of a file.
 pub(crate) struct Row {
-    /// The line on which it begins, counted from 1.
+    /// The line on which it begins, from 1.
     pub(crate) line: u64,
-    /// That line as it is in the id of the row.
+    /// That line as it is counted in the id of the row.
     by_feeds: u64,
-    /// A number that tells it from the rows that began on that line before it and are alike.
+    /// A number that distinguishes it from equal rows that began on that line before it.
     nth: u64,
-    /// What is in it.
+    /// Its content.
     pub(crate) content: Content,
 }
 
-/// What is in a row.
+/// The content of a row.
 pub(crate) enum Content {
     /// Columns with the names of the header line.
     Cells(Arc<[String]>, Vec<String>),
-    /// A JSON object, not looked at yet.
+    /// A JSON object, not yet parsed.
     Json(Vec<u8>),
 }
 
 impl Row {
-    /// Bytes of what is in the row.
+    /// The size of the content in bytes.
     pub(crate) fn content_bytes(&self) -> usize {
         match &self.content {
             Content::Cells(_, cells) => cells.iter().map(String::len).sum(),
@@ -41,7 +41,7 @@ impl Row {
         }
     }
 
-    /// Bytes of the event that the row becomes, about.
+    /// The approximate size in bytes of the event that the row becomes.
     pub(crate) fn event_bytes(&self) -> usize {
         match &self.content {
             Content::Cells(names, cells) => names.iter().chain(cells).map(|text| text.len() + 4).sum(),
@@ -49,7 +49,7 @@ impl Row {
         }
     }
 
-    /// Adds the row to a digest, so that no two rows look the same.
+    /// Adds the row to a digest, so that different rows have different digests.
     pub(crate) fn digest(&self, digest: &mut Sha256) {
         let mut add = |bytes: &[u8]| {
             digest.update((bytes.len() as u64).to_le_bytes());
@@ -73,11 +73,11 @@ impl Row {
 
 /// The rows of a file.
 pub(crate) enum Rows {
-    /// Of CSV.
+    /// Records of CSV.
     Csv(Box<Records>, Arc<[String]>, Alike),
-    /// Of columns that are separated by blanks.
+    /// Lines with columns that are separated by blanks.
     Columns(Lines, Arc<[String]>),
-    /// Of JSON objects.
+    /// JSON objects.
     Json(Box<Values>),
 }
 
@@ -104,7 +104,7 @@ impl Rows {
         }
     }
 
-    /// The names of the columns; `None` if each row brings its own.
+    /// The names of the columns; `None` if each row has its own.
     pub(crate) fn names(&self) -> Option<&[String]> {
         match self {
             Self::Csv(_, names, _) | Self::Columns(_, names) => Some(names),
@@ -112,7 +112,7 @@ impl Rows {
         }
     }
 
-    /// Another delimiter that the header line looks as if it had, if it has one column.
+    /// Another delimiter that the header line probably has, if it has only one column.
     pub(crate) fn likely_delimiter(&self) -> Option<&'static str> {
         let Self::Csv(csv, names, _) = self else { return None };
         let [name] = &**names else { return None };
@@ -124,7 +124,7 @@ impl Rows {
             .map(|(_, written)| written)
     }
 
-    /// The next row. Empty lines are passed over.
+    /// The next row. Empty lines are skipped.
     pub(crate) fn next_row(&mut self) -> Result<Option<Row>, BadLine> {
         match self {
             Self::Json(values) => {
@@ -147,18 +147,17 @@ impl Rows {
     }
 }
 
-/// Tells rows apart that are alike and on one line, as line feeds count: the lines of some old files end with a carriage
-/// return alone.
+/// Distinguishes equal rows on one line, as counted by line feeds: in some old files, lines end with only a carriage return.
 #[derive(Default)]
 pub(crate) struct Alike {
     line: u64,
     rows: u64,
-    /// Digests of the rows of that line.
+    /// The digests of the rows on that line.
     seen: HashSet<[u8; 8]>,
 }
 
 impl Alike {
-    /// 0 for the first row of its kind on a line. `more` says whether another row may follow on this line.
+    /// Returns 0 for the first of equal rows on a line. `more` is whether another row may follow on this line.
     fn number(&mut self, row: &Row, more: bool) -> u64 {
         if self.line != row.by_feeds {
             (self.line, self.rows) = (row.by_feeds, 0);
@@ -178,7 +177,7 @@ impl Alike {
 
 fn row(line: Line, names: &Arc<[String]>, mut cells: Vec<String>) -> Result<Row, BadLine> {
     let Line { number: line, by_feeds } = line;
-    // A delimiter at the end of a line makes one more cell, which is empty.
+    // A delimiter at the end of a line adds an empty cell.
     while cells.len() > names.len() && cells.last().is_some_and(String::is_empty) {
         cells.pop();
     }
@@ -189,7 +188,7 @@ fn row(line: Line, names: &Arc<[String]>, mut cells: Vec<String>) -> Result<Row,
     Ok(Row { line, by_feeds, nth: 0, content: Content::Cells(Arc::clone(names), cells) })
 }
 
-/// Bytes as text.
+/// Converts bytes to text.
 pub(crate) fn text(line: u64, bytes: Vec<u8>) -> Result<String, BadLine> {
     String::from_utf8(bytes).map_err(|error| {
         let byte = error.utf8_error().valid_up_to();
@@ -200,8 +199,8 @@ pub(crate) fn text(line: u64, bytes: Vec<u8>) -> Result<String, BadLine> {
     })
 }
 
-/// A name for each column: one that has none, such as the numbers of the rows of a data frame, is called by its number.
-/// Those at the end of the line are left out; a row that has something there is refused.
+/// The names of the columns. A column without a name, such as the index of a data frame, is named by its number. Unnamed
+/// columns at the end of the line are dropped; a row with a value there is refused.
 fn named(line: u64, mut names: Vec<String>) -> Result<Vec<String>, BadLine> {
     if names.iter().any(|name| name.contains('\0')) {
         let hint = "if the file is UTF-16, name that with --encoding utf-16le or utf-16be";

@@ -1,8 +1,8 @@
-//! A text with the names of columns in braces: `customer-{customer_id}`, `repo-{repo.name}`.
+//! Templates: texts with the names of columns in braces, such as `customer-{customer_id}` or `repo-{repo.name}`.
 
 use std::str::FromStr;
 
-/// A text that a row completes.
+/// A text that is completed with the values of a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Template {
     text: String,
@@ -29,7 +29,7 @@ impl Template {
         })
     }
 
-    /// The text with each column's value in its place.
+    /// The text with the names replaced by the values of the columns.
     pub(crate) fn fill<E>(&self, mut value: impl FnMut(&str) -> Result<String, E>) -> Result<String, E> {
         let mut filled = String::new();
         for part in &self.parts {

@@ -1,19 +1,19 @@
-//! What the text of a column means: a number or text, or a time.
+//! Parses the text of a column: as a number or text, or as a time.
 
 use annals_core::{Timestamp, UtcOffset};
 use clap::ValueEnum;
 use serde_json::Value;
 
-/// Most digits of a number that every reader of JSON takes exactly.
+/// The maximum number of digits of a number that every JSON parser reads exactly.
 const EXACT_DIGITS: usize = 15;
 
-/// The value as JSON. A number stays a number, digit for digit, if every reader takes it exactly; codes that
-/// merely look like numbers (`00001`, `+5`, `1e5`, 20 digits) stay text.
+/// The value as JSON. A number stays a number, digit for digit, if every JSON parser reads it exactly; codes that only
+/// look like numbers (`00001`, `+5`, `1e5`, 20 digits) stay text.
 pub(crate) fn json(value: &str, decimal_comma: bool) -> String {
     if !decimal_comma {
         return if is_exact_number(value) { value.to_owned() } else { text(value) };
     }
-    // There, a point is between thousands.
+    // With a decimal comma, a point separates thousands.
     let number = value.replacen(',', ".", 1);
     if !value.contains('.') && is_exact_number(&number) { number } else { text(value) }
 }
@@ -31,7 +31,7 @@ fn is_exact_number(value: &str) -> bool {
         && fraction.is_none_or(digits)
         && (whole == "0" || !whole.starts_with('0'))
         && whole.len() + fraction.map_or(0, str::len) <= EXACT_DIGITS
-        // JSON has a negative zero, but hardly anybody means it.
+        // JSON has a negative zero, but it is hardly ever intended.
         && !(zero && value.starts_with('-'))
 }
 
@@ -57,7 +57,7 @@ pub(crate) enum Unit {
 }
 
 impl Unit {
-    /// Decimal places from the unit to a nanosecond.
+    /// The number of decimal places from the unit to a nanosecond.
     fn places(self) -> u32 {
         match self {
             Self::S => 9,
@@ -68,30 +68,30 @@ impl Unit {
     }
 }
 
-/// How times are written.
+/// The form of times.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Times {
-    /// What numbers count.
+    /// The unit of numbers.
     pub(crate) unit: Option<Unit>,
-    /// The offset from UTC of times that say none.
+    /// The offset from UTC of times without one.
     pub(crate) offset: Option<UtcOffset>,
 }
 
-/// As seconds, numbers from here on are in the year 5138 and later: they are hardly meant as seconds.
+/// As seconds, numbers from here on are in the year 5138 and later: they are probably in another unit.
 const SECONDS_MAX: i128 = 100_000_000_000;
 
-/// As seconds, numbers below this are before March 1973: those of four digits and more are rather `2017`, `970101`, or the
-/// days of a spreadsheet, `42840.54`.
+/// As seconds, numbers below this are before March 1973: those with four or more digits are more likely a year `2017`, a date
+/// `970101`, or the days of a spreadsheet, `42840.54`.
 const PLAIN_SECONDS_MIN: i128 = 100_000_000;
 
-/// Whether a number without a unit is hardly meant as seconds, although it can be.
+/// Whether a number without a unit is probably not in seconds.
 fn is_ambiguous(text: &str, whole: i128) -> bool {
     let digits = text.trim_start_matches('-').bytes().take_while(u8::is_ascii_digit).count();
     digits >= 4 && whole.abs() < PLAIN_SECONDS_MIN
 }
 
 impl Times {
-    /// The time that a text means: RFC 3339, `YYYY-MM-DD`, `YYYYMMDD`, or a number in the unit, else in seconds.
+    /// Parses a time: RFC 3339, `YYYY-MM-DD`, `YYYYMMDD`, or a number in the unit, which is seconds by default.
     pub(crate) fn read(self, text: &str) -> Result<Timestamp, String> {
         let text = text.trim();
         let Some((whole, nanos)) = number(text, self.unit.unwrap_or(Unit::S)) else { return self.date(text) };
@@ -102,7 +102,7 @@ impl Times {
         }
         if self.unit.is_none() && whole.abs() >= SECONDS_MAX {
             let units = [("ms", Unit::Ms), ("us", Unit::Us), ("ns", Unit::Ns)];
-            // The first in which it is before the year 5138.
+            // The first unit in which it is before the year 5138.
             let guess = units.into_iter().filter_map(|(name, unit)| Some((name, number(text, unit)?.1)));
             let guess = guess
                 .filter(|(_, nanos)| nanos.abs() < SECONDS_MAX * NANOS)
@@ -134,15 +134,15 @@ fn unknown(text: &str) -> String {
     format!("`{text}` is not a time: RFC 3339, YYYY-MM-DD, YYYYMMDD or seconds since 1970")
 }
 
-/// Nanoseconds of a second.
+/// The number of nanoseconds in a second.
 const NANOS: i128 = 1_000_000_000;
 
-/// A number with perhaps a fraction: what it is in whole units, and in nanoseconds, rounded down.
+/// Parses a number with an optional fraction: returns the whole units, and the nanoseconds, rounded down.
 fn number(text: &str, unit: Unit) -> Option<(i128, i128)> {
     let (negative, unsigned) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
     let (whole, fraction) =
         unsigned.split_once('.').map_or((unsigned, "0"), |(whole, fraction)| (whole, fraction));
-    // 30 digits are more than any time has, and fit.
+    // No time has more than 30 digits, and 30 digits fit.
     if !digits(whole) || !digits(fraction) || whole.len() > 30 {
         return None;
     }

@@ -1,7 +1,7 @@
-//! What is checked after a kill: the log against the witness, and every way to read it against the log.
+//! The checks after a kill: the log is compared with the witness, and each kind of read with the log.
 //!
-//! Lost: what was acknowledged is not there. Half: of an append, some events are there and others are not. Wrong:
-//! anything else that a guarantee forbids.
+//! Lost: an acknowledged append is missing. Half: some events of an append are stored and others are not. Wrong: any other
+//! violation of a guarantee.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
@@ -13,7 +13,7 @@ use annals_engine::{EngineStore, Head};
 use super::load::{self, Hash, Name, Random, hash_of, hash_of_all, hash_of_scanned};
 use super::witness::{Acknowledged, Ledger, State, Witness};
 
-/// What is wrong, and where.
+/// A violation of a guarantee.
 #[derive(Clone, Debug)]
 pub(super) struct Violation {
     pub(super) kind: Kind,
@@ -37,14 +37,14 @@ impl Kind {
     }
 }
 
-/// What a check has looked at.
+/// The counters of a check.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tally {
-    /// Acknowledged appends that were looked for, again at each check.
+    /// Acknowledged appends that were looked up; each is counted again at each check.
     pub(super) checked: u64,
-    /// Appends that were in flight at a kill, and are there.
+    /// Appends that were in flight at a kill and are stored.
     pub(super) found: u64,
-    /// The same, and are not there.
+    /// Appends that were in flight at a kill and are not stored.
     pub(super) absent: u64,
     /// Appends that were sent again.
     pub(super) retried: u64,
@@ -52,7 +52,7 @@ pub(super) struct Tally {
     pub(super) seen: u64,
 }
 
-/// The log as it was read from end to end.
+/// The complete log as it was read.
 #[derive(Default)]
 struct Seen {
     events: Vec<(u32, Hash)>,
@@ -64,7 +64,7 @@ struct Seen {
     wrong: Vec<Violation>,
 }
 
-/// An append as far as it has been read: its first position, its name, the hashes of its events, and its streams.
+/// The part of an append that was read so far: its first position, its name, the hashes of its events, and its streams.
 type Group = (Position, Name, Vec<Hash>, BTreeMap<String, Version>);
 
 struct Found {
@@ -83,13 +83,13 @@ pub(super) struct Check<'a> {
     pub(super) violations: Vec<Violation>,
 }
 
-/// Appends that are sent again although they were acknowledged.
+/// The number of settled appends that are sent again.
 const SENT_AGAIN: u64 = 5;
-/// Streams that are read one by one.
+/// The number of streams that are read.
 const STREAMS_READ: u64 = 10;
 
 impl Check<'_> {
-    /// Checks everything. `before` is the head at the last check, and becomes that of this one.
+    /// Runs all checks. `before` is the head at the last check, and is set to the head at this one.
     pub(super) async fn run(
         &mut self,
         seen: &Path,
@@ -120,7 +120,7 @@ impl Check<'_> {
         self.violations.push(Violation { kind: Kind::Wrong, text });
     }
 
-    /// Reads the log from end to end; checks positions, versions, times and that appends stand together.
+    /// Reads the complete log; checks positions, versions, times, and that the events of an append are adjacent.
     fn read(&mut self) -> anyhow::Result<Seen> {
         let mut log = Seen::default();
         let mut next = Position::FIRST;
@@ -178,7 +178,7 @@ impl Check<'_> {
         Ok(log)
     }
 
-    /// The log against the witness.
+    /// Compares the log with the witness.
     fn compare(&mut self, log: &Seen) {
         let Self { ledger, tally, violations, .. } = self;
         let mut say = |kind, text| violations.push(Violation { kind, text });
@@ -229,7 +229,7 @@ impl Check<'_> {
         }
     }
 
-    /// What the consumer has kept: every event once, in order, without a gap.
+    /// Checks the record of the consumer: every event once, in order, without a gap.
     fn consumer(&mut self, log: &Seen, path: &Path) -> anyhow::Result<()> {
         let bytes = match std::fs::read(path) {
             Ok(bytes) => bytes,
@@ -254,7 +254,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Some streams, by the index: the same events as in the log.
+    /// Reads some streams through the index, and compares their events with the log.
     async fn streams(&mut self, log: &Seen) -> anyhow::Result<()> {
         if log.streams.is_empty() {
             return Ok(());
@@ -273,7 +273,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Some events by a tag, by the index: the same as in the log.
+    /// Reads some events by their tag through the index, and compares them with the log.
     async fn tags(&mut self, log: &Seen) -> anyhow::Result<()> {
         const LIMIT: usize = 300;
         let from = 1 + self.random.below(log.events.len() as u64);
@@ -295,7 +295,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Sends again what was in flight, and some of what was acknowledged.
+    /// Resends the appends in flight and some of the settled ones.
     async fn retry(&mut self, log: &Seen, witness: &Witness) -> anyhow::Result<()> {
         let in_flight = self.ledger.appends.iter().filter(|(_, known)| known.state == State::InFlight);
         let mut names: Vec<Name> = in_flight.map(|(name, _)| *name).collect();
@@ -315,7 +315,7 @@ impl Check<'_> {
             if known.state == State::InFlight {
                 *(if found.is_some() { &mut self.tally.found } else { &mut self.tally.absent }) += 1;
             }
-            // Of those that are not there, some are given up: they must not come up later.
+            // Some of the missing appends are not resent: they must not appear later.
             if found.is_none() && (known.state == State::Absent || self.random.below(2) == 0) {
                 known.state = State::Absent;
                 continue;
@@ -323,7 +323,7 @@ impl Check<'_> {
             let append = load::append(self.seed, name, known.own);
             let outcome = match self.store.append(append).await {
                 Ok(outcome) => outcome,
-                // Another child has written to its stream before it was looked for.
+                // Another child has written to its stream before this check.
                 Err(Error::Conflict(conflict)) if found.is_none() && conflict.is_stale() => {
                     self.ledger.appends.get_mut(&name).expect("it is one of them").state = State::Absent;
                     continue;
@@ -367,7 +367,7 @@ impl Seen {
         number
     }
 
-    /// Takes in an append that has been read to its end.
+    /// Adds an append that was read completely.
     fn close(&mut self, group: Option<Group>) {
         let Some((first, name, hashes, streams)) = group else { return };
         let events = hashes.len() as u64;

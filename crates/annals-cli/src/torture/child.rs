@@ -1,5 +1,5 @@
-//! The process that is killed: opens the store, writes and reads with all its might, says on standard output what it is
-//! at, and ends when its standard input does.
+//! The process that is killed: opens the store, writes and reads at full speed, reports its state on standard output, and
+//! exits at the end of its standard input.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -78,7 +78,7 @@ impl Child {
             }
             () = close => {}
         }
-        // The writers go on until they are refused: what is under way is finished.
+        // The writers continue until they are refused, so that appends in progress are finished.
         closing.store(true, Ordering::SeqCst);
         say("closing")?;
         store.close().await?;
@@ -87,7 +87,7 @@ impl Child {
     }
 }
 
-/// A child never outlives the process that started it.
+/// Ends this process with its parent, which holds the other end of standard input.
 fn end_with_parent() {
     let _ = io::stdin().read_to_end(&mut Vec::new());
     std::process::exit(0);
@@ -99,7 +99,7 @@ fn say(what: &str) -> io::Result<()> {
     out.flush()
 }
 
-/// Appends, one after the other, until the store is closed.
+/// Makes appends one after the other until the store is closed.
 async fn write(
     store: Arc<EngineStore>,
     witness: Arc<Witness>,
@@ -131,7 +131,7 @@ async fn write(
     std::future::pending().await
 }
 
-/// Reads on from its checkpoint, and keeps what it has seen: a line an event, position and hash.
+/// Reads events from its checkpoint on, and records each as a line with its position and hash.
 async fn consume(store: Arc<EngineStore>, path: PathBuf) -> anyhow::Result<()> {
     let (mut file, checkpoint) = resume(&path).with_context(|| format!("cannot use {}", path.display()))?;
     let Some(seen) = annals_core::Witness::at(&*store, checkpoint).await? else {
@@ -148,12 +148,12 @@ async fn consume(store: Arc<EngineStore>, path: PathBuf) -> anyhow::Result<()> {
             let hash = hash_of(&event.stream, &event.to_new());
             lines.push_str(&format!("{} {}\n", event.position, hex(&hash[..8])));
         }
-        // What was seen and its checkpoint are one, as G7 wants it for "exactly once".
+        // The effect and the checkpoint are one write, as G7 requires for "exactly once".
         file.write_all(lines.as_bytes())?;
     }
 }
 
-/// The file of what was seen, without a line that a kill has cut, and the position in the last one.
+/// Opens the record of seen events, removes a line that a kill has truncated, and returns the position in the last line.
 fn resume(path: &Path) -> io::Result<(File, Position)> {
     let mut options = OpenOptions::new();
     let mut file = options.create(true).truncate(false).read(true).write(true).open(path)?;

@@ -1,7 +1,7 @@
-//! A full disk: a file system of a few MiB is filled by appends until they are refused.
+//! The test of a full disk: appends fill a file system of a few MiB until they are refused.
 //!
-//! It is a file system in memory, mounted for one process where nobody else sees it, and gone with that process. Where
-//! the right to mount is missing, this is not tried, and the answer says so.
+//! The file system is in memory, mounted in the mount namespace of one process and removed with it. Without the right to
+//! mount, the test is skipped and reported as not tried.
 
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
@@ -12,21 +12,21 @@ use anyhow::{Context as _, bail};
 
 use super::load::{Random, hash_of_all, hash_of_append, hash_of_scanned};
 
-/// How the mount is made: in a name space of its own, as the user root of that, or as root.
+/// The options of `unshare` that are tried: a mount namespace as root, or one in a user namespace with a mapped root.
 const WAYS: [&[&str]; 2] = [&["--mount"], &["--user", "--map-root-user", "--mount"]];
 const SCRIPT: &str = "mount -t tmpfs -o size=\"$0\" annals \"$1\" && shift && exec \"$@\"";
 
-/// What became of it.
+/// The result of the test.
 pub(super) enum Full {
-    /// It held; what was done.
+    /// The store held; the text is the summary.
     Held(String),
-    /// It did not.
+    /// A guarantee was violated.
     Broken(String),
-    /// It could not be tried, and why.
+    /// The test could not be run, for this reason.
     NotTried(String),
 }
 
-/// Fills small file systems, one for each size, mounted on this directory.
+/// Fills small file systems of several sizes, each mounted on this directory.
 pub(super) fn full(directory: &Path, seed: u64) -> anyhow::Result<Full> {
     std::fs::create_dir_all(directory)?;
     let Some(way) = WAYS.into_iter().find(|way| mounts(way, directory)) else {
@@ -64,12 +64,12 @@ fn mounts(way: &[&str], directory: &Path) -> bool {
     output.is_ok_and(|output| output.status.success())
 }
 
-/// Appends that are refused one after the other, until the disk counts as full.
+/// The number of consecutive refused appends after which the disk counts as full.
 const REFUSED: usize = 40;
-/// What is set free in the end.
+/// The number of bytes that are freed at the end.
 const BALLAST_BYTES: usize = 2 << 20;
 
-/// The child: fills the file system on which the store is; any error is a violation.
+/// Runs in the child: fills the file system of the store. Any error is a violation.
 pub(super) async fn fill(store: &Path, seed: u64) -> anyhow::Result<ExitCode> {
     let ballast = store.with_extension("ballast");
     std::fs::write(&ballast, vec![1; BALLAST_BYTES]).context("cannot write the ballast")?;
@@ -109,7 +109,8 @@ pub(super) async fn fill(store: &Path, seed: u64) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A store that was poisoned by the full disk cannot mark its end, and says so: nothing is lost by that.
+/// Closes the store. A store that was poisoned by the full disk cannot mark its end and fails with `Poisoned`, which is not a
+/// violation.
 async fn close(store: &EngineStore) -> anyhow::Result<()> {
     match store.close().await {
         Ok(()) | Err(Error::Poisoned(_)) => Ok(()),
@@ -130,7 +131,7 @@ struct Filling {
 }
 
 impl Filling {
-    /// Appends until nothing is taken any more, not even small appends.
+    /// Appends until even small appends are refused.
     async fn until_refused(&mut self, store: &EngineStore) -> anyhow::Result<usize> {
         let (mut row, mut all) = (0, 0);
         while row < REFUSED {
@@ -163,7 +164,7 @@ impl Filling {
         Ok(Ok(()))
     }
 
-    /// Sends again what may or may not be there.
+    /// Resends the appends whose outcome is unknown.
     async fn settle(&mut self, store: &EngineStore) -> anyhow::Result<()> {
         for append in std::mem::take(&mut self.unknown) {
             let outcome = store.append(append.clone()).await?;
@@ -172,7 +173,7 @@ impl Filling {
         Ok(())
     }
 
-    /// Whether everything acknowledged is there, byte by byte.
+    /// Checks that every acknowledged append is stored, by its hash.
     async fn check(&self, store: &EngineStore) -> anyhow::Result<()> {
         let mut hashes = Vec::new();
         store.scan(Position::FIRST, |event| {

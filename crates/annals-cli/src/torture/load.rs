@@ -1,5 +1,5 @@
-//! The load of a torture: what is appended, and under which options, all of it from the seed and a name. So a
-//! process that reads a name in the witness can make the same append again.
+//! The load of a torture: the appends and the store options, all derived from the seed and a name. So a process that reads a
+//! name in the witness can make the same append again.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,10 +8,10 @@ use annals_core::{Append, EventId, Expected, IdempotencyKey, NewEvent, StreamId,
 use annals_engine::{Options, ScannedEvent};
 use sha2::{Digest as _, Sha256};
 
-/// The hash of an append's content, or of one event's.
+/// The hash of the content of an append or of an event.
 pub(super) type Hash = [u8; 32];
 
-/// The name of an append: which child, which of its writers, the how manieth.
+/// The name of an append: the number of the child, of its writer, and of the append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Name {
     pub(super) cycle: u64,
@@ -38,11 +38,11 @@ impl FromStr for Name {
     }
 }
 
-/// Numbers that look random and are the same for the same seed (SplitMix64).
+/// A deterministic random number generator (SplitMix64).
 pub(super) struct Random(u64);
 
 impl Random {
-    /// The numbers of this seed and these other numbers.
+    /// A generator seeded with this seed and these other numbers.
     pub(super) fn new(seed: u64, others: &[u64]) -> Self {
         let mut random = Self(seed);
         for other in others {
@@ -59,7 +59,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below this one.
+    /// A random number below `end`.
     pub(super) fn below(&mut self, end: u64) -> u64 {
         self.next() % end.max(1)
     }
@@ -69,11 +69,11 @@ impl Random {
     }
 }
 
-/// Under which options a store is opened in a cycle, and by how many writers it is written.
+/// The options of the store and the number of writers in a cycle.
 pub(super) struct Shape {
     pub(super) options: Options,
     pub(super) writers: u64,
-    /// Out of a thousand events, how many have large data.
+    /// The number of events with large data per thousand.
     large: u64,
 }
 
@@ -92,9 +92,9 @@ impl Shape {
     }
 }
 
-/// Streams that all writers append to.
+/// The number of streams that all writers append to.
 const SHARED_STREAMS: u64 = 40;
-/// An append is made no larger than about this.
+/// The approximate maximum size of an append in bytes.
 const APPEND_BYTES: u64 = 4 << 20;
 
 /// The stream that only this writer appends to.
@@ -102,8 +102,8 @@ pub(super) fn own_stream(writer: u64) -> StreamId {
     StreamId::new(format!("own-{writer}")).expect("the name is short and plain")
 }
 
-/// The append of this name; `own` is the version of the writer's own stream before it. Some have a key, and the
-/// others are known by the ids of their events.
+/// The append of this name; `own` is the version of the writer's own stream before it. Some appends have a key; the others
+/// are recognised by the ids of their events.
 pub(super) fn append(seed: u64, name: Name, own: Version) -> Append {
     let mut random = Random::new(seed, &[name.cycle, name.writer, name.number]);
     let shape = Shape::of(seed, name.cycle, 1);
@@ -143,7 +143,7 @@ pub(super) fn key(name: Name) -> IdempotencyKey {
     IdempotencyKey::new(name.to_string()).expect("the name is short and plain")
 }
 
-/// The tag that the events of a writer have.
+/// The tag of the events of a writer.
 pub(super) fn tag(writer: u64) -> Tag {
     Tag::new(format!("writer:{writer}")).expect("the name is short and plain")
 }
@@ -188,18 +188,18 @@ fn hash_event<'a>(
     hash.finalize().into()
 }
 
-/// The hash of an event that was read.
+/// The hash of a scanned event.
 pub(super) fn hash_of_scanned(event: &ScannedEvent<'_>) -> Hash {
     hash_event(event.stream(), event.event_type(), event.id(), event.tags(), event.data())
 }
 
-/// The hash of an event, in its stream.
+/// The hash of an event and its stream.
 pub(super) fn hash_of(stream: &StreamId, event: &NewEvent) -> Hash {
     let tags = event.tags.iter().map(|tag| tag.as_str());
     hash_event(stream.as_str(), event.event_type.as_str(), event.id, tags, &event.data)
 }
 
-/// The hash of an append: of the hashes of its events, in their order.
+/// The hash of an append: the hash of the hashes of its events, in order.
 pub(super) fn hash_of_append(append: &Append) -> Hash {
     hash_of_all(append.writes.iter().map(|write| hash_of(&write.stream, &write.event)))
 }

@@ -1,4 +1,4 @@
-//! Proof that a torture can fail: does to the store what no guarantee allows. For tests.
+//! Deliberate violations of the guarantees, for tests that check that a torture can fail.
 
 use std::fs;
 use std::io;
@@ -19,7 +19,7 @@ pub(crate) enum Tamper {
 }
 
 impl Tamper {
-    /// Before a child runs.
+    /// Called before a child runs.
     pub(super) fn before(self, store: &Path, seen: &Path) -> io::Result<()> {
         if self == Self::Lose && store.exists() && seen.exists() {
             copy(store, &store.with_extension("before"))?;
@@ -28,7 +28,7 @@ impl Tamper {
         Ok(())
     }
 
-    /// After it was killed.
+    /// Called after the child was killed.
     pub(super) fn after(self, store: &Path, seen: &Path, witness: &Path) -> io::Result<()> {
         match self {
             Self::Lose => {
@@ -56,7 +56,7 @@ impl Tamper {
     }
 }
 
-/// Changes a byte of the first event.
+/// Changes a byte of an event in the first segment.
 fn change(store: &Path) -> io::Result<()> {
     let mut segments: Vec<_> =
         fs::read_dir(store.join("log"))?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;

@@ -1,13 +1,13 @@
-//! The witness: a file outside the store that says what was about to be appended and what was acknowledged.
+//! The witness: a file outside the store that records intended and acknowledged appends.
 //!
 //! ```text
 //! intend NAME own-version events hash .
 //! acknowledged NAME first last hash stream=version stream=version … .
 //! ```
 //!
-//! - W1  An intention is written before the append begins: what is in flight is known.
-//! - W2  An acknowledgement is written, and synced, after the store has given it; its writer waits for that.
-//! - W3  A line counts if it is whole: it ends with a dot. A kill may cut the last one.
+//! - W1  An intention is written before the append begins, so the appends in flight are known.
+//! - W2  An acknowledgement is written and synced after the store has returned it; its writer waits for the sync.
+//! - W3  A line counts only if it ends with a dot. A kill may truncate the last one.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -34,7 +34,7 @@ impl Witness {
         let (acknowledged, lines) = mpsc::channel::<(String, oneshot::Sender<io::Result<()>>)>();
         std::thread::spawn(move || {
             while let Ok((mut text, answer)) = lines.recv() {
-                // All who wait share one sync.
+                // All waiting writers share one sync.
                 let mut answers = vec![answer];
                 for (line, answer) in lines.try_iter() {
                     text.push_str(&line);
@@ -43,7 +43,7 @@ impl Witness {
                 let written = synced.write_all(text.as_bytes()).and_then(|()| synced.sync_data());
                 for answer in answers {
                     let written = written.as_ref().copied().map_err(|error| io::Error::from(error.kind()));
-                    // A writer that has gone away needs no answer.
+                    // A writer that was dropped needs no result.
                     let _ = answer.send(written);
                 }
             }
@@ -51,13 +51,13 @@ impl Witness {
         Ok(Self { file, acknowledged })
     }
 
-    /// Says that an append is about to begin.
+    /// Records that an append is about to begin.
     pub(super) fn intend(&self, name: Name, own: Version, events: usize, hash: &Hash) -> io::Result<()> {
-        // One call: a kill leaves a whole line or the beginning of one.
+        // One write: a kill leaves a complete line or the beginning of one.
         (&self.file).write_all(format!("\nintend {name} {own} {events} {} .\n", hex(hash)).as_bytes())
     }
 
-    /// Says that an append was acknowledged.
+    /// Records that an append was acknowledged.
     pub(super) async fn acknowledge(&self, name: Name, outcome: &Appended, hash: &Hash) -> io::Result<()> {
         let Appended { first, last, streams, .. } = outcome;
         let mut line = format!("\nacknowledged {name} {first} {last} {}", hex(hash));
@@ -72,7 +72,7 @@ impl Witness {
     }
 }
 
-/// What the witness says of one append.
+/// The record of one append in the witness.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Known {
     pub(super) own: Version,
@@ -81,23 +81,23 @@ pub(super) struct Known {
     pub(super) state: State,
 }
 
-/// What became of an append, as far as it is known.
+/// The state of an append, as far as it is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// It was under way at a kill: it is there or it is not.
+    /// It was in flight at a kill: it may or may not be stored.
     InFlight,
-    /// It must be there, here.
+    /// It was acknowledged: it must be stored at this place.
     Acknowledged(Acknowledged),
-    /// It was looked for and not found: it must not come up later.
+    /// It was not found after a kill: it must not appear later.
     Absent,
 }
 
-/// Where an append is.
+/// The place of an acknowledged append.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Acknowledged {
     pub(super) first: Position,
     pub(super) last: Position,
-    /// Each stream and its version afterwards, by name.
+    /// The version of each stream after the append, by its name.
     pub(super) streams: BTreeMap<String, Version>,
 }
 
@@ -108,7 +108,7 @@ impl Acknowledged {
     }
 }
 
-/// All that the witness has said so far.
+/// The records of the witness that were read so far.
 #[derive(Default)]
 pub(super) struct Ledger {
     pub(super) appends: BTreeMap<Name, Known>,
@@ -116,11 +116,11 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// Reads on where it was; nobody may be writing.
+    /// Reads the new lines of the witness. No process may be writing to it.
     pub(super) fn read_on(&mut self, path: &Path) -> io::Result<()> {
         let mut file = match File::open(path) {
             Ok(file) => file,
-            // The child was killed before it made one.
+            // The child was killed before it created the file.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error),
         };

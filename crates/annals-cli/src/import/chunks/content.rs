@@ -1,8 +1,8 @@
-//! Rows that are known by their content: those with an id column (K2), and those of an import that the first version of the
-//! program began (K5).
+//! Rows that are identified by their content: those with an id column (K2), and those of an import that the first version of
+//! the program began (K5).
 //!
-//! In that version the key of every chunk was a digest of its rows, and a file was known by its last name. Such an import is
-//! found by the key of its first chunk, and continued as it was begun.
+//! In that version the key of every chunk was a digest of its rows, and a file was identified by the last component of its
+//! path. Such an import is found by the key of its first chunk, and continued in the same way.
 
 use annals_core::{EventStore, IdempotencyKey, Position};
 
@@ -11,7 +11,7 @@ use crate::import::rows::Row;
 use crate::output::{note, thousands};
 
 impl Reading {
-    /// Whether the first version of the program began this import; then it is continued as it was begun (K5).
+    /// Whether the first version of the program began this import. If so, this prepares to continue it in its way (K5).
     pub(super) async fn continues_first_version(&mut self, store: &dyn EventStore) -> anyhow::Result<bool> {
         let rows = self.take(CHUNK_ROWS, CHUNK_BYTES, Row::content_bytes)?;
         let begun = match store.outcome(&self.recipe.key_of_place(0)).await? {
@@ -39,7 +39,7 @@ impl Reading {
         Ok(true)
     }
 
-    /// How many of these rows, from the first one on, are one append of the store.
+    /// The number of rows, from the first one on, that are one stored append.
     async fn first_written(&self, store: &dyn EventStore, rows: &[Row]) -> anyhow::Result<usize> {
         let keys = self.recipe.keys_of_content(rows);
         for (before, key) in keys.iter().enumerate().rev() {
@@ -50,7 +50,7 @@ impl Reading {
         Ok(0)
     }
 
-    /// Takes away the rows that the store has. Returns the key of the others, if they are a whole chunk.
+    /// Removes the rows that are already stored. Returns the key of the chunk if none were removed.
     pub(super) async fn key_by_content(
         &mut self,
         store: &dyn EventStore,
