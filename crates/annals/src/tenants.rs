@@ -265,7 +265,7 @@ impl Shared {
     }
 
     async fn say(&self, tenant: &str, command: Move) -> Result<()> {
-        said(self.directory.repository::<Tenant>().execute(tenant, command).await)
+        executed(self.directory.repository::<Tenant>().execute(tenant, command).await)
     }
 
     /// Claims the place for this tenant, permanently; creates the log there if necessary.
@@ -396,11 +396,14 @@ async fn follow_one(tenant: String, routed: Weak<RoutedStore>) {
     }
 }
 
-fn said<A: Aggregate>(answer: Result<Committed<A>, ExecuteError<NoRoute>>) -> Result<()> {
+fn executed<A: Aggregate>(answer: Result<Committed<A>, ExecuteError<NoRoute>>) -> Result<()> {
     match answer {
         Ok(_) => Ok(()),
         Err(ExecuteError::Rejected(NoRoute(problem))) => Err(Invalid::new("tenant", problem).into()),
         Err(ExecuteError::Store(error)) => Err(error),
+        // Every attempt conflicted with another process. A later call may succeed.
+        Err(conflict @ ExecuteError::Conflict { .. }) => Err(Error::Unavailable(Box::new(conflict))),
+        Err(unreadable @ ExecuteError::Unreadable { .. }) => Err(Error::Unreadable(Box::new(unreadable))),
         // The directory uses neither `create` nor `update`, whose errors these would be.
         Err(error) => Err(Error::Internal(Box::new(error))),
     }
@@ -416,4 +419,23 @@ fn unloaded(error: LoadError) -> Error {
 
 fn no_tenant(tenant: &str) -> Invalid {
     Invalid::new("tenant", format!("`{tenant}` is not known: add it first"))
+}
+
+#[cfg(test)]
+mod tests {
+    use annals_core::{CodecError, StreamId, Version};
+
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_directory_keeps_its_kind() {
+        let stream = StreamId::of("tenant", "acme").unwrap();
+        let (expected, actual) = (Version::new(1), Version::new(2));
+        let conflict = ExecuteError::Conflict { stream: stream.clone(), expected, actual };
+        assert!(matches!(executed::<Tenant>(Err(conflict)), Err(Error::Unavailable(_))));
+        let cause = CodecError::UnknownType { event_type: "tenant.renamed".to_owned() };
+        let unreadable =
+            ExecuteError::Unreadable { stream, version: expected, position: Position::FIRST, cause };
+        assert!(matches!(executed::<Tenant>(Err(unreadable)), Err(Error::Unreadable(_))));
+    }
 }
