@@ -556,7 +556,7 @@ impl<S: Source, E: Effect<S>, O: Observer<S>> Session<S, E, O> {
                     match self.stopped(stopped, item, attempt) {
                         Some(end) => end,
                         None => {
-                            let (end, rest) = (Settled::GivenBack, rest_of(items, count));
+                            let (end, rest) = (Settled::GivenBack, items[count..].to_vec());
                             self.settle(|window| window.settle(batch, count - settled, rest, &end));
                             return;
                         }
@@ -569,7 +569,8 @@ impl<S: Source, E: Effect<S>, O: Observer<S>> Session<S, E, O> {
                 }
                 self.works(Part::Effect);
             }
-            let rest = rest_of(items, count);
+            // In a failure the effect may still have the items on another thread.
+            let rest = items[count..].to_vec();
             self.settle(|window| window.settle(batch, count - settled, rest, &end));
         }
     }
@@ -663,11 +664,6 @@ impl<S: Source, E: Effect<S>, O: Observer<S>> Session<S, E, O> {
     }
 }
 
-/// The items of a call that were not applied. They are cloned if the effect still has them on another thread.
-fn rest_of<I: Clone>(items: Arc<Vec<I>>, applied: usize) -> Vec<I> {
-    if applied == items.len() { Vec::new() } else { Arc::unwrap_or_clone(items).split_off(applied) }
-}
-
 /// Logs a failure that is retried, and returns its text: as a warning if it may pass by itself, and as an error if an operator
 /// must change something first.
 fn report(consumer: &str, cause: &Cause, what: &str) -> String {
@@ -690,7 +686,7 @@ fn of(ended: Result<(), JoinError>, end: End) -> End {
     }
 }
 
-/// Waits until this time; for ever if there is none.
+/// Waits until this time; forever if there is none.
 async fn at(time: Option<Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time).await,

@@ -1,6 +1,6 @@
 //! The nouns of Annals and the contract of its stores.
 //!
-//! A store keeps events in streams, in one log, for ever. The contract of every store is documented at [`EventStore`]; the
+//! A store keeps events in streams, in one log, forever. The contract of every store is documented at [`EventStore`]; the
 //! clauses G1 to G10 are in `docs/guarantees.md`, and `annals-testkit` tests a store against them. This crate does no I/O
 //! and starts no thread: it contains the types, the rules and one store in memory.
 //!

@@ -265,7 +265,7 @@ pub(crate) enum Access {
 /// A transaction on a server.
 ///
 /// Unless it was committed, dropping it closes the connection, and the server rolls back. Returned to the pool, the connection
-/// would be pinged without a time limit, and a server that does not respond would block it for ever.
+/// would be pinged without a time limit, and a server that does not respond would block it forever.
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 struct Remote<Db: sqlx::Database> {
     connection: sqlx::pool::PoolConnection<Db>,

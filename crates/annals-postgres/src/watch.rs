@@ -93,7 +93,8 @@ async fn notify_once(reader: &Reader, channel: &str, head: Position) -> Result<(
 /// Reads the head while a reader waits: after a notification, and at intervals.
 async fn look(reader: Arc<Reader>, heard: Arc<Heard>, poll: Duration, progress: Progress) {
     let mut answered = Instant::now();
-    let mut standby = Poll::every(LOOK.min(poll));
+    let often = LOOK.min(poll);
+    let mut standby = Poll::every(often);
     // Whether a notification arrived since the head was last read.
     let mut is_heard = false;
     loop {
@@ -114,7 +115,7 @@ async fn look(reader: Arc<Reader>, heard: Arc<Heard>, poll: Duration, progress: 
                 standby.found(head);
                 progress.passed(head);
                 if std::mem::take(&mut is_heard) {
-                    tokio::time::sleep(if head > known { PAUSE } else { LOOK.min(poll) }).await;
+                    tokio::time::sleep(if head > known { PAUSE } else { often }).await;
                 }
             }
             // Without an error, a reader would wait for a server that is gone.

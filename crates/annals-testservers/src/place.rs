@@ -109,6 +109,15 @@ impl Place {
         }
     }
 
+    /// Drops a schema of PostgreSQL, or a database of MariaDB or MySQL, with everything in it.
+    pub async fn drop_schema(&self, name: &str) {
+        let drop = match self.is_postgres() {
+            true => format!("DROP SCHEMA \"{name}\" CASCADE"),
+            false => format!("DROP DATABASE `{name}`"),
+        };
+        self.beside().await.run(&drop).await;
+    }
+
     /// The kind of its server.
     pub fn kind(&self) -> Kind {
         self.kind

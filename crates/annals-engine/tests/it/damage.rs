@@ -220,7 +220,7 @@ async fn a_large_torn_append_is_looked_through_once() {
     assert!(looks < 1_000, "{looks} looks at {BYTES} bytes");
 }
 
-/// Damage in a sealed run puts an end to the digest of the log, once: the thread that makes it does not try for ever.
+/// Damage in a sealed run puts an end to the digest of the log, once: the thread that makes it does not try forever.
 #[tokio::test]
 async fn damage_does_not_keep_the_background_busy() {
     let disk = FaultyDisk::new();

@@ -204,7 +204,7 @@ fn text_of(bytes: usize) -> Vec<u8> {
     text
 }
 
-/// Ends the process if this takes too long: what waits for ever cannot be waited for.
+/// Ends the process if this takes too long: what waits forever cannot be waited for.
 fn within(seconds: u64, what: String) -> impl Drop {
     struct Watch(Arc<AtomicBool>);
     impl Drop for Watch {

@@ -23,7 +23,7 @@ pub async fn only_the_aggregate_that_fails_waits(place: Place) {
         place.write("1", event_type).await;
     }
     place.write("2", "order.placed").await;
-    // It is refused once, and then waits for ever, as it seems.
+    // It is refused once, and then waits forever, as it seems.
     let long = Options {
         backoff: Backoff::new(Duration::from_secs(9_000), Duration::from_secs(9_000)),
         ..options()

@@ -56,7 +56,7 @@ async fn follow(store: Store, total: usize) -> Vec<RecordedEvent> {
     seen
 }
 
-/// G4: a reader that has seen the head finds every event up to it, at once and for ever.
+/// G4: a reader that has seen the head finds every event up to it, at once and forever.
 pub async fn whoever_has_seen_the_head_finds_all_before_it(trial: &mut Trial) {
     let store = trial.store();
     let done = Arc::new(AtomicBool::new(false));

@@ -95,7 +95,7 @@ impl Witness {
         let before = self.consumed.len();
         self.consume(&store).await;
         let log = read_all(&store).await;
-        assert_eq!(self.consumed, log, "what was read once is read for ever, and the rest follows");
+        assert_eq!(self.consumed, log, "what was read once is read forever, and the rest follows");
         for refused in &self.refused {
             let id = refused.writes[0].event.id;
             assert!(!log.iter().any(|event| event.id == id), "an append that was refused is there");

@@ -177,12 +177,7 @@ async fn a_queued_statement_that_is_not_for_a_projection_fails_its_event(place: 
         let rows = view.query("SELECT position FROM seen ORDER BY position", (), |row| row.get::<u64>(0));
         assert_eq!(rows.await.unwrap(), (1..=taken).collect::<Vec<_>>(), "{ends}");
         annals.shutdown().await;
-        let schema = format!("{}$ending_queued_v1", place.name);
-        let drop = match place.is_postgres() {
-            true => format!("DROP SCHEMA \"{schema}\" CASCADE"),
-            false => format!("DROP DATABASE `{schema}`"),
-        };
-        place.beside().await.run(&drop).await;
+        place.drop_schema(&format!("{}$ending_queued_v1", place.name)).await;
     }
 }
 

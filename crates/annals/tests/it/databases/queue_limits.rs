@@ -179,12 +179,7 @@ async fn a_statement_with_too_many_values_fails_its_event_and_the_next_one_is_ta
         let count = annals.view::<Wide>().one("SELECT COUNT(*) FROM wide", (), |row| row.get::<u64>(0)).await;
         assert_eq!(count.unwrap(), Some(9));
         annals.shutdown().await;
-        let schema = format!("{}$wide_v1", place.name);
-        let drop = match place.is_postgres() {
-            true => format!("DROP SCHEMA \"{schema}\" CASCADE"),
-            false => format!("DROP DATABASE `{schema}`"),
-        };
-        place.beside().await.run(&drop).await;
+        place.drop_schema(&format!("{}$wide_v1", place.name)).await;
     }
 }
 

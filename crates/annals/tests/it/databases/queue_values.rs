@@ -319,11 +319,6 @@ async fn a_value_that_is_refused_is_refused_when_it_is_queued(place: Place) {
         }
         // Both take it, or both refuse it and say the same.
         assert_eq!(errors[0], errors[1], "{value:?}");
-        let schema = format!("{}$one_value_v1", place.name);
-        let drop = match place.is_postgres() {
-            true => format!("DROP SCHEMA \"{schema}\" CASCADE"),
-            false => format!("DROP DATABASE `{schema}`"),
-        };
-        place.beside().await.run(&drop).await;
+        place.drop_schema(&format!("{}$one_value_v1", place.name)).await;
     }
 }

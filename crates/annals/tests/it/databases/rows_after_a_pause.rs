@@ -54,10 +54,8 @@ async fn rows_that_are_removed_under_a_process_are_made_again(place: Place) {
     increase(&annals, "a", 5).await;
     annals.settle().await.unwrap();
     let mut beside = place.beside().await;
-    let drop = if place.is_postgres() { "DROP SCHEMA" } else { "DROP DATABASE" };
-    let cascade = if place.is_postgres() { "CASCADE" } else { "" };
     let schema = format!("{}$sums_v1", place.name);
-    beside.run(&format!("{drop} {schema} {cascade}")).await;
+    place.drop_schema(&schema).await;
     let position = increase(&annals, "a", 1).await;
     let status =
         until(&annals, "sums", |status| status.position >= position && status.failing.is_none()).await;

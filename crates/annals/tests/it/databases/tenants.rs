@@ -357,7 +357,7 @@ async fn a_move_that_was_overtaken_says_nothing(place: Place) {
     assert_eq!(store(&three).await.head().await.unwrap(), appended.last);
 }
 
-/// A place that turns out to be wrong does not hold a log for ever.
+/// A place that turns out to be wrong does not hold a log forever.
 async fn a_move_can_be_called_off(place: Place) {
     let (tenants, one, two) = tenants(&place).await;
     let log = tenants.log("acme").await.unwrap();

@@ -185,13 +185,7 @@ async fn no_statement_of_a_projection_can_part_rows_from_checkpoint(place: Place
         let rows = view.query("SELECT position FROM seen ORDER BY position", (), |row| row.get::<u64>(0));
         assert_eq!(rows.await.unwrap(), (1..=taken).collect::<Vec<_>>(), "{ends}");
         annals.shutdown().await;
-        let schema = format!("{}$ending_v1", place.name);
-        let drop = if place.is_postgres() {
-            format!("DROP SCHEMA \"{schema}\" CASCADE")
-        } else {
-            format!("DROP DATABASE `{schema}`")
-        };
-        place.beside().await.run(&drop).await;
+        place.drop_schema(&format!("{}$ending_v1", place.name)).await;
     }
 }
 
