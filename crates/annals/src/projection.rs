@@ -4,6 +4,7 @@
 //! The files: `file` and `schema` (the rows and the checkpoint, in SQLite and in other databases), `home` (either), `run` (the
 //! task that fills them), `inline` (filled in the transaction of an append), `view` (the queries).
 
+mod decoded;
 mod file;
 mod home;
 mod inline;

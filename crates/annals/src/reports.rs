@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use annals_consume::{Ladder, Observer, Reached, Source};
-use annals_core::{Position, RecordedEvent, Seen, Witness};
+use annals_core::{Position, Seen, Witness};
 
 use crate::shared::Shared;
 use crate::tasks::Known;
@@ -17,7 +17,7 @@ pub(crate) struct Reports<K> {
 impl<K, S> Observer<S> for Reports<K>
 where
     K: Known,
-    S: Source<Item = RecordedEvent, Cursor = Witness, Checkpoint = Ladder>,
+    S: Source<Cursor = Witness, Checkpoint = Ladder>,
 {
     fn resumed(&self, ladder: &Ladder, notice: Option<String>) {
         let progress = self.known.progress();
@@ -44,8 +44,8 @@ where
         }
     }
 
-    fn failed(&self, error: String, event: Option<&RecordedEvent>) {
-        let position = event.map(|event| event.position);
+    fn failed(&self, error: String, event: Option<&S::Item>) {
+        let position = event.map(|event| S::cursor(event).position);
         self.known.progress().failed(error, position, self.shared.now());
     }
 

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use annals_core::{EventStore, Position, RecordedEvent, Result, Witness};
+use annals_core::{EventStore, Position, Result, Witness};
 use annals_state::{Checked, Lease, SqlError};
 
 use super::Projection;
+use super::decoded::Decoded;
 use super::file::ViewFile;
 use super::run::{self, Batching, NotApplied};
 use super::schema::{self, ViewSchema};
@@ -107,7 +108,7 @@ impl Home {
     pub async fn apply<P: Projection>(
         &self,
         projection: Arc<P>,
-        events: Arc<Vec<RecordedEvent>>,
+        events: Arc<Vec<Decoded<P::Event>>>,
         before: Position,
         at: Witness,
         batching: Batching,

@@ -20,6 +20,7 @@ use annals_core::{EventStore, Invalid, LogRead, Position, Query, RecordedEvent, 
 use annals_state::{Dialect, Group, InlineProjection, NotTaken, Session, SqlError, ViewPlace, position_of};
 use async_trait::async_trait;
 
+use super::decoded::Decoded;
 use super::run::Batching;
 use super::schema::{Lock, Locked, check_deferred, lock_with_log, set_checkpoint, take};
 use super::{Projected, Projection};
@@ -118,10 +119,8 @@ impl<P: Projection> InlineWriter<P> {
                 events.push(event.clone());
             }
         }
-        let projection = self.projection.clone();
-        let taken =
-            take(session, &self.place, projection, Arc::new(events), Batching::OneByOne, Some(deadline))
-                .await;
+        let (projection, events) = (self.projection.clone(), Arc::new(Decoded::all(&events)));
+        let taken = take(session, &self.place, projection, events, Batching::OneByOne, Some(deadline)).await;
         taken.map_err(|not_taken| {
             let failure = not_taken.failed.failure;
             if not_taken.lost {
@@ -173,10 +172,12 @@ impl<P: Projection> InlineWriter<P> {
             let page = tokio::time::timeout_at(deadline.into(), self.store.read_log(read.clone())).await;
             let page = page.map_err(|_| HandlerError::new("what is missing cannot be read in time"))??;
             let missing = |event: &RecordedEvent| event.position <= through;
-            let events = Arc::new(page.events.into_iter().filter(missing).collect());
+            let events: Vec<_> = page.events.into_iter().filter(missing).collect();
+            let events = Decoded::all(&events);
             let projection = self.projection.clone();
             let taken =
-                take(session, &self.place, projection, events, Batching::AllAtOnce, Some(deadline)).await;
+                take(session, &self.place, projection, Arc::new(events), Batching::AllAtOnce, Some(deadline))
+                    .await;
             taken.map_err(|not_taken| not_taken.failed.failure)?;
             if page.next <= read.from {
                 return Err(HandlerError::new("a replica does not show yet what is missing"));

@@ -9,15 +9,15 @@ use std::sync::Arc;
 use annals_consume::{
     Applied, Checkpoints, Effect, Ladder, LogReader, Options, Resumed, Runner, SoFar, Stopped, WriteError,
 };
-use annals_core::{Backoff, Cause, Position, Query, RecordedEvent, Seen, Witness};
+use annals_core::{Backoff, Cause, Position, Query, Seen, Witness};
 use annals_state::{Checked, Database, HeldLease, Inlines, Registration, SqlError, Tx};
 use tokio::sync::{Mutex, MutexGuard};
 
+use super::decoded::{Decoded, DecodedLog};
 use super::file::{checkpoint, set_checkpoint};
 use super::inline::InlineWriter;
 use super::serving::Projected;
 use super::{Home, Projection};
-use crate::codec;
 use crate::failure::{caught, is_of_broken_file};
 use crate::follow::{Followed, follow};
 use crate::handles::inside_now;
@@ -32,6 +32,8 @@ use crate::{HandlerError, Recorded};
 const PASSED_MAX: u64 = 10_000;
 /// Most events in a transaction of an inline projection: an append during the transaction is written without its rows.
 const INLINE_BATCH_MAX: usize = 100;
+/// Transactions whose events are read ahead. With two, reading and writing often wait for each other.
+const WINDOW: usize = 4;
 /// Bytes of events that are read ahead.
 const WINDOW_BYTES: usize = 16 << 20;
 
@@ -169,7 +171,7 @@ impl<P: Projection> ProjectionRunner<P> {
             lanes: 1,
             batch_max: *batch,
             is_total: true,
-            window_max: 2 * batch,
+            window_max: WINDOW * batch,
             bytes_max: WINDOW_BYTES,
             backoff: *backoff,
             ..Options::default()
@@ -189,7 +191,7 @@ impl<P: Projection> ProjectionRunner<P> {
     async fn commit(
         &self,
         target: &mut Target,
-        events: &Arc<Vec<RecordedEvent>>,
+        events: &Arc<Vec<Decoded<P::Event>>>,
         at: Witness,
     ) -> Result<(), NotApplied> {
         let before = target.written.position;
@@ -213,8 +215,8 @@ impl<P: Projection> ProjectionRunner<P> {
     }
 }
 
-impl<P: Projection> Checkpoints<LogReader> for ProjectionRunner<P> {
-    async fn resume(&self) -> Result<Resumed<LogReader>, Cause> {
+impl<P: Projection> Checkpoints<DecodedLog<P::Event>> for ProjectionRunner<P> {
+    async fn resume(&self) -> Result<Resumed<DecodedLog<P::Event>>, Cause> {
         let Parts { shared, projected, query, batch, .. } = &*self.0;
         let store = &shared.store;
         let mut target = self.0.target.lock().await;
@@ -241,7 +243,8 @@ impl<P: Projection> Checkpoints<LogReader> for ProjectionRunner<P> {
         };
         target.written = witness.into();
         projected.progress.worked();
-        let source = LogReader::new(store.clone(), witness, query.clone(), *batch);
+        let log = LogReader::new(store.clone(), witness, query.clone(), *batch);
+        let source = DecodedLog::new(log);
         Ok(Resumed { source, checkpoint: Ladder::from(witness), notice })
     }
 
@@ -268,8 +271,8 @@ struct Fill<P> {
     stop: Stop,
 }
 
-impl<P: Projection> Effect<LogReader> for Fill<P> {
-    async fn apply(&self, events: &Arc<Vec<RecordedEvent>>, _: u32, _: &SoFar<'_>) -> Applied {
+impl<P: Projection> Effect<DecodedLog<P::Event>> for Fill<P> {
+    async fn apply(&self, events: &Arc<Vec<Decoded<P::Event>>>, _: u32, _: &SoFar<'_>) -> Applied {
         let mut target = self.runner.0.target.lock().await;
         if let Err(error) = target.home.renew().await {
             return Applied::stopped(0, self.resume_after(error.into(), &mut target).await);
@@ -281,15 +284,15 @@ impl<P: Projection> Effect<LogReader> for Fill<P> {
             return self.moved(events, &mut target).await;
         }
         let Some(last) = events.last() else { return Applied::all(0) };
-        let FailedAt { index, failure } =
-            match self.runner.commit(&mut target, events, Witness::of(last)).await {
-                Ok(()) => return Applied::all(events.len()),
-                Err(NotApplied::Failed(failed)) => failed,
-                Err(NotApplied::Moved) => return self.moved(events, &mut target).await,
-                Err(NotApplied::Lost(error)) => {
-                    return Applied::stopped(0, self.resume_after(error.into(), &mut target).await);
-                }
-            };
+        let FailedAt { index, failure } = match self.runner.commit(&mut target, events, last.witness()).await
+        {
+            Ok(()) => return Applied::all(events.len()),
+            Err(NotApplied::Failed(failed)) => failed,
+            Err(NotApplied::Moved) => return self.moved(events, &mut target).await,
+            Err(NotApplied::Lost(error)) => {
+                return Applied::stopped(0, self.resume_after(error.into(), &mut target).await);
+            }
+        };
         if is_of_broken_file(&failure) {
             return Applied::stopped(0, self.resume_after(failure, &mut target).await);
         }
@@ -299,7 +302,7 @@ impl<P: Projection> Effect<LogReader> for Fill<P> {
             return Applied::stopped(0, Stopped::Failed(failure.into_text()));
         };
         let before = Arc::new(events[..index].to_vec());
-        match self.runner.commit(&mut target, &before, Witness::of(last)).await {
+        match self.runner.commit(&mut target, &before, last.witness()).await {
             Ok(()) => Applied::stopped(index, Stopped::Failed(failure.into_text())),
             Err(NotApplied::Failed(FailedAt { failure, .. })) => {
                 Applied::stopped(0, Stopped::Failed(failure.into_text()))
@@ -341,7 +344,7 @@ impl<P: Projection> Effect<LogReader> for Fill<P> {
 
 impl<P: Projection> Fill<P> {
     /// Handles a checkpoint that another writer has moved. If it is at one of these events, the events up to it are applied.
-    async fn moved(&self, events: &[RecordedEvent], target: &mut MutexGuard<'_, Target>) -> Applied {
+    async fn moved(&self, events: &[Decoded<P::Event>], target: &mut MutexGuard<'_, Target>) -> Applied {
         let stopped = || Stopped::Moved("others have moved the rows".to_owned());
         let (found, witness) = match target.home.at().await {
             Ok((found, Some(witness))) => (found, witness),
@@ -349,7 +352,7 @@ impl<P: Projection> Fill<P> {
             Err(error) => return Applied::stopped(0, self.resume_after(error.into(), target).await),
         };
         // An event that is both in the page and in the checkpoint shows that both are of one history.
-        if let Some(index) = events.iter().position(|event| Witness::of(event) == witness) {
+        if let Some(index) = events.iter().position(|event| event.witness() == witness) {
             target.written = witness.into();
             let all = index + 1 == events.len();
             return if all {
@@ -456,7 +459,7 @@ impl From<SqlError> for NotApplied {
 /// stored event are passed in order, and if one fails, the stored event has failed: the caller rolls back what was applied.
 pub(super) fn give<P: Projection>(
     projection: &P,
-    events: &[RecordedEvent],
+    decoded: &[Decoded<P::Event>],
     rows: &Tx<'_>,
     batching: Batching,
 ) -> Result<(), FailedAt> {
@@ -478,19 +481,23 @@ pub(super) fn give<P: Projection>(
             Ok(done()?)
         })
     };
-    let (stored, mut read) = (events.len(), Vec::with_capacity(events.len()));
-    for (index, event) in events.iter().enumerate() {
-        match codec::recorded(event).map_err(|unreadable| failed(index, unreadable.into()))? {
-            codec::Parts::One(event) => read.push(event),
-            codec::Parts::Several(parts) => read.extend(parts),
+    let mut index = 0;
+    let is_run =
+        |one: &Decoded<_>, next: &Decoded<_>| batching == Batching::AllAtOnce && one.is_followed_by(next);
+    for run in decoded.chunk_by(is_run) {
+        let events = Decoded::events(run).map_err(|unreadable| failed(index, unreadable.into()))?;
+        match batching {
+            Batching::AllAtOnce => apply(&events)
+                .map_err(|failure| FailedAt { index: (decoded.len() == 1).then_some(0), failure })?,
+            Batching::OneByOne => events
+                .iter()
+                .map(std::slice::from_ref)
+                .try_for_each(&apply)
+                .map_err(|failure| failed(index, failure))?,
         }
-        if batching == Batching::OneByOne {
-            let applied = read.iter().map(std::slice::from_ref).try_for_each(apply);
-            applied.map_err(|failure| failed(index, failure))?;
-            read.clear();
-        }
+        index += run.len();
     }
-    apply(&read).map_err(|failure| FailedAt { index: (stored == 1).then_some(0), failure })
+    Ok(())
 }
 
 /// Applies events in one transaction with the checkpoint before and after them, so that two tasks on one file
@@ -498,7 +505,7 @@ pub(super) fn give<P: Projection>(
 pub(super) async fn apply<P: Projection>(
     database: &Database,
     projection: Arc<P>,
-    events: Arc<Vec<RecordedEvent>>,
+    events: Arc<Vec<Decoded<P::Event>>>,
     before: Position,
     at: Witness,
     batching: Batching,

@@ -7,13 +7,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use annals_core::{EventStore, Invalid, Position, RecordedEvent, Result, Witness};
+use annals_core::{EventStore, Invalid, Position, Result, Witness};
 use annals_state::{
     AWAY_MAX, Checked, Dialect, Fault, Lease, Params, Queued, Session, SqlError, SqlState, StatementChannel,
     Tx, Unusable, ViewPlace, id_of, position_of, run_blocking, translate,
 };
 
 use super::Projection;
+use super::decoded::Decoded;
 use super::run::{Batching, FailedAt, NotApplied, give};
 use super::serving::{Answering, Serving};
 use crate::HandlerError;
@@ -297,7 +298,7 @@ pub(super) async fn take<P: Projection>(
     session: &mut (dyn Session + '_),
     place: &ViewPlace,
     projection: Arc<P>,
-    events: Arc<Vec<RecordedEvent>>,
+    events: Arc<Vec<Decoded<P::Event>>>,
     batching: Batching,
     deadline: Option<Instant>,
 ) -> Result<(), NotTaken> {
@@ -314,7 +315,7 @@ async fn take_all_but_queued<P: Projection>(
     session: &mut (dyn Session + '_),
     place: &ViewPlace,
     projection: Arc<P>,
-    events: Arc<Vec<RecordedEvent>>,
+    events: Arc<Vec<Decoded<P::Event>>>,
     batching: Batching,
     deadline: Option<Instant>,
 ) -> Result<Vec<Queued>, NotTaken> {
@@ -342,7 +343,7 @@ async fn take_all_but_queued<P: Projection>(
 pub(super) async fn apply<P: Projection>(
     place: &ViewPlace,
     projection: Arc<P>,
-    events: Arc<Vec<RecordedEvent>>,
+    events: Arc<Vec<Decoded<P::Event>>>,
     before: Position,
     at: Witness,
     batching: Batching,
@@ -397,13 +398,13 @@ pub(super) async fn apply<P: Projection>(
 async fn refused_at_commit<P: Projection>(
     place: &ViewPlace,
     projection: Arc<P>,
-    events: Arc<Vec<RecordedEvent>>,
+    events: Arc<Vec<Decoded<P::Event>>>,
     failure: HandlerError,
 ) -> FailedAt {
     let mut index = 0;
     let found: Result<Option<FailedAt>, Fault> = async {
         let mut transaction = place.begin().await?;
-        for append in events.chunk_by(|one, next| one.append == next.append) {
+        for append in events.chunk_by(|one, next| one.append() == next.append()) {
             let append_of = Arc::new(append.to_vec());
             let taken =
                 take(transaction.session(), place, projection.clone(), append_of, Batching::OneByOne, None)

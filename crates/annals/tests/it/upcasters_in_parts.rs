@@ -99,6 +99,80 @@ async fn a_part_that_fails_leaves_no_row_of_the_parts_before_it() {
     assert_eq!(given.lock().unwrap()[0], 4, "a page is given with all parts of its events");
 }
 
+/// A letter whose codec fails for a while, as one that waits for a key does. `dropped` is an event of the past.
+#[derive(Clone, Debug, PartialEq)]
+struct Letter(String);
+
+static IS_SEALED: AtomicBool = AtomicBool::new(true);
+
+impl Event for Letter {
+    const TYPES: &'static [&'static str] = &["letter.written"];
+    const UPCASTERS: &'static [Upcaster] = &[Upcaster::Dropped { event_type: "letter.dropped" }];
+
+    fn event_type(&self) -> &'static str {
+        "letter.written"
+    }
+
+    fn encode(&self) -> Result<annals::Bytes, annals::CodecError> {
+        Ok(serde_json::to_vec(&self.0).unwrap().into())
+    }
+
+    fn decode(
+        event_type: &str,
+        schema_version: u16,
+        data: &annals::Bytes,
+    ) -> Result<Self, annals::CodecError> {
+        let text: String = serde_json::from_slice(data).unwrap();
+        if text == "sealed" && IS_SEALED.load(Ordering::SeqCst) {
+            let event_type = event_type.to_owned();
+            let cause = "the key is away".into();
+            return Err(annals::CodecError::Decode { event_type, schema_version, cause });
+        }
+        Ok(Self(text))
+    }
+}
+
+struct Letters;
+
+impl Projection for Letters {
+    const NAME: &'static str = "letters";
+    const SCHEMA: &'static str = "CREATE TABLE letters (position BIGINT, words TEXT)";
+    type Event = Letter;
+    fn apply(&self, event: &Recorded<Letter>, rows: &Tx<'_>) -> Result<(), HandlerError> {
+        rows.execute("INSERT INTO letters VALUES (?1, ?2)", (event.position, &event.event.0))?;
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn an_event_that_could_not_be_decoded_with_its_page_is_decoded_again() {
+    let (store, annals) = log().await;
+    let raw = |event_type: &str, text: &str| RawEvent::json(event_type, 1, &text).unwrap();
+    for text in ["first", "sealed", "after it"] {
+        store_raw(&*store, "n1", raw("letter.dropped", "")).await;
+        store_raw(&*store, "n1", raw("letter.written", text)).await;
+    }
+    annals.project(Letters).retry(QUICKLY).start().await.unwrap();
+    let failing = async {
+        loop {
+            let status = annals.projection("letters").status().await.unwrap().unwrap();
+            if let Some(failing) = status.failing.filter(|failing| failing.attempts > 2) {
+                return failing;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let failing = tokio::time::timeout(Duration::from_secs(60), failing).await.unwrap();
+    assert_eq!(failing.position.map(annals::Position::get), Some(4), "{}", failing.error);
+    assert!(failing.error.contains("the key is away"), "{}", failing.error);
+    IS_SEALED.store(false, Ordering::SeqCst);
+    annals.settle().await.unwrap();
+    let sql = "SELECT position, words FROM letters ORDER BY position";
+    let rows: Vec<(u64, String)> = annals.view::<Letters>().query(sql, (), |row| row.read()).await.unwrap();
+    let rows: Vec<_> = rows.iter().map(|(position, words)| (*position, words.as_str())).collect();
+    assert_eq!(rows, [(2, "first"), (4, "sealed"), (6, "after it")]);
+}
+
 /// The parcels of an order, by which a part of an event commands.
 #[derive(Event, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[event(prefix = "parcel")]
