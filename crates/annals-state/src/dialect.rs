@@ -91,6 +91,12 @@ impl Dialect {
         if most < values {
             return Err(format!("`{sql}` names {most} values, as ?1, ?2, …, and is given {values}"));
         }
+        if self == Self::MySql && self.orders_by_a_value(&translated.sql) {
+            return Err(format!(
+                "`{sql}` has a value as a term of ORDER BY or GROUP BY. A value is the same for all rows, and {self} \
+                 does not take it there: write the column"
+            ));
+        }
         if self == Self::Sqlite {
             translated.places = (0..values).collect();
         } else if translated.places.len() > VALUES_MAX {
@@ -117,6 +123,65 @@ impl Dialect {
                 translated.sql.push('?');
             }
         }
+    }
+
+    /// Whether a term of `ORDER BY` or `GROUP BY` is made of values alone. MySQL drops such a term with its values when it prepares
+    /// the statement, and the driver waits for their descriptions; written as a literal, a value is the number of a column.
+    fn orders_by_a_value(self, sql: &str) -> bool {
+        /// Words after a whole term.
+        const NEXT: [&str; 14] = [
+            "", "ASC", "DESC", "HAVING", "WITH", "WINDOW", "ORDER", "LIMIT", "UNION", "INTO", "FOR", "LOCK",
+            "ROWS", "RANGE",
+        ];
+        let mut plain = String::with_capacity(sql.len());
+        let mut rest = sql;
+        while let Some(next) = rest.chars().next() {
+            let verbatim = self.verbatim(rest, None);
+            // A comment separates words; what is quoted is an operand.
+            match (verbatim, next) {
+                (0, next) => plain.push(next.to_ascii_uppercase()),
+                (_, '\'' | '"' | '`') => plain.push('Q'),
+                _ => plain.push(' '),
+            }
+            rest = &rest[verbatim.max(next.len_utf8())..];
+        }
+        let is_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$' | '@' | '.');
+        let is_value = |term: &str| {
+            let word = term.find(|c: char| is_word(c) && !c.is_ascii_digit()).unwrap_or(term.len());
+            let (values, behind) = (term[..word].trim_end(), &term[word..]);
+            let next = behind.split(|c: char| !is_word(c)).next().unwrap_or_default();
+            values.contains('?') && values.ends_with(['?', ')']) && NEXT.contains(&next)
+        };
+        let is_by = |before: &str| {
+            let before = before.trim_end();
+            let word = before.rsplit(|c: char| !is_word(c)).next().unwrap_or_default();
+            matches!(word, "ORDER" | "GROUP" | "PARTITION")
+        };
+        plain.match_indices("BY").any(|(at, by)| {
+            let behind = &plain[at + by.len()..];
+            if behind.starts_with(is_word)
+                || !plain[..at].ends_with(char::is_whitespace)
+                || !is_by(&plain[..at])
+            {
+                return false;
+            }
+            let (mut depth, mut begin) = (0_u32, 0);
+            for (end, next) in behind.char_indices() {
+                match next {
+                    '(' => depth += 1,
+                    ')' if depth == 0 => return is_value(&behind[begin..end]),
+                    ')' => depth -= 1,
+                    ',' if depth == 0 => {
+                        if is_value(&behind[begin..end]) {
+                            return true;
+                        }
+                        begin = end + 1;
+                    }
+                    _ => {}
+                }
+            }
+            is_value(&behind[begin..])
+        })
     }
 
     /// The words of some statements, without what is commented. A string or a quoted name is a word, with its quotes.
@@ -274,6 +339,40 @@ mod tests {
         ] {
             let values = usize::from(sql != translated);
             assert_eq!(dialect.translate(sql, values).unwrap().sql, translated);
+        }
+    }
+
+    #[test]
+    fn a_value_as_a_term_of_an_order_is_refused_where_the_database_does_not_take_it() {
+        for sql in [
+            "SELECT a FROM t ORDER BY ?1",
+            "SELECT a FROM t WHERE b > 1 order  by a, ?1 desc",
+            "SELECT a FROM t ORDER BY ?1 /* x */ LIMIT 3",
+            "SELECT a FROM t ORDER BY -?1, a",
+            "SELECT a FROM t ORDER BY (?1)",
+            "SELECT MAX(a) FROM t GROUP BY ?1",
+            "SELECT MAX(a) FROM t GROUP BY b, ?1 HAVING MAX(a) > 1",
+            "INSERT INTO u SELECT a FROM (SELECT a FROM t ORDER BY ?1) AS s",
+        ] {
+            let refused = Dialect::MySql.translate(sql, 1).unwrap_err();
+            assert!(refused.contains("write the column") && refused.contains(sql), "{refused}");
+            assert!(Dialect::Postgres.translate(sql, 1).is_ok(), "{sql}");
+            assert!(Dialect::Sqlite.translate(sql, 1).is_ok(), "{sql}");
+        }
+        for sql in [
+            "SELECT a FROM t ORDER BY a LIMIT ?1",
+            "SELECT a FROM t ORDER BY a = ?1 DESC, a",
+            "SELECT a FROM t ORDER BY ?1 + a",
+            "SELECT a FROM t ORDER BY ?1 IN (a, b)",
+            "SELECT a FROM t ORDER BY FIELD(a, ?1, 'x')",
+            "SELECT a FROM t ORDER BY CASE WHEN a > ?1 THEN a ELSE b END",
+            "SELECT a FROM t ORDER BY `?1`, ABS(a - ?1)",
+            "SELECT a FROM t WHERE 'ORDER BY ?1' = ?1",
+            "SELECT a FROM reorder_by WHERE standby = ?1",
+            "SELECT ROW_NUMBER() OVER (PARTITION BY a ORDER BY b), ?1 FROM t",
+            "SELECT (SELECT a FROM t ORDER BY a), ?1 FROM t",
+        ] {
+            assert!(Dialect::MySql.translate(sql, 1).is_ok(), "{sql}");
         }
     }
 

@@ -16,6 +16,7 @@ annals_testservers::on_each_database! {
     an_event_may_queue_more_texts_than_a_connection_keeps,
     a_page_may_queue_more_texts_than_a_connection_keeps,
     what_a_literal_is_beside_other_signs_is_what_the_value_is,
+    a_value_that_orders_rows_is_refused_at_once_or_taken,
     a_statement_with_too_many_values_fails_its_event_and_the_next_one_is_taken,
     a_deadlock_between_queued_statements_is_tried_again,
     rows_are_whole_while_answers_to_queued_statements_are_lost,
@@ -127,6 +128,24 @@ async fn what_a_literal_is_beside_other_signs_is_what_the_value_is(place: Place)
         view.query(&sql, (), |row| row.read::<(u64, i64)>()).await.unwrap()
     };
     assert_eq!(rows("queued").await, rows("awaited").await);
+}
+
+/// MySQL would never answer (it describes fewer values than it has announced).
+async fn a_value_that_orders_rows_is_refused_at_once_or_taken(place: Place) {
+    let annals = Annals::open(&place.url).await.unwrap();
+    annals.project(Beside).retry(QUICKLY).start().await.unwrap();
+    let view = annals.view::<Beside>();
+    let sql = "SELECT b FROM source ORDER BY ?1";
+    let answered = view.query(sql, ("b",), |row| row.read::<(i64,)>()).await;
+    if place.is_postgres() {
+        assert_eq!(answered.unwrap(), []);
+    } else {
+        let refused = answered.unwrap_err().to_string();
+        assert!(refused.contains("write the column"), "{refused}");
+    }
+    // The connections are as before.
+    let rows = view.query("SELECT b FROM source WHERE a > ?1 ORDER BY a", (0,), |row| row.read::<(i64,)>());
+    assert_eq!(rows.await.unwrap(), []);
 }
 
 /// Inserts rows by one statement with a value each.
