@@ -13,25 +13,72 @@ pub(crate) struct Matching {
     pub(crate) arms: String,
 }
 
-/// The kinds of arms: the name of the kind, the table and the condition.
-const KINDS: [(&str, &str, &str); 8] = [
+/// A kind of arm: how its events are found in an index of a property and the position.
+struct Kind {
+    name: &'static str,
+    from: &'static str,
+    /// The table of the index.
+    table: &'static str,
+    /// The property, the first column of the index.
+    property: &'static str,
+    /// The condition of a partial index, or empty.
+    only: &'static str,
+}
+
+const fn kind(name: &'static str, property: &'static str, only: &'static str) -> Kind {
+    Kind { name, from: "events AS e", table: "e", property, only }
+}
+
+/// The kinds of arms but that of ids.
+const KINDS: [Kind; 7] = [
     // The event of a tag is read only if there are filters.
-    ("tag alone", "event_tags AS e", "e.tag = i.name"),
-    ("tag", "event_tags AS t JOIN events AS e ON e.position = t.position", "t.tag = i.name"),
-    ("process", "events AS e", "e.process_id = i.name"),
-    ("initiator", "events AS e", "e.initiator = i.name"),
-    ("type", "events AS e", "e.event_type = i.name"),
-    ("category", "events AS e", "e.entity_type = i.name"),
-    // As in the index, which contains only events with a predecessor.
-    (
-        "predecessor",
-        "events AS e",
-        "e.triggering_event COLLATE \"C\" = i.name AND e.triggering_event IS NOT NULL",
-    ),
-    // The index of ids is not in the order of positions: without the optimization fence (`OFFSET`) the planner would scan
-    // the table in that order.
-    ("id", "(SELECT * FROM events AS x WHERE x.event_id = i.id OFFSET 0) AS e", "true"),
+    Kind { from: "event_tags AS e", ..kind("tag alone", "e.tag", "") },
+    Kind {
+        from: "event_tags AS t JOIN events AS e ON e.position = t.position",
+        table: "t",
+        ..kind("tag", "t.tag", "")
+    },
+    kind("process", "e.process_id", "e.process_id IS NOT NULL AND "),
+    kind("initiator", "e.initiator", "e.initiator IS NOT NULL AND "),
+    kind("type", "e.event_type", ""),
+    kind("category", "e.entity_type", ""),
+    kind("predecessor", "e.triggering_event COLLATE \"C\"", "e.triggering_event IS NOT NULL AND "),
 ];
+
+/// The positions after the lower bound and up to the upper one.
+struct Range {
+    lower: &'static str,
+    /// The comparison with the lower bound.
+    comparison: &'static str,
+    upper: &'static str,
+}
+
+impl Kind {
+    /// The positions of an arm in this range, in this order. Written so that the only index in the order of the result is that of
+    /// the property. With `property = name ORDER BY position` the planner may choose the index of positions and read the whole log:
+    /// when all events that it knows of have one and the same value of the property, it expects every event to match.
+    fn positions(&self, range: &Range, order: &str, limit: &str) -> String {
+        let Self { name, from, table, property, only } = self;
+        let Range { lower, comparison, upper } = range;
+        let filters = if *name == "tag alone" { "" } else { FILTERS };
+        format!(
+            "SELECT {table}.position FROM {from}
+            WHERE {only}({property}, {table}.position) {comparison} (i.name, {lower})
+                AND ({property}, {table}.position) <= (i.name, {upper}){filters}
+            ORDER BY {property} {order}, {table}.position {order} LIMIT {limit}"
+        )
+    }
+}
+
+/// The event of an id in a range. The index of ids is not in the order of positions: without the optimization fence (`OFFSET`)
+/// the planner would scan the table in that order.
+fn of_id(range: &Range, limit: &str) -> String {
+    let Range { lower, comparison, upper } = range;
+    format!(
+        "SELECT e.position FROM (SELECT * FROM events AS x WHERE x.event_id = i.id OFFSET 0) AS e
+        WHERE e.position {comparison} {lower} AND e.position <= {upper}{FILTERS} LIMIT {limit}"
+    )
+}
 
 const FILTERS: &str = "
     AND (i.types IS NULL OR e.event_type = ANY (i.types)) AND (i.category IS NULL OR e.entity_type = i.category)
@@ -52,7 +99,8 @@ impl Matching {
         }
         let arms: Vec<_> = arms(query).iter().map(|arm| of_arm(arm, Map::new())).collect();
         let order = order(direction);
-        let found = looked_up(&arms, "$6", "BETWEEN $2 AND $3", order, "$4");
+        let range = Range { lower: "$2", comparison: ">=", upper: "$3" };
+        let found = looked_up(&arms, "$6", &range, order, "$4");
         let sql =
             format!("SELECT DISTINCT position FROM ({found}) AS found ORDER BY position {order} LIMIT $4");
         Some(Self { sql, arms: Value::from(arms).to_string() })
@@ -71,31 +119,28 @@ impl Matching {
         if arms.is_empty() {
             return None;
         }
-        let found = looked_up(&arms, "$1", "> i.after", "ASC", "1");
+        let range = Range { lower: "i.after", comparison: ">", upper: "9223372036854775807" };
+        let found = looked_up(&arms, "$1", &range, "ASC", "1");
         let sql = format!("SELECT query, min(position) FROM ({found}) AS found GROUP BY query");
         Some(Self { sql, arms: Value::from(arms).to_string() })
     }
 }
 
 /// The positions of all arms.
-fn looked_up(arms: &[Value], place: &str, range: &str, order: &str, limit: &str) -> String {
+fn looked_up(arms: &[Value], place: &str, range: &Range, order: &str, limit: &str) -> String {
+    let of_kinds = KINDS.iter().map(|kind| (kind.name, kind.positions(range, order, limit)));
+    let all = of_kinds.chain([("id", of_id(range, limit))]);
     let is_there = |kind: &str| arms.iter().any(|arm| arm["kind"] == kind);
-    let kinds = KINDS.iter().filter(|(kind, ..)| is_there(kind)).map(|(kind, from, holds)| {
-        let table = if *kind == "tag" { "t" } else { "e" };
-        let filters = if *kind == "tag alone" { "" } else { FILTERS };
+    let looked_up = all.filter(|(kind, _)| is_there(kind)).map(|(kind, positions)| {
         format!(
             "SELECT i.query, m.position FROM jsonb_to_recordset({place}::text::jsonb) AS i (
                 kind text, name text, query bigint, after bigint, tags text[], types text[], category text, process text,
                 initiator text, id uuid, predecessor text)
-            CROSS JOIN LATERAL (
-                SELECT {table}.position FROM {from}
-                WHERE {holds} AND {table}.position {range}{filters}
-                ORDER BY {table}.position {order} LIMIT {limit}
-            ) AS m
+            CROSS JOIN LATERAL ({positions}) AS m
             WHERE i.kind = '{kind}'"
         )
     });
-    kinds.collect::<Vec<_>>().join(" UNION ALL ")
+    looked_up.collect::<Vec<_>>().join(" UNION ALL ")
 }
 
 /// An arm as JSON, with additional fields.
