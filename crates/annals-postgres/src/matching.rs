@@ -70,16 +70,18 @@ impl Kind {
     }
 }
 
-/// The event of an id in a range. The index of ids is not in the order of positions: without the optimization fence (`OFFSET`)
-/// the planner would scan the table in that order.
-fn of_id(range: &Range, limit: &str) -> String {
+/// The events of an id in a range, one for each stream at most. The index of ids is not in the order of positions: without the
+/// optimization fence (`OFFSET`) the planner would scan the table in that order.
+fn of_id(range: &Range, order: &str, limit: &str) -> String {
     let Range { lower, comparison, upper } = range;
     format!(
         "SELECT e.position FROM (SELECT * FROM events AS x WHERE x.event_id = i.id OFFSET 0) AS e
-        WHERE e.position {comparison} {lower} AND e.position <= {upper}{FILTERS} LIMIT {limit}"
+        WHERE e.position {comparison} {lower} AND e.position <= {upper}{FILTERS}
+        ORDER BY e.position {order} LIMIT {limit}"
     )
 }
 
+/// The conditions on the other properties of an arm.
 const FILTERS: &str = "
     AND (i.types IS NULL OR e.event_type = ANY (i.types)) AND (i.category IS NULL OR e.entity_type = i.category)
     AND (i.id IS NULL OR e.event_id = i.id)
@@ -129,7 +131,7 @@ impl Matching {
 /// The positions of all arms.
 fn looked_up(arms: &[Value], place: &str, range: &Range, order: &str, limit: &str) -> String {
     let of_kinds = KINDS.iter().map(|kind| (kind.name, kind.positions(range, order, limit)));
-    let all = of_kinds.chain([("id", of_id(range, limit))]);
+    let all = of_kinds.chain([("id", of_id(range, order, limit))]);
     let is_there = |kind: &str| arms.iter().any(|arm| arm["kind"] == kind);
     let looked_up = all.filter(|(kind, _)| is_there(kind)).map(|(kind, positions)| {
         format!(

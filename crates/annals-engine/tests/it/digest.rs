@@ -87,7 +87,7 @@ async fn a_failed_read_does_not_change_the_digest() {
         if !failed.load(Ordering::SeqCst) {
             digested = now;
         }
-        assert!(began.elapsed().as_secs() < 60, "the digest does not go on");
+        assert!(began.elapsed().as_secs() < 300, "the digest is not extended");
         // Nothing waits for it, but what is compared here must not run away from it.
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
