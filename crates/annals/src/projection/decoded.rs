@@ -90,15 +90,13 @@ impl<E: Event> Decoded<E> {
     /// # Errors
     /// If it cannot be decoded now either.
     pub fn events(run: &[Self]) -> Result<Cow<'_, [Recorded<E>]>, Unreadable> {
-        let [first, .., last] = run else {
-            let Some(only) = run.first() else { return Ok(Cow::default()) };
-            return match &only.stored().events {
-                Ok(events) => Ok(Cow::Borrowed(&only.page.events[events.clone()])),
-                Err(event) => Ok(Cow::Owned(codec::recorded(event)?.into_iter().collect())),
-            };
-        };
-        let end = |of: &Self, end: fn(&Range<usize>) -> usize| of.stored().events.as_ref().map_or(0, end);
-        Ok(Cow::Borrowed(&first.page.events[end(first, |of| of.start)..end(last, |of| of.end)]))
+        let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(Cow::default()) };
+        match (&first.stored().events, &last.stored().events) {
+            (Ok(begin), Ok(end)) => Ok(Cow::Borrowed(&first.page.events[begin.start..end.end])),
+            (Err(event), _) | (_, Err(event)) => {
+                Ok(Cow::Owned(codec::recorded(event)?.into_iter().collect()))
+            }
+        }
     }
 }
 
