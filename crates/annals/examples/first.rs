@@ -11,9 +11,7 @@ enum AccountEvent {
 }
 
 #[derive(Clone, Default)]
-struct Account {
-    balance: i64,
-}
+struct Account(i64); // its balance
 
 impl Aggregate for Account {
     const NAME: &'static str = "account";
@@ -23,7 +21,7 @@ impl Aggregate for Account {
     }
     fn evolve(&mut self, event: &AccountEvent) {
         let AccountEvent::Booked { amount } = event;
-        self.balance += amount;
+        self.0 += amount;
     }
 }
 
@@ -36,8 +34,8 @@ struct Insufficient(i64);
 impl Decide<Book> for Account {
     type Error = Insufficient;
     fn decide(&self, &Book(amount): &Book, _: &Context) -> Decision<Self, Insufficient> {
-        if self.balance + amount < 0 {
-            return annals::reject(Insufficient(self.balance));
+        if self.0 + amount < 0 {
+            return annals::reject(Insufficient(self.0));
         }
         annals::emit(AccountEvent::Booked { amount })
     }
@@ -47,12 +45,14 @@ struct Balances;
 
 impl Projection for Balances {
     const NAME: &'static str = "balances";
-    const SCHEMA: &'static str = "CREATE TABLE balances (account TEXT PRIMARY KEY, amount INTEGER)";
+    const SCHEMA: &'static str = "CREATE TABLE balances (account VARCHAR(200) PRIMARY KEY, amount BIGINT)";
     type Event = AccountEvent;
     fn apply(&self, event: &Recorded<AccountEvent>, tx: &Tx<'_>) -> Result<(), HandlerError> {
         let AccountEvent::Booked { amount } = event.event;
-        let add = "INSERT INTO balances VALUES (?1, ?2) ON CONFLICT DO UPDATE SET amount = amount + ?2";
-        tx.execute(add, (event.aggregate_id(), amount))?;
+        let row = (event.aggregate_id(), amount);
+        if tx.execute("UPDATE balances SET amount = amount + ?2 WHERE account = ?1", row)? == 0 {
+            tx.execute("INSERT INTO balances VALUES (?1, ?2)", row)?;
+        }
         Ok(())
     }
 }
