@@ -62,7 +62,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let annals = Annals::open("memory:").await?; // `file:./data` to keep it
     annals.project(Balances).start().await?;
     let accounts = annals.repository::<Account>();
-    accounts.execute("kim", Book(100)).await?;
+    accounts.execute("kim", Book(100)).once("request-122").await?;
     let done = accounts.execute("kim", Book(-30)).by("user:7").once("request-123").await?;
     let view = annals.view::<Balances>().at_least(&done);
     let rows = view.query("SELECT * FROM balances", (), |row| row.read::<(String, i64)>()).await?;
