@@ -24,15 +24,15 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 const USAGE: &str = "\
-cargo xtask test [--full] [-p CRATE ...]   the tests, of the whole workspace unless crates are named; with --full
+cargo xtask test [--full] [-p CRATE ...]   runs the tests, of the whole workspace unless crates are given; with --full
                                   every suite runs on every version of a database server, not only the contract
-cargo xtask planted [--edit | --save]   the tests of planted bugs and of the model of threads; or a copy of the engine to
-                                  write bugs in, and from there their patches
-cargo xtask sim --hours N [--seed S]   simulated disasters of the engine, for N hours (0.1 will do), from seed S on
-cargo xtask ci [-p CRATE ...]     format, lints, docs, style, then `cargo xtask test`
-cargo xtask fixtures NAME         files of today's formats, into fixtures/NAME: before a release, when a format has changed
-cargo xtask tidy                  the checks of style
-cargo xtask modules [-p CRATE ...]   which top-level modules of the crates import which, each after those that it imports
+cargo xtask planted [--edit | --save]   runs the tests of planted bugs and of the model of threads; --edit makes a copy of
+                                  the engine to write bugs in, and --save writes the patches from it
+cargo xtask sim --hours N [--seed S]   simulates disasters of the engine for N hours (such as 0.1), starting at seed S
+cargo xtask ci [-p CRATE ...]     checks format, lints, docs and style, then runs `cargo xtask test`
+cargo xtask fixtures NAME         writes files of the current formats to fixtures/NAME: before a release, if a format has changed
+cargo xtask tidy                  checks the style
+cargo xtask modules [-p CRATE ...]   lists the imports of the top-level modules of the crates, each module after its imports
 ";
 
 fn main() -> ExitCode {

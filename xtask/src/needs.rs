@@ -44,7 +44,7 @@ fn package(what: &str, found: Option<PathBuf>, packages: &[&str], how: &str) -> 
         println!("needs {what}: {}", path.display());
         return Ok(());
     }
-    println!("needs {what}: it is not there, installing");
+    println!("needs {what}: not found, installing");
     if find("apt-get").is_none() {
         return Err(how.to_owned());
     }
@@ -110,7 +110,7 @@ fn server(name: &str, get: &str) -> Outcome {
         println!("needs {name}: {}", folder.display());
         return Ok(());
     }
-    println!("needs {name}: it is not there, fetching");
+    println!("needs {name}: not found, downloading");
     // Servers run as the user `nobody`, who must be able to read them. The folder gets its name when it is complete.
     let script = format!(
         "set -e; rm -rf \"$1.partial\"; mkdir -p \"$1.partial\"; cd \"$1.partial\"; {get}; \
@@ -120,8 +120,8 @@ fn server(name: &str, get: &str) -> Outcome {
     fetch.args(["-c", &script, "sh"]).arg(&folder);
     match fetch.status() {
         Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(format!("{name} cannot be fetched ({status})")),
-        Err(error) => Err(format!("{name} cannot be fetched: {error}")),
+        Ok(status) => Err(format!("{name} cannot be downloaded ({status})")),
+        Err(error) => Err(format!("{name} cannot be downloaded: {error}")),
     }
 }
 

@@ -13,14 +13,14 @@ use crate::tree::{File, Tree};
 type Rule = fn(&Tree) -> Vec<String>;
 
 const RULES: &[(&str, Rule)] = &[
-    ("a source file says at its head what it is", heads),
+    ("a source file begins with a comment that says what it is", heads),
     ("a file is at most 800 lines long", lengths),
     ("a page has no tabs and no blanks at the ends of lines", blanks),
-    ("no file speaks of a place on somebody's machine", places),
+    ("no file names a folder of a developer's machine", places),
     ("the words are plain", phrases::phrases),
     ("`cargo run` runs `annals`", one_program),
     ("the patches of planted bugs apply", planted::problems),
-    ("top-level modules do not import each other in a ring", cycles::cycles),
+    ("top-level modules do not import each other in a cycle", cycles::cycles),
     ("every error code has its page", documents::error_pages),
     ("every test that the guarantees name exists", documents::named_tests),
     ("every clause is listed under its guarantee", documents::clauses),

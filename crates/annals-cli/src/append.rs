@@ -24,14 +24,14 @@ use crate::store::StoreOption;
 pub(crate) struct Append {
     /// The stream, such as account-42
     stream: StreamId,
-    /// What happened, in the past tense, such as account.opened
+    /// The type of the event, in the past tense, such as account.opened
     #[arg(long = "type", value_name = "TYPE")]
     event_type: EventType,
-    /// What happened, in detail: JSON, or `-` to read it from standard input; blanks and line breaks around it
-    /// are left out
+    /// The data of the event: JSON, or `-` to read it from standard input; blanks and line breaks around it are
+    /// removed
     #[arg(long, default_value = "{}", value_name = "JSON", allow_hyphen_values = true)]
     data: String,
-    /// The stream's version before: a number, `none`, `exists` or `any`
+    /// The expected version of the stream before the append: a number, `none`, `exists` or `any`
     #[arg(long, default_value = "any", value_name = "VERSION", allow_negative_numbers = true)]
     expect: Expected,
     /// Name of this append: the same append with the same key again writes nothing and gets the first answer
@@ -52,13 +52,13 @@ pub(crate) struct Append {
     /// The business process that the event belongs to
     #[arg(long)]
     process: Option<String>,
-    /// Who started it, such as user:7
+    /// The user or system that started it, such as user:7
     #[arg(long)]
     initiator: Option<String>,
     /// The message or event that triggered it
     #[arg(long, value_name = "ID")]
     predecessor: Option<String>,
-    /// Answer in JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -128,7 +128,7 @@ impl Append {
             };
             output.line(&serde_json::to_string(&answer)?)?;
         } else {
-            let note = if appended.duplicate { " (was there already)" } else { "" };
+            let note = if appended.duplicate { " (already appended)" } else { "" };
             let stream = plain(stream.as_str());
             output.line(&format!("{stream} version {version}, position {}{note}", appended.last))?;
         }

@@ -42,7 +42,7 @@ pub(crate) struct Backup {
     /// Read at most this many MiB a second; what is copied is read twice, to check it and to copy it
     #[arg(long, value_name = "MIB", value_parser = crate::numbers::rate)]
     rate: Option<u64>,
-    /// Answer in JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
     /// The store: `file:DIRECTORY`

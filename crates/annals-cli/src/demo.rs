@@ -49,13 +49,13 @@ pub(crate) struct Demo {
     /// command
     #[arg(long, env = "ANNALS_STORE", hide_env_values = true, value_name = "URL", value_parser = store_parser(), default_value = "file:./annals-demo")]
     store: StoreUrl,
-    /// The address of console and shop; 127.0.0.1:2113 if nothing is said, none with --once
+    /// The address of the console and the shop; by default 127.0.0.1:2113, or none with --once
     #[arg(long, value_name = "HOST:PORT", value_parser = serve::address)]
     listen: Option<String>,
-    /// Serve all who reach the address, although others than this machine do
+    /// Serve every client that reaches the address, even if other machines can reach it
     #[arg(long)]
     insecure: bool,
-    /// Exit when the purchases are in, instead of serving on
+    /// Exit when all purchases are processed, instead of continuing to serve
     #[arg(long)]
     once: bool,
     /// A file of purchases: customer, date (19970131), number of CDs, dollars; columns separated by blanks
@@ -64,7 +64,7 @@ pub(crate) struct Demo {
     /// Print the read models as one JSON object
     #[arg(long)]
     json: bool,
-    /// How many customers are served at once
+    /// The number of customers served concurrently
     #[arg(long, value_name = "N", default_value = "128", value_parser = crate::backup::count)]
     concurrency: usize,
 }
@@ -139,8 +139,8 @@ impl Demo {
             return Ok(of_file);
         }
         note(&format!(
-            "annals: the store has purchases of {} from an earlier version, which told no file from another, or from the \
-             sample: those that are alike are not added again. For all of them, begin a new store",
+            "annals: the store has purchases of {} from an earlier version, which did not distinguish between files, or \
+             between a file and the sample: identical purchases are not added again. To add all of them, use a new store",
             path.display()
         ));
         Ok(of_any_file)
@@ -172,10 +172,12 @@ impl Demo {
         let lies = match self.store.directory() {
             Some(directory) => {
                 let whole = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
-                format!("The data lies in {}.", whole.display())
+                format!("The data is in {}.", whole.display())
             }
-            None if self.store.is_memory() => "The data is in memory and ends with the demo.".to_owned(),
-            None => format!("The data lies in {}.", self.store),
+            None if self.store.is_memory() => {
+                "The data is in memory and is lost when the demo ends.".to_owned()
+            }
+            None => format!("The data is in {}.", self.store),
         };
         self.note(&lies)?;
         match served {

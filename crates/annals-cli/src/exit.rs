@@ -27,17 +27,17 @@ use crate::{address, begin};
 
 /// The section of `--help` on exit codes.
 pub(crate) const CODES: &str = "Exit codes:
-    0  it did what was asked
-    1  another failure, or the answer is no
-    2  what was asked is wrong: an option, or data that no store takes
-    3  what was named is not there: a store, a stream, an event, a file
-    4  a conflict: the version, the key, the id or the history is another
+    0  success
+    1  another failure, or a check failed
+    2  the command is invalid: an option, or data that no store accepts
+    3  a store, stream, event or file does not exist
+    4  a conflict: the version, key, id or history is not as expected
     5  the store is unavailable; the same command may succeed later
     6  the store or the backup is damaged, or events are lost
-    7  the store cannot be used or read as it is: somebody must change something
-  130  stopped by SIGINT (Ctrl-C) before it was done; 143 by SIGTERM
+    7  the store cannot be used or read until it or its environment is changed
+  130  stopped by SIGINT (Ctrl-C) before it finished; 143 by SIGTERM
 
-With --json a failure is an object of JSON on standard error.";
+With --json a failure is a JSON object on standard error.";
 
 /// An error of the command line that clap does not detect.
 #[derive(Debug, thiserror::Error)]

@@ -63,7 +63,7 @@ refused until it gets a name of its own with --source. A file that is packed wit
 pub(crate) struct Import {
     /// The file; `-` reads standard input
     file: PathBuf,
-    /// How the file is written: JSON objects (a line each, over several lines, or in an array), CSV with a header line, or
+    /// The format of the file: JSON objects (one per line, over several lines, or in an array), CSV with a header line, or
     /// columns under a header line that are separated by blanks
     #[arg(long, value_enum, default_value_t = Format::Jsonl)]
     format: Format,
@@ -74,17 +74,17 @@ pub(crate) struct Import {
     /// The type of each event, such as purchased or {kind}
     #[arg(long = "type", value_name = "TEMPLATE", requires = "stream")]
     event_type: Option<Template>,
-    /// The column that says when it happened: RFC 3339, YYYY-MM-DD, YYYYMMDD or seconds since 1970. Numbers of four to eight
+    /// The column with the time of the event: RFC 3339, YYYY-MM-DD, YYYYMMDD or seconds since 1970. Numbers of four to eight
     /// digits need --time-unit
     #[arg(long, value_name = "COLUMN", requires = "stream")]
     time: Option<String>,
-    /// What the numbers of the time column count, from 1970 on
+    /// The unit of numbers in the time column, counted from 1970
     #[arg(long, value_enum, value_name = "UNIT", requires = "time")]
     time_unit: Option<Unit>,
     /// The offset from UTC of times that have none, and of dates, such as Z or +09:00
     #[arg(long, value_name = "OFFSET", requires = "time", allow_hyphen_values = true)]
     time_offset: Option<UtcOffset>,
-    /// A tag of each event, such as customer:{customer_id}; may be repeated. It is left out where its column is empty
+    /// A tag of each event, such as customer:{customer_id}; may be repeated. It is omitted if its column is empty
     #[arg(long = "tag", value_name = "TEMPLATE", requires = "stream")]
     tags: Vec<Template>,
     /// The column that identifies each event
@@ -93,7 +93,7 @@ pub(crate) struct Import {
     /// The column that is the data of each event, as JSON; otherwise the whole row is
     #[arg(long, value_name = "COLUMN", requires = "stream")]
     data: Option<String>,
-    /// What the rows come from, if not from a file that is known by its path
+    /// The name of the source of the rows, if it is not a file that its path identifies
     #[arg(long, value_name = "NAME", requires = "stream")]
     source: Option<String>,
     /// The path under which the file was imported before, if it was moved or renamed since
@@ -111,11 +111,11 @@ pub(crate) struct Import {
     /// The encoding of the file, such as cp949, utf-16 or latin1 [default: utf-8]
     #[arg(long, value_name = "NAME")]
     encoding: Option<Encoding>,
-    /// Read the whole file and say what it would become, or what is wrong with it. Writes nothing, and does not open the
+    /// Read the whole file and report what it would import, or what is wrong with it. Writes nothing, and does not open the
     /// store
     #[arg(long)]
     dry_run: bool,
-    /// Answer in JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]

@@ -14,7 +14,7 @@ use crate::address::parser;
 use crate::numbers::count;
 use crate::output::{Column, Output, Style, plain, thousands};
 
-/// See how the outbox of a service stands, and retry or drop its dead letters
+/// Show the status of a service's outbox, and retry or drop its dead letters
 #[derive(Args)]
 #[command(after_help = "Examples:
   annals outbox status postgres://shop@localhost/shop
@@ -29,7 +29,7 @@ pub(crate) struct Outbox {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Say how much waits, how old it is, and what fails
+    /// Show how many messages are waiting, how old they are, and which ones fail
     Status {
         #[command(flatten)]
         place: Place,
@@ -48,14 +48,14 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Let dead letters be tried again, in their place; the publisher of the service does it
+    /// Queue dead letters again, in their original order; the publisher of the service retries them
     Retry {
         #[command(flatten)]
         place: Place,
         /// The message
         #[arg(required_unless_present = "all", conflicts_with = "all")]
         id: Option<EventId>,
-        /// All that there are now
+        /// All current dead letters
         #[arg(long)]
         all: bool,
     },
@@ -66,7 +66,7 @@ enum Command {
         /// The message
         id: EventId,
     },
-    /// Make the tables, if they are not there
+    /// Create the tables if they do not exist
     Migrate {
         #[command(flatten)]
         place: Place,
@@ -117,7 +117,7 @@ impl Outbox {
             }
             Command::Migrate { place } => {
                 place.open().await?.migrate().await?;
-                output.line(&format!("the outbox `{}` in {} is there", place.name, place.database))?;
+                output.line(&format!("the outbox `{}` in {} is ready", place.name, place.database))?;
             }
         }
         output.flush()?;
@@ -149,7 +149,7 @@ fn show(output: &mut Output, status: &Status, json: bool) -> anyhow::Result<()> 
         thousands(status.held)
     ))?;
     output.line(&format!("{} dead letters", thousands(status.dead_letters)))?;
-    output.line(if status.publishing { "a publisher is there" } else { "no publisher is there" })?;
+    output.line(if status.publishing { "a publisher is running" } else { "no publisher is running" })?;
     for failing in &status.failing {
         let aggregate = plain(&format!("{}/{}", failing.aggregate_type, failing.aggregate_id));
         let (id, attempts, error) = (failing.id, failing.attempts, plain(&failing.error));

@@ -109,7 +109,7 @@ async fn shown<T: Send + 'static>(
             () = signals.next() => {
                 if work.is_stopped() {
                     bar.finish_and_clear();
-                    return Err(stop::stopped("what was under way is not finished").into());
+                    return Err(stop::stopped("the work in progress is not finished").into());
                 }
                 work.stop();
             }

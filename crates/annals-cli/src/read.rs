@@ -48,10 +48,10 @@ pub(crate) struct Read {
     /// Only streams of this category
     #[arg(long)]
     category: Option<Category>,
-    /// Only events of this type; may be repeated, any of them is meant
+    /// Only events of this type; may be repeated to match any of several types
     #[arg(long = "type", value_name = "TYPE")]
     types: Vec<EventType>,
-    /// Only events with this tag; may be repeated, all of them are meant
+    /// Only events with this tag; may be repeated to match events with all of the tags
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<Tag>,
     /// Only events of this business process

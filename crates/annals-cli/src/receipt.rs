@@ -19,14 +19,14 @@ use crate::head::{Published, digest, embedded, hex};
 use crate::output::{Output, plain};
 use crate::store::StoreOption;
 
-/// Prove that an event is in the log, to somebody who has only a published head
+/// Prove that an event is in the log to someone who has only a published head
 #[derive(Args)]
 #[command(after_help = "Examples:
   annals receipt account-42 3 --store file:./data > receipt.json
   annals receipt --check receipt.json --head head.json
 
-A receipt leads from the event to the head of the log, which `annals head --json` prints. To check one, neither \
-the store is needed nor any trust in its owner. With --to the receipt is up to an earlier head, by its \
+A receipt leads from the event to the head of the log, which `annals head --json` prints. Checking one needs \
+neither the store nor trust in its owner. With --to the receipt is up to an earlier head, by its \
 position. The exit code of a check is 1 if the receipt proves nothing.")]
 pub(crate) struct Receipt {
     /// The stream
@@ -44,7 +44,7 @@ pub(crate) struct Receipt {
     /// Against this published head
     #[arg(long, value_name = "FILE", requires = "check")]
     head: Option<PathBuf>,
-    /// Answer a check in JSON
+    /// Print the result of a check in JSON
     #[arg(long, requires = "check")]
     json: bool,
     /// The store: `file:DIRECTORY`

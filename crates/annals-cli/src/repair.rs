@@ -35,23 +35,23 @@ const SHOWN: usize = 20;
 /// The default size of segments.
 const SEGMENT_BYTES: u64 = 64 << 20;
 
-/// Copy what is whole of a damaged store to a new one
+/// Copy the undamaged appends of a damaged store to a new store
 #[derive(Args)]
 #[command(after_help = "Example:
   annals repair --store file:./data --to file:./mended
 
 The damaged store is only read; no process may have it open. Whole appends are copied in their order, with ids, \
-keys, times, tags and metadata. Behind a hole, positions and versions move up: ./mended/repair.jsonl lists what \
-was left out, each stream that lost events, and where every event stood. The new store has an identity of its \
-own. The exit code is 6 if events are lost. Restore a backup rather than repair, if there is one that is recent \
-enough.")]
+keys, times, tags and metadata. After a gap, positions and versions move up: ./mended/repair.jsonl lists what \
+was left out, each stream that lost events, and the old position of every event. The new store has an identity of its \
+own. The exit code is 6 if events are lost. If there is a backup that is recent enough, restore it rather than \
+repair.")]
 pub(crate) struct Repair {
     #[command(flatten)]
     store: StoreOption,
     /// The new store: `file:DIRECTORY`, which must not exist
     #[arg(long, value_name = "URL", value_parser = store_parser())]
     to: StoreUrl,
-    /// Answer in JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }

@@ -45,7 +45,7 @@ pub(crate) struct Restore {
     /// From this backup, by its number in `annals backup --list` [default: the newest]
     #[arg(long, value_name = "NUMBER", value_parser = crate::numbers::whole_number)]
     backup: Option<u64>,
-    /// Answer in JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -131,8 +131,8 @@ impl Restore {
             };
             let (url, backup) = (&store.url, restored.backup);
             output.line(&format!("restored {url} from backup {backup}: up to {last}"))?;
-            output.line(&format!("{} events, verified: it is whole", thousands(events)))?;
-            output.line(&format!("it is the log {}, as it was then", restored.store))?;
+            output.line(&format!("{} events, verified: no damage found", thousands(events)))?;
+            output.line(&format!("the log is {}, as it was at that point", restored.store))?;
         }
         output.flush()?;
         Ok(ExitCode::SUCCESS)

@@ -25,9 +25,9 @@ use crate::{logging, memory, stop};
   annals serve --store file:./data --verify-rate 10 --backup ./backups
   RUST_LOG=debug annals serve --store memory:
 
-Without --tokens all who reach the address may read and append, so it must be a loopback address then, unless --insecure is \
-said. The files of tokens and certificates are read again when they change, and on SIGHUP. SIGINT or SIGTERM stops it: what is \
-under way is finished, nothing acknowledged is lost.")]
+Without --tokens every client that reaches the address may read and append, so it must be a loopback address, unless \
+--insecure is given. The files of tokens and certificates are read again when they change, and on SIGHUP. On SIGINT or \
+SIGTERM the server finishes the requests in progress and exits; nothing acknowledged is lost.")]
 pub(crate) struct Serve {
     #[command(flatten)]
     store: StoreOption,
@@ -39,7 +39,7 @@ pub(crate) struct Serve {
     /// given
     #[arg(long = "host", value_name = "NAME", value_parser = host)]
     hosts: Vec<String>,
-    /// Let in only who has one of the tokens in this file, and show each what it may see: see `annals token`
+    /// Accept only clients with a token from this file, each with the rights of its token: see `annals token`
     #[arg(long, value_name = "FILE")]
     tokens: Option<PathBuf>,
     /// Serve over TLS only, with this certificate, followed by those of its issuers, in PEM
@@ -48,7 +48,7 @@ pub(crate) struct Serve {
     /// The private key of the certificate, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// Serve all who reach the address, although others than this machine do and there are no tokens
+    /// Serve every client that reaches the address, even if other machines can reach it and there are no tokens
     #[arg(long, conflicts_with = "tokens")]
     insecure: bool,
     /// Verify the store in the background, again and again, reading at most this many MiB a second
@@ -57,7 +57,7 @@ pub(crate) struct Serve {
     /// Bring the indexes of an earlier version to the newest form in the background, as `annals migrate` does
     #[arg(long)]
     migrate: bool,
-    /// Where backups go that are asked for by POST /v1/backup: a directory, s3://BUCKET/PATH, gs://… or az://…
+    /// The destination of backups requested with POST /v1/backup: a directory, s3://BUCKET/PATH, gs://… or az://…
     #[arg(long, value_name = "DESTINATION", value_parser = crate::address::parser::<Destination>())]
     backup: Option<Destination>,
     /// After a backup, leave this many, the newest
@@ -151,7 +151,7 @@ pub(crate) fn address(text: &str) -> Result<String, String> {
     } else if !is_port(port) {
         format!("has the port `{port}`, which is not a number from 0 to 65535")
     } else if host.contains(':') && !(host.starts_with('[') && host.ends_with(']')) {
-        "is not HOST:PORT; an address of IPv6 stands in brackets, such as [::1]:2113".to_owned()
+        "is not HOST:PORT; an IPv6 address must be in brackets, such as [::1]:2113".to_owned()
     } else {
         return Ok(text.to_owned());
     };
@@ -263,7 +263,7 @@ mod tests {
             ("localhost", "names no port: give HOST:PORT, such as localhost:2113"),
             ("[::1]", "names no port: give HOST:PORT, such as [::1]:2113"),
             ("::1", "such as [::1]:2113"),
-            ("fd00::1:zz:2113", "stands in brackets"),
+            ("fd00::1:zz:2113", "must be in brackets"),
             ("localhost:", "has the port ``"),
             ("localhost:http", "has the port `http`"),
             ("localhost:65536", "has the port `65536`"),

@@ -18,8 +18,8 @@ use crate::output::note;
 /// The option that names a store.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct StoreOption {
-    /// The store: `file:DIRECTORY`, `postgres://…`, `mysql://…`, or `memory:`, which ends with the command. One that is not
-    /// there is created by what writes
+    /// The store: `file:DIRECTORY`, `postgres://…`, `mysql://…`, or `memory:`, which lasts until the command ends. A
+    /// command that writes creates a store that does not exist
     #[arg(long = "store", env = "ANNALS_STORE", hide_env_values = true, value_name = "URL", value_parser = store_parser())]
     pub(crate) url: StoreUrl,
 }
@@ -50,13 +50,13 @@ pub(crate) fn notice(store: &EngineStore) {
     }
     if let Some(lost) = store.lost_end() {
         note(&format!(
-            "annals: the end of the log is not what it was, and only what is there is read: {lost}"
+            "annals: the end of the log is not as it was recorded, so only the existing events are read: {lost}"
         ));
     }
     if let Some(time) = store.last_use_given_up() {
         note(&format!(
-            "annals: by its file LOCK the store was last in use at {time}, for a week now in the future: a clock that was ahead \
-             had noted it, and it is corrected"
+            "annals: according to its file LOCK the store was last in use at {time}, which has been in the future for a week: \
+             it was recorded while the clock was ahead, and is now corrected"
         ));
     }
     let behind = store.clock_behind();

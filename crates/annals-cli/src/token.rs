@@ -23,9 +23,9 @@ use crate::output::Output;
 The token is printed once, alone on a line of standard output; the file gets its hash. A server that runs with the file takes \
 the token within a second. To withdraw a token, remove its line.")]
 pub(crate) struct Token {
-    /// What the token is called, in the file and in logs
+    /// The name of the token, in the file and in logs
     name: String,
-    /// The file of tokens, which is created if it is not there
+    /// The file of tokens; it is created if it does not exist
     #[arg(long, value_name = "FILE")]
     tokens: PathBuf,
     /// A category that it may read; may be repeated

@@ -46,13 +46,13 @@ not at all. Exit code 1 if anything is lost, half or wrong; the directory is kep
 
 A kill is not a power cut: what the system had in its cache survives a kill.")]
 pub(crate) struct Torture {
-    /// A directory on the disk to be tried; it must be empty or not there
+    /// A directory on the disk to test; it must be empty or not exist
     #[arg(long, value_name = "DIRECTORY")]
     dir: PathBuf,
-    /// How long; a part of a minute is a number such as 0.5
+    /// How long to run, in minutes; may be a fraction, such as 0.5
     #[arg(long, value_name = "MINUTES", value_parser = minutes)]
     minutes: Duration,
-    /// Repeats the choices of another run; when exactly a kill comes is not repeated
+    /// Repeats the random choices of another run; the exact moments of the kills are not repeated
     #[arg(long)]
     seed: Option<u64>,
     /// Writers at once, at most
@@ -281,9 +281,9 @@ impl Run {
         for (word, limit) in waits {
             match child.said(word, limit.unwrap_or(HANGS)) {
                 Said::Yes => {}
-                Said::Gone => return Ok(Err(format!("has ended by itself while `{word}` was to come"))),
+                Said::Gone => return Ok(Err(format!("ended by itself before it reported `{word}`"))),
                 Said::No if limit.is_some() => return Ok(Ok(())),
-                Said::No => return Ok(Err(format!("hangs while `{word}` was to come"))),
+                Said::No => return Ok(Err(format!("hung before it reported `{word}`"))),
             }
             match word {
                 "open" => self.opening = last.elapsed(),
@@ -354,8 +354,8 @@ impl Run {
         });
         Ok(match store.recv_timeout(HANGS) {
             Ok(opened) => opened.map_err(|error| error.chain()),
-            Err(RecvTimeoutError::Timeout) => Err("it hangs".into()),
-            Err(RecvTimeoutError::Disconnected) => Err("opening has panicked".into()),
+            Err(RecvTimeoutError::Timeout) => Err("opening hangs".into()),
+            Err(RecvTimeoutError::Disconnected) => Err("opening panicked".into()),
         })
     }
 
@@ -472,7 +472,7 @@ impl Run {
             Some(Full::Held(said)) => output.line(&format!("full file system: {said}"))?,
             Some(Full::Broken(_)) => output.line("full file system: broken")?,
             Some(Full::NotTried(why)) => output.line(&format!("full file system: not tried, {why}"))?,
-            None => output.line("full file system: not tried, it did not come to that")?,
+            None => output.line("full file system: not tried, the run ended before that")?,
         }
         for violation in self.violations.iter().take(VIOLATIONS_TOLD) {
             output.line(&format!("{}: {}", violation.kind.name(), crate::output::plain(&violation.text)))?;

@@ -30,22 +30,22 @@ use crate::{progress, stop};
   annals verify --store file:./data --head head.json
 
 No other process may have the store open; `annals serve --verify-rate` verifies a store while it is served. The \
-exit code is 6 if the store is damaged. Nothing is changed, but how far it has come is kept beside the log, for \
+exit code is 6 if the store is damaged. Nothing in the log is changed; the progress is saved beside it, for \
 --resume.")]
 pub(crate) struct Verify {
     /// Read at most this many MiB a second
     #[arg(long, value_name = "MIB", value_parser = crate::numbers::rate)]
     rate: Option<u64>,
-    /// Go on where an earlier verification was stopped, if one was
+    /// Resume where an earlier verification was stopped, if there is one
     #[arg(long)]
     resume: bool,
-    /// Say when the whole store was verified last, and verify nothing
+    /// Print when the whole store was last verified, and verify nothing
     #[arg(long, conflicts_with_all = ["rate", "resume", "head"])]
     last: bool,
-    /// Prove too that the log still begins as this published head says: `annals head --json`
+    /// Also prove that the log still begins as it did at this published head: see `annals head --json`
     #[arg(long, alias = "chain", value_name = "FILE")]
     head: Option<PathBuf>,
-    /// Answer in JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -145,7 +145,8 @@ impl Verify {
         let checked = checked.join(", ");
         output.line(&format!("checked {url}: {checked}"))?;
         if let Some(position) = found.resumed {
-            output.line(&format!("went on at position {position}; what lies before was checked earlier"))?;
+            output
+                .line(&format!("resumed at position {position}; everything before it was checked earlier"))?;
         }
         if !found.digest.is_empty() {
             output.line(&format!("digest {}", found.digest))?;
@@ -155,8 +156,8 @@ impl Verify {
             output.line(&output.styled(&line, Style::Strong))?;
         }
         let verdict = match found.damage.len() {
-            0 if !found.finished => "nothing is wrong so far".to_owned(),
-            0 => "it is whole".to_owned(),
+            0 if !found.finished => "no damage found so far".to_owned(),
+            0 => "no damage found".to_owned(),
             places => format!("it is damaged in {}", counted(places as u64, "place")),
         };
         output.line(&verdict)?;

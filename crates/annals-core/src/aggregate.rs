@@ -69,8 +69,8 @@ pub trait Event: Sized + Clone + Send + Sync + 'static {
 pub enum CodecError {
     /// The type is not in [`Event::TYPES`].
     #[error(
-        "`{event_type}` is not a type of event known here: a newer program may have written it; if its variant was \
-         renamed or removed, say so with `#[event(former_name = \"{event_type}\")]` or `#[event(dropped = \"{event_type}\")]`"
+        "`{event_type}` is not a known event type: a newer program may have written it; if its variant was renamed or \
+         removed, add `#[event(former_name = \"{event_type}\")]` or `#[event(dropped = \"{event_type}\")]`"
     )]
     UnknownType {
         /// The stored name.

@@ -49,14 +49,14 @@ pub fn decode<E: DeserializeOwned>(
         |cause: Cause| CodecError::Decode { event_type: event_type.to_owned(), schema_version, cause };
     if schema_version > newest {
         let problem =
-            format!("this program knows its shape up to version {newest}; a newer one has written it");
+            format!("this program supports schema versions up to {newest}; a newer program wrote it");
         return Err(failed(problem.into()));
     }
     let mut json = serde_json::Deserializer::from_slice(data);
     let event = E::deserialize(OneVariant { variant, empty: data.is_empty(), json: &mut json });
     let event = event.map_err(|error| {
         failed(if data.is_empty() {
-            "it is empty, which is the data of an event without fields only".into()
+            "it is empty, which is valid only for an event without fields".into()
         } else {
             Box::new(error)
         })
@@ -122,8 +122,8 @@ pub const fn check_upcasters(types: &[&str], table: &[Upcaster]) {
         let mut earlier = 0;
         while earlier < index {
             if takes_of(&table[earlier], upcaster.event_type(), upcaster.version()) {
-                let problem = "two upcasters take these events (`former_name`, `upcast`, `dropped`, or an entry of a table, also \
-                               of a variant of a union): leave one of them out";
+                let problem = "two upcasters take these events (by `former_name`, `upcast`, `dropped` or an entry of a table, \
+                               including those of a union's variants): remove one of them";
                 refuse(upcaster.event_type(), problem);
             }
             earlier += 1;
@@ -160,8 +160,8 @@ const fn check_made(types: &[&str], table: &[Upcaster], event_type: &str, versio
         }
         index += 1;
     }
-    let problem = "an upcaster makes events of this type, which is no type of this enum and which no other upcaster takes: name a \
-                   type of today";
+    let problem = "an upcaster makes events of this type, but it is not a type of this enum, and no other upcaster takes it: \
+                   name a current type";
     refuse(event_type, problem);
 }
 
@@ -497,7 +497,7 @@ mod tests {
 
     #[test]
     #[should_panic(
-        expected = "`a.sold`: an upcaster makes events of this type, which is no type of this enum"
+        expected = "`a.sold`: an upcaster makes events of this type, but it is not a type of this enum"
     )]
     fn a_rename_to_a_type_that_is_not_read_does_not_compile() {
         let renamed = |former, event_type| Upcaster::Renamed { former, event_type };

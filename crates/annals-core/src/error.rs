@@ -38,7 +38,7 @@ pub enum Error {
     #[error("the store is closed")]
     Closed,
     /// The stored data is intact, but this program cannot read it: an event has an unknown type or an unknown form.
-    #[error("what is stored cannot be read: {}", because(.0))]
+    #[error("the stored data cannot be read: {}", because(.0))]
     Unreadable(Cause),
     /// A bug in Annals, or in the store that returned the error. Please report it.
     #[error("this is a bug: {}", because(.0))]

@@ -102,7 +102,7 @@ impl Limits {
         let mut append_bytes = 0;
         for (index, write) in append.writes.iter().enumerate() {
             if write.stream.is_reserved() {
-                let problem = format!("`{}` starts with `$`, which is kept for Annals", write.stream);
+                let problem = format!("`{}` starts with `$`, which is reserved for Annals", write.stream);
                 return Err(Invalid::new(format!("events[{index}].stream"), problem));
             }
             append_bytes += self.check_event(&write.event).map_err(|invalid| {

@@ -17,9 +17,8 @@ pub fn refuse_reserved(field: &str, name: &str) -> Result<(), Invalid> {
     if !name.starts_with(PREFIX) {
         return Ok(());
     }
-    let problem = format!(
-        "`{name}` begins with `{PREFIX}`, which is kept for what Annals itself records; choose a name that does not"
-    );
+    let problem =
+        format!("`{name}` begins with `{PREFIX}`, which is reserved for Annals; choose another name");
     Err(Invalid::new(field, problem))
 }
 

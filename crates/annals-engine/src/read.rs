@@ -208,7 +208,7 @@ impl Part {
 /// The error for an index with an impossible entry for a stream.
 fn wrong(run: &Run) -> Fault {
     let name = run.file_name().unwrap_or("the index in memory");
-    Fault::damaged(name, 0, Some(run.base), "the index says of a stream what cannot be")
+    Fault::damaged(name, 0, Some(run.base), "the index has an impossible entry for a stream")
 }
 
 /// Streams in the order of their names.

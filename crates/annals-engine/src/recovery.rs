@@ -84,7 +84,7 @@ pub fn open(disk: &dyn Disk, cache: &Arc<BlockCache>, options: &Options) -> Resu
         // A store can be opened on a full disk (G9); the next open tries again.
         tracing::warn!(
             error = &fault as &dyn std::error::Error,
-            "the identity of the log stands in its segments only"
+            "the identity file could not be written; the identity is only in the segments"
         );
     }
     Ok(recovered)
@@ -307,7 +307,7 @@ impl Opening<'_> {
         let mut crc = [0; 4];
         segment.file.read_at(&mut crc, ending.frame.0).map_err(Fault::io("read", &segment.name))?;
         if crc != ending.frame.1.to_le_bytes() {
-            return Err(Unusable::Index("it is not the index of what stands in the log".into()));
+            return Err(Unusable::Index("it does not match the frames in the log".into()));
         }
         let covered = index.segments()?;
         let missing =
@@ -315,7 +315,7 @@ impl Opening<'_> {
         if let Some(&missing) = missing {
             let name = crate::log::segment::file_name(missing);
             let problem =
-                format!("the segment is gone; an index says that it had events from {missing} on: {MISSING}");
+                format!("the segment is missing; an index has events of it from {missing} on: {MISSING}");
             return Err(Unusable::Log(Fault::damaged(&name, 0, Some(missing), problem)));
         }
         let end = End {
@@ -481,7 +481,7 @@ fn repair_tail(segment: &Segment, end: &End) -> Result<(), Fault> {
 }
 
 fn reads_differ(segment: &Segment, byte: u64) -> Fault {
-    Fault::damaged(&segment.name, byte, None, "what is read there differs from one time to the next")
+    Fault::damaged(&segment.name, byte, None, "two reads of the same bytes returned different data")
 }
 
 fn clear_and_sync(segment: &Segment, end: &End, torn_end: u64) -> Result<(), Fault> {
@@ -530,7 +530,7 @@ pub(crate) fn torn_tail_end(segment: &Segment, end: &End) -> Result<u64, Fault> 
             Found::Broken(next) => byte = next,
             Found::Whole(_) => {
                 let here = candidate.byte;
-                let problem = format!("a frame is broken that was durable: the frame at byte {here} says so");
+                let problem = format!("a broken frame was durable, as the frame at byte {here} proves");
                 return Err(Fault::damaged(name, end.byte, Some(end.next), problem));
             }
         }

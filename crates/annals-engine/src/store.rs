@@ -365,7 +365,7 @@ impl EngineStore {
 }
 
 fn read_only() -> Error {
-    Error::Unusable("the store was opened to be read only: nothing can be written where it lies".into())
+    Error::Unusable("the store was opened for reading only: its directory cannot be written".into())
 }
 
 /// Maps the error from opening the directory of a store.

@@ -103,16 +103,18 @@ pub(crate) fn number(error: &sqlx::Error) -> u16 {
 /// What the caller can do about the error.
 fn hint(error: &sqlx::Error) -> &'static str {
     match (number(error), error) {
-        (0, sqlx::Error::Io(_)) => "the connection to the database is lost, or there is none",
+        (0, sqlx::Error::Io(_)) => "no connection to the database",
         (0, sqlx::Error::RowNotFound) => "there is no log here: its table `log` is empty",
-        (0, _) => "the database did not answer",
-        (1290 | 1792 | 1836, _) => "this server only reads, it is a replica: name the primary",
+        (0, _) => "no response from the database",
+        (1290 | 1792 | 1836, _) => "this server is a read-only replica: use the address of the primary",
         (1146 | 1305, _) => "there is no log here, or an older one: run `annals migrate`",
         (1449, _) => {
             "a procedure belongs to a user who is not on this server: drop it and run `annals migrate`"
         }
-        (1044 | 1045 | 1142 | 1370 | 1698, _) => "the database does not let this user do this",
-        (1205, _) => "another process holds the log for too long",
+        (1044 | 1045 | 1142 | 1370 | 1698, _) => {
+            "the database denies this user access: check its privileges and its password"
+        }
+        (1205, _) => "timed out waiting for the lock of the log",
         (1153, _) => {
             "the append is larger than the server's max_allowed_packet: raise it, or append less at once"
         }
@@ -122,7 +124,7 @@ fn hint(error: &sqlx::Error) -> &'static str {
         (1665, _) => "the server's binlog_format is STATEMENT: set it to ROW or MIXED",
         (1286, _) => "the server does not let tables be made with InnoDB: see enforce_storage_engine",
         (1969 | 3024, _) => "the statement took longer than the server allows",
-        (1021 | 1030 | 1040 | 1041 | 1114 | 1203, _) => "the database has run out of something",
+        (1021 | 1030 | 1040 | 1041 | 1114 | 1203, _) => "the database is out of a resource",
         (number, _) if ENDED.contains(&number) => "the database has ended the statement",
         (number, _) if REFUSED.contains(&number) => "the database refuses it",
         _ => "the database refuses",
@@ -160,11 +162,11 @@ pub(crate) fn fault(error: sqlx::Error) -> Fault {
     let told: Cause = match error {
         sqlx::Error::Database(refused) => {
             let hint = match number {
-                1044 | 1142 | 1227 | 1370 => "; docs/sql-stores.md says what the user must be allowed to",
+                1044 | 1142 | 1227 | 1370 => "; docs/sql-stores.md lists the required privileges",
                 STATEMENTS => {
                     "; all clients together keep too many prepared statements: raise max_prepared_stmt_count"
                 }
-                1927 => "; it was silent for too long, or somebody has ended it",
+                1927 => "; the connection was idle for too long, or was killed",
                 _ => "",
             };
             format!("the database: {}{hint}", refused.message()).into()

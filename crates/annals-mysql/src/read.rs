@@ -226,7 +226,7 @@ impl Reader {
         }
         let found = events.len() as i64;
         if bytes < PAGE_BYTES && found < meant {
-            let problem = format!("the database has found {meant} events and has given {found} of them");
+            let problem = format!("the database found {meant} events and returned {found} of them");
             return Err(damaged(None, problem));
         }
         self.lineage.saw_all(&events);

@@ -177,16 +177,16 @@ async fn warn(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
     let row = connection.fetch_one(sql).await?;
     if row.try_get::<i64, _>(0)? != 1 {
         tracing::warn!(
-            "innodb_flush_log_at_trx_commit is not 1: acknowledged events may be lost with the machine"
+            "innodb_flush_log_at_trx_commit is not 1: acknowledged events may be lost if the machine fails"
         );
     }
     if row.try_get::<i64, _>(1)? != 1 || row.try_get::<i64, _>(2)? != 1 {
         tracing::info!(
-            "without log_bin and sync_binlog=1 events may be read some moments before they are durable"
+            "log_bin is off or sync_binlog is not 1: events may be read shortly before they are durable"
         );
     }
     if ["0", "OFF"].contains(&row.try_get::<String, _>(3)?.as_str()) {
-        tracing::warn!("innodb_doublewrite is off: a machine that stops may leave pages half written");
+        tracing::warn!("innodb_doublewrite is off: pages may be torn if the machine fails");
     }
     Ok(())
 }

@@ -33,7 +33,7 @@ impl Watch {
                     }
                     // Without an error, a reader would wait for a server that is gone.
                     Err(error) if answered.elapsed() >= reader.silence => progress.fail(error),
-                    Err(error) => tracing::debug!(error = error.chain(), "the head could not be looked at"),
+                    Err(error) => tracing::debug!(error = error.chain(), "the head could not be read"),
                 }
             }
         });

@@ -126,7 +126,7 @@ mod tests {
         let of_type = Message { event_type: "annals.command_refused".to_owned(), ..message("a") };
         for wrong in [stream, of_type] {
             let failure = sink.publish(&wrong).await.unwrap_err();
-            assert!(failure.to_string().contains("which is kept for"), "{failure}");
+            assert!(failure.to_string().contains("which is reserved for"), "{failure}");
         }
         assert_eq!(store.head().await.unwrap().get(), 0);
     }

@@ -86,19 +86,19 @@ fn said(error: sqlx::Error) -> Cause {
 /// What the caller can do about the error.
 fn hint(error: &sqlx::Error) -> &'static str {
     match (code(error), error) {
-        ("", sqlx::Error::Io(_)) => "the connection to PostgreSQL is lost, or there is none",
+        ("", sqlx::Error::Io(_)) => "no connection to PostgreSQL",
         ("", sqlx::Error::RowNotFound) => "there is no log here: its table `log` is empty",
-        ("", _) => "PostgreSQL did not answer",
-        ("25006", _) => "this server only reads, it is a standby: name the primary",
+        ("", _) => "no response from PostgreSQL",
+        ("25006", _) => "this server is a read-only standby: use the address of the primary",
         ("42P01" | "42883" | "3F000", _) => "there is no log here, or an older one: run `annals migrate`",
-        ("42501", _) => "the role may not do this: grant it the tables of the schema",
-        ("55P03", _) => "another process holds the log for too long",
+        ("42501", _) => "the role lacks a privilege: grant it access to the tables of the schema",
+        ("55P03", _) => "timed out waiting for the lock of the log",
         ("57014", _) => "the statement was cancelled or took longer than statement_timeout",
         (code, _) if code.starts_with("22") || code.starts_with("23") || code.starts_with("54") => {
             "the database refuses it"
         }
-        (code, _) if code.starts_with("28") => "PostgreSQL does not let this role in",
-        (code, _) if code.starts_with("53") => "PostgreSQL has run out of something",
+        (code, _) if code.starts_with("28") => "PostgreSQL does not accept this role or its password",
+        (code, _) if code.starts_with("53") => "PostgreSQL is out of a resource",
         (code, _) if code.starts_with("57P") || code.starts_with("08") => {
             "PostgreSQL has ended the connection"
         }

@@ -119,7 +119,10 @@ async fn warn(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
         connection.fetch_one("SELECT current_setting('fsync'), current_setting('full_page_writes')").await?;
     for (column, setting) in ["fsync", "full_page_writes"].into_iter().enumerate() {
         if row.try_get::<String, _>(column)? != "on" {
-            tracing::warn!(setting, "is off: acknowledged events may be lost or broken with the machine");
+            tracing::warn!(
+                setting,
+                "is off: acknowledged events may be lost or corrupted if the machine fails"
+            );
         }
     }
     Ok(())

@@ -227,8 +227,8 @@ pub(crate) fn fault(error: sqlx::Error) -> Fault {
         sqlx::Error::Database(refused) => {
             let refused = refused.downcast::<PgDatabaseError>();
             let hint = match refused.code() {
-                "42501" => "; docs/sql-stores.md says what the role must be allowed to",
-                "25P03" | "57P05" => "; it was silent for too long",
+                "42501" => "; docs/sql-stores.md lists the required privileges",
+                "25P03" | "57P05" => "; the session was idle for too long",
                 _ => "",
             };
             let detail = refused.detail().map(|detail| format!(" ({detail})")).unwrap_or_default();

@@ -94,7 +94,7 @@ impl Encode<'_, Postgres> for Cell<'_> {
             (value, _) => {
                 let (given, kind) = (kind_of(value), self.info.name().to_lowercase());
                 let problem =
-                    format!("PostgreSQL takes `{kind}` there and is given {given}: cast it in the statement");
+                    format!("PostgreSQL expects `{kind}` there and got {given}: cast it in the statement");
                 return Err(problem.into());
             }
         }

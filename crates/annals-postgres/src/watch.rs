@@ -75,7 +75,7 @@ async fn notify(reader: Arc<Reader>, channel: String, mut written: watch::Receiv
     while written.changed().await.is_ok() {
         let head = *written.borrow_and_update();
         if let Err(error) = notify_once(&reader, &channel, head).await {
-            tracing::debug!(%error, "nobody is notified how far the log goes; they will look");
+            tracing::debug!(%error, "cannot notify other processes of the new head; they poll");
         }
         tokio::time::sleep(PAUSE).await;
     }
@@ -120,7 +120,7 @@ async fn look(reader: Arc<Reader>, heard: Arc<Heard>, poll: Duration, progress: 
             }
             // Without an error, a reader would wait for a server that is gone.
             Err(error) if answered.elapsed() >= reader.silence => progress.fail(error),
-            Err(error) => tracing::debug!(error = error.chain(), "the head could not be looked at"),
+            Err(error) => tracing::debug!(error = error.chain(), "the head could not be read"),
         }
     }
 }
@@ -154,7 +154,7 @@ impl Ears {
             let is_standby = code(&error) == "25006";
             self.heard.is_standby.store(is_standby, Ordering::Relaxed);
             if !is_standby {
-                tracing::debug!(error = failed(error).chain(), "notifications are not listened to");
+                tracing::debug!(error = failed(error).chain(), "cannot listen for notifications");
             }
             tokio::time::sleep(again).await;
         }

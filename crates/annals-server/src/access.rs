@@ -240,6 +240,6 @@ impl<S: Send + Sync> FromRequestParts<S> for Access {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        Ok(parts.extensions.get::<Self>().cloned().expect("every route stands behind `admit`"))
+        Ok(parts.extensions.get::<Self>().cloned().expect("`admit` runs before every handler"))
     }
 }

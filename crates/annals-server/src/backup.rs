@@ -18,7 +18,7 @@ pub(crate) async fn backup(
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     Params::of(query.as_deref()).finish()?;
     let Some(maintenance) = app.maintenance.clone().filter(|maintenance| maintenance.backs_up()) else {
-        let detail = "this server has no place for backups";
+        let detail = "this server has no backup destination";
         return Err(Problem::new(StatusCode::NOT_FOUND, "not-found", detail));
     };
     let Ok(turn) = app.backing_up.clone().try_lock_owned() else {

@@ -55,7 +55,7 @@ pub(crate) async fn read(app: &App, headers: &HeaderMap, body: Body) -> Result<R
     tokio::select! {
         received = receive(app, headers, body) => received,
         () = stopped(app) => {
-            let detail = "the server stops, and the body was not there in time; nothing was done";
+            let detail = "the server is shutting down, and the body did not arrive in time; nothing was done";
             Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "shutting-down", detail))
         }
     }
@@ -70,7 +70,7 @@ fn check_head(app: &App, headers: &HeaderMap) -> Result<(), Problem> {
         return Err(problem.with("field", "Content-Type"));
     }
     if let Some(coding) = packed(headers) {
-        let detail = format!("the body is packed ({coding}); send it as it is");
+        let detail = format!("the body is compressed ({coding}); send it uncompressed");
         let problem = Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", detail);
         return Err(problem.with("field", "Content-Encoding"));
     }

@@ -215,13 +215,13 @@ impl Expectation {
         };
         let why = match self.weak {
             true => {
-                "a weak tag (`W/\"…\"`) matches nothing there. Proxies that pack answers make tags weak: give it as \
+                "a weak tag (`W/\"…\"`) never matches. Proxies that compress responses make tags weak: send the version in \
                  Expected-Version instead"
             }
-            false => "none of its tags is one of a stream, such as `\"3@UUID\"`",
+            false => "none of its tags is the tag of a stream, such as `\"3@UUID\"`",
         };
         let detail =
-            format!("stream `{stream}` is at version {actual}, and {} says another: {why}", self.field);
+            format!("stream `{stream}` is at version {actual}, which does not match {}: {why}", self.field);
         let violation = json!({"condition": 0, "stream": stream.as_str(), "actual": actual.get(), "unseen": [],
                                "unseen_complete": false});
         Problem::new(StatusCode::PRECONDITION_FAILED, "conflict", detail)

@@ -93,7 +93,7 @@ impl Watched {
             let over = lasted >= self.patience;
             let too_little = over && is_slow(blocked.taken, lasted);
             if too_little || (self.room.is_short() && is_slow(blocked.recently, pause)) {
-                let why = "the client takes nothing of what it is sent";
+                let why = "the client reads the response too slowly";
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)));
             }
             if over {

@@ -36,17 +36,19 @@ pub(crate) async fn known(request: Request, next: Next) -> Response {
 fn check(headers: &HeaderMap) -> Result<(), Problem> {
     for name in headers.keys().map(|name| name.as_str()) {
         if let Some(meant) = KNOWN.into_iter().find(|known| is_nearly(name, known)) {
-            let problem = format!("is not known here; {} is meant", links::header_name(meant));
+            let problem = format!("is not a known header; did you mean {}?", links::header_name(meant));
             return Err(Problem::invalid(links::header_name(name), problem));
         }
         if let Some(rest) = name.strip_prefix(PREFIX) {
             let meant = KNOWN.into_iter().find(|known| rest == *known || is_nearly(rest, known));
             let meant = meant.map(links::header_name);
             let problem = match meant {
-                Some(meant) => format!("is not known here; {meant} is meant"),
+                Some(meant) => format!("is not a known header; did you mean {meant}?"),
                 None => {
                     let known = KNOWN.map(links::header_name).join(", ");
-                    format!("is not known here; no header begins with `Annals-`. Known are {known}")
+                    format!(
+                        "is not a known header; no header begins with `Annals-`. The known headers are {known}"
+                    )
                 }
             };
             return Err(Problem::invalid(links::header_name(name), problem));
@@ -117,12 +119,13 @@ mod tests {
             ("annals-idempotency-keys", "Idempotency-Key"),
         ] {
             let detail = meant(given);
-            let names = |text: &String| text.contains(&format!("{known} is meant"));
+            let names = |text: &String| text.contains(&format!("did you mean {known}?"));
             assert!(detail.as_ref().is_some_and(names), "{given}: {detail:?}");
         }
         let detail = meant("annals-experiment").expect("it begins as one of ours");
         assert!(
-            detail.starts_with("Annals-Experiment is not known here") && detail.contains("Expected-Version"),
+            detail.starts_with("Annals-Experiment is not a known header")
+                && detail.contains("Expected-Version"),
             "{detail}"
         );
     }

@@ -276,8 +276,8 @@ impl std::fmt::Debug for Server {
 }
 
 /// The advice for an address that other machines can reach while there are no tokens.
-pub const UNGUARDED: &str = "Give a file of tokens (`annals token`, then --tokens FILE), listen on a loopback address, or say \
-                             --insecure if all who reach the address may read and append";
+pub const UNGUARDED: &str = "Pass a token file (`annals token`, then --tokens FILE), listen on a loopback address, or pass \
+                             --insecure if every client that can reach the address may read and append";
 
 /// Refuses to serve without tokens on an address that other machines can reach, unless `insecure` is set.
 fn check_address(loopback: bool, gate: &auth::Gate, has_tls: bool, insecure: bool) -> io::Result<()> {
@@ -287,8 +287,8 @@ fn check_address(loopback: bool, gate: &auth::Gate, has_tls: bool, insecure: boo
     if !gate.is_open() {
         if !has_tls {
             tracing::warn!(
-                "tokens and events cross the network in clear: give a certificate (--tls-cert, --tls-key), or let a proxy \
-                 on this machine have it"
+                "tokens and events cross the network unencrypted: pass a certificate (--tls-cert, --tls-key), or terminate \
+                 TLS in a proxy on this machine"
             );
         }
         return Ok(());

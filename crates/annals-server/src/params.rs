@@ -163,7 +163,7 @@ impl Params {
                 Direction::Backward => ("after", "backward"),
             };
             if name == other_way {
-                return Err(Problem::contradiction(name, format!("does not begin a read that goes {way}")));
+                return Err(Problem::contradiction(name, format!("cannot be the start of a {way} read")));
             }
             given = Some((name, token));
         }
@@ -177,8 +177,8 @@ impl Params {
         }
         let Some((name, _)) = self.rest.first() else { return Ok(()) };
         let problem = match self.known.as_slice() {
-            [] => "is not known here; there are no parameters".to_owned(),
-            known => format!("is not known here; known are {}", known.join(", ")),
+            [] => "is not a known parameter; there are no parameters".to_owned(),
+            known => format!("is not a known parameter; the known parameters are {}", known.join(", ")),
         };
         Err(Problem::invalid(name, problem))
     }

@@ -113,7 +113,7 @@ fn panicked(panic: Box<dyn Any + Send>) -> Response {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message");
     tracing::error!("a handler panicked: {text}");
-    let detail = "the server met a case that it was not made for; its log says more";
+    let detail = "an internal error; the log of the server has the details";
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail).into_response()
 }
 

@@ -150,8 +150,8 @@ pub(crate) fn lost_version(field: &str, stream: &StreamId, version: Version) -> 
 /// event.
 pub(crate) fn lost_since(field: &str, seen: Witness) -> Problem {
     let detail = format!(
-        "{field} is a number of a log that has lost the event {seen} since: it may stand for an event that is gone. Nothing \
-         was written; read again and decide again"
+        "{field} is a bare number, and the log has lost the event {seen} in the meantime: the number may refer to a lost \
+         event. Nothing was written; read again and decide again"
     );
     other_history(field, detail)
 }

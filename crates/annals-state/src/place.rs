@@ -91,7 +91,7 @@ impl ViewPlace {
         let sql = self.named("SELECT position, event_id FROM {place}.annals_checkpoint");
         let answer = self.database.read(&sql, &[]).await?;
         let Some(row) = answer.rows.first() else {
-            return Err(Fault::unavailable("the rows are being made again"));
+            return Err(Fault::unavailable("the rows are being rebuilt"));
         };
         position_of(row)
     }

@@ -236,7 +236,7 @@ fn checkpoint_of(row: &Row<'_>) -> rusqlite::Result<Result<(String, Checkpoint),
     let ladder = match row.get(4)? {
         types::Value::Null => None,
         types::Value::Blob(bytes) => Some(bytes),
-        _ => return unreadable("has a ladder that is none"),
+        _ => return unreadable("has an invalid ladder"),
     };
     Ok(Ok((name, Checkpoint { position, event, ladder })))
 }

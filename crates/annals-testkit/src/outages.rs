@@ -120,7 +120,7 @@ pub async fn whoever_has_to_wait_for_too_long_is_told(
     for read in reads {
         unavailable(joined(read).await, "");
     }
-    unavailable(store.append(append(1)).await, "another process holds the log for too long");
+    unavailable(store.append(append(1)).await, "timed out waiting for the lock of the log");
     unlock().await;
     assert_eq!(count(&store).await, 1);
     assert!(!written(store.append(append(1)).await).duplicate, "nothing was written before");
@@ -165,7 +165,7 @@ pub async fn a_full_disk_refuses_appends_and_nothing_else(store: Store, make_roo
     };
     assert!(acknowledged > 0, "there was room for some");
     assert!(matches!(refused, Error::Unavailable(_)), "{}", refused.chain());
-    assert!(refused.chain().contains("has run out of something"), "{}", refused.chain());
+    assert!(refused.chain().contains("is out of a resource"), "{}", refused.chain());
     let again = store.append(large(acknowledged)).await;
     assert!(matches!(again, Err(Error::Unavailable(_))), "it stays so: {again:?}");
     let log = store.log_events(Query::all()).await.expect("reads go on");

@@ -201,7 +201,7 @@ pub(crate) fn encode<E: Event>(event: &E, beside: &Beside) -> Result<(NewEvent, 
     let event_type = event.event_type();
     let failed = |cause: Cause| CodecError::Encode { event_type: event_type.to_owned(), cause };
     if !E::TYPES.contains(&event_type) {
-        return Err(failed("it is not one of `Event::TYPES`, so nobody would find it".into()));
+        return Err(failed("it is not in `Event::TYPES`, so readers would not find it".into()));
     }
     let schema_version = event.schema_version();
     if schema_version != E::current_version(event_type) {

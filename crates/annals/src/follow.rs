@@ -49,8 +49,8 @@ pub(crate) async fn follow(
         }
         if let Err(failure) = look(&*store, query, progress, followed, &mut waits).await {
             let error = failure.into_text();
-            tracing::debug!(name, error, "what another process does cannot be followed; it is tried again");
-            progress.notes(Some(format!("what another process does cannot be followed: {error}")));
+            tracing::debug!(name, error, "cannot track the progress of the other process; retrying");
+            progress.notes(Some(format!("cannot track the progress of the other process: {error}")));
             tokio::time::sleep(LOOK_IDLY).await;
         }
     }

@@ -111,7 +111,7 @@ impl<A: Aggregate> Snapshots<A> {
             // A store of snapshots must not return one at version 0, or beyond the requested version.
             Ok(state) if Version::FIRST <= stored.version && stored.version <= up_to => state,
             Ok(_) => {
-                self.forget(stream, "its version is none that was asked for").await;
+                self.forget(stream, "its version is outside of the requested range").await;
                 return None;
             }
             Err(error) => {

@@ -108,7 +108,7 @@ impl State {
         let url = backends.parse(url)?;
         match backends.find(&url)?.state(&url) {
             StatePlace::Database(sessions) => Ok(Self(Kept::Database { url, sessions, inlines: None })),
-            _ => Err(Invalid::new("state", format!("`{url}` is no database")).into()),
+            _ => Err(Invalid::new("state", format!("`{url}` is not a database")).into()),
         }
     }
 

@@ -42,7 +42,7 @@ const SHARES_MAX: usize = 1_000;
 ///   the checkpoint. A process that loses its connection cancels its running handlers. [Partitions](Self::partitions) divide the
 ///   streams among several.
 #[doc(alias("event handler", "consumer", "persistent subscription", "catch-up subscription", "reactor"))]
-#[must_use = "a subscriber hears nothing until it is started"]
+#[must_use = "a subscriber handles no events until it is started"]
 pub struct SubscriberBuilder {
     shared: Arc<Shared>,
     tasks: Arc<Tasks>,

@@ -232,7 +232,7 @@ impl Tenants {
         match to {
             None if at == url => return Ok(()),
             Some(to) if to == url => {}
-            _ => return Err(Invalid::new("tenant", "was moved by somebody else meanwhile").into()),
+            _ => return Err(Invalid::new("tenant", "was moved by another caller in the meantime").into()),
         }
         let number = version.get();
         let (old, new) = (self.shared.address(&at)?, self.shared.address(url)?);
@@ -319,8 +319,8 @@ impl Shared {
             return Ok(());
         }
         let problem = format!(
-            "cannot stay at {at}: {to} has events of its log that are not there, so the move was finished, and the directory has \
-             lost that. Move it to {to} again"
+            "cannot stay at {at}, which does not have all events of its log at {to}: the move was finished, and the directory \
+             has lost the end of it. Move it to {to} again"
         );
         Err(Invalid::new("tenant", problem).into())
     }

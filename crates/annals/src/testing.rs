@@ -146,7 +146,7 @@ impl<A: Snapshot + Serialize + DeserializeOwned> Given<A> {
 
 /// An aggregate after a command.
 #[derive(Debug)]
-#[must_use = "what is expected is said by `then`"]
+#[must_use = "call `then`, `then_nothing` or `then_rejected` to check the decision"]
 pub struct When<A: Aggregate, R> {
     state: A,
     decision: Result<Vec<A::Event>, R>,

@@ -102,7 +102,7 @@ pub enum NotBooked {
     #[error("the room is booked by {0}")]
     Taken(String),
     /// The hours are outside of a day, or end before they begin.
-    #[error("from {0} to {1} is no time of a day")]
+    #[error("{0} to {1} is not a valid span of hours of one day")]
     NoTime(u8, u8),
 }
 

@@ -95,7 +95,7 @@ impl Sources {
             let file = match file {
                 Ok(file) => file.into_patch(),
                 Err(error) => {
-                    problems.push(format!("{at}: it is no patch: {error}"));
+                    problems.push(format!("{at}: not a valid patch: {error}"));
                     break;
                 }
             };
@@ -313,7 +313,7 @@ mod tests {
         assert!(problems[0].contains("it is of `src/a.rs`, which the engine does not have"), "{problems:?}");
         let problems =
             wrong_with("planted/answers_twice.patch", Some(&ANSWER.replace("@@ -3,3 +3,4", "@@ -3,3 +3,5")));
-        assert!(problems[0].contains("answers_twice.patch: it is no patch: "), "{problems:?}");
+        assert!(problems[0].contains("answers_twice.patch: not a valid patch: "), "{problems:?}");
         assert_eq!(wrong_with("planted/answers_twice.patch", Some("\n")).len(), 1);
     }
 

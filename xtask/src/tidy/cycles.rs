@@ -13,7 +13,7 @@ fn rings(found: &Crate) -> Vec<String> {
     let mut problems = Vec::new();
     for group in found.groups() {
         let Some(ring) = found.ring(group[0]) else { continue };
-        let mut problem = format!("{}: `{}` import each other in a ring:", found.folder, group.join("`, `"));
+        let mut problem = format!("{}: `{}` import each other in a cycle:", found.folder, group.join("`, `"));
         for import in ring {
             problem.push_str(&format!("\n  {}:{} has `{}`", import.file, import.line, import.path));
         }
@@ -37,7 +37,7 @@ mod tests {
 
     #[test]
     fn a_ring_of_imports_is_named_file_by_file() {
-        let ring = "x: `a`, `b`, `c` import each other in a ring:\
+        let ring = "x: `a`, `b`, `c` import each other in a cycle:\
             \n  x/src/a.rs:2 has `crate::b::B`\
             \n  x/src/b/deep.rs:1 has `crate::C`\
             \n  x/src/c.rs:2 has `crate::a::A`";

@@ -164,7 +164,9 @@ fn follows(before: Option<&Place>, line: &Line) -> Result<(), String> {
     };
     if event.position <= before.position {
         let (position, before) = (event.position, before.position);
-        return Err(format!("position {position} comes after position {before}; lines stand in order"));
+        return Err(format!(
+            "position {position} comes after position {before}; lines must be in the order of their positions"
+        ));
     }
     let same_append = event.append == before.append;
     match (before.place, *place) {

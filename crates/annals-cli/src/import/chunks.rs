@@ -320,7 +320,7 @@ pub(crate) async fn read_from(
         events.extend(page.events);
         from = page.next;
         if page.end && events.len() < count {
-            anyhow::bail!("the log ends at position {}, before events that it says it has", page.head);
+            anyhow::bail!("the log ends at position {}, before events that the store reported", page.head);
         }
     }
     Ok(events)

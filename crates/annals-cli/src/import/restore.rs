@@ -100,7 +100,7 @@ pub(crate) fn check_all(reader: Box<dyn Read>) -> anyhow::Result<(u64, u64)> {
 }
 
 /// The advice for a key that belongs to another append.
-const WITHOUT_KEY: &str = "take `idempotency_key` out of the line to bring its events in without it";
+const WITHOUT_KEY: &str = "remove `idempotency_key` from the line to import its events without it";
 
 impl Piece {
     /// The append with conditions that bind it to its place in the file: directly after the previous one, at the end of the log.

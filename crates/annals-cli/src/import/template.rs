@@ -59,7 +59,7 @@ impl FromStr for Template {
                     parts.push(Part::Column(name.to_owned()));
                     rest = after;
                 }
-                _ => return Err("braces stand around the name of a column, as in customer-{id}".to_owned()),
+                _ => return Err("braces must enclose the name of a column, as in customer-{id}".to_owned()),
             }
         }
         if !rest.is_empty() {

@@ -131,7 +131,7 @@ impl Check<'_> {
             let wrong =
                 |kind, text: String| Violation { kind, text: format!("at position {position}: {text}") };
             if position != next {
-                log.wrong.push(wrong(Kind::Wrong, format!("position {next} was to come")));
+                log.wrong.push(wrong(Kind::Wrong, format!("expected position {next}")));
             }
             next = position.next();
             if event.recorded_at() < recorded_at {
@@ -142,7 +142,7 @@ impl Check<'_> {
             log.versions[number as usize] += 1;
             if event.version().get() != log.versions[number as usize] {
                 let text = format!(
-                    "`{}` has version {}, and {} was to come",
+                    "`{}` has version {}, expected {}",
                     event.stream(),
                     event.version(),
                     log.versions[number as usize]
@@ -154,7 +154,7 @@ impl Check<'_> {
             log.events.push((number, hash));
             log.writers.push(name.map_or(u64::MAX, |name| name.writer));
             let Some(name) = name else {
-                log.wrong.push(wrong(Kind::Wrong, "nobody has written this event".into()));
+                log.wrong.push(wrong(Kind::Wrong, "no writer wrote this event".into()));
                 return ControlFlow::Continue(());
             };
             if event.append() == position {
@@ -185,7 +185,7 @@ impl Check<'_> {
         for (name, found) in &log.appends {
             let place = format!("append {name} at positions {} to {}", found.place.first, found.place.last);
             match ledger.appends.get(name) {
-                None => say(Kind::Wrong, format!("{place}: nobody was about to write it")),
+                None => say(Kind::Wrong, format!("{place}: the witness has no such append")),
                 Some(known) if known.events != found.events => {
                     say(
                         Kind::Half,

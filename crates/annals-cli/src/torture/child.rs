@@ -74,7 +74,7 @@ impl Child {
         tokio::select! {
             ended = tasks.join_next() => {
                 ended.expect("there are tasks").expect("tasks are not aborted")?;
-                bail!("a task has ended by itself");
+                bail!("a task ended by itself");
             }
             () = close => {}
         }

@@ -79,9 +79,9 @@ pub(super) async fn fill(store: &Path, seed: u64) -> anyhow::Result<ExitCode> {
     let mut refused = 0;
     for round in 0..3 {
         let opened = EngineStore::open(store, shape.clone());
-        let opened =
-            opened.map_err(|error| anyhow::anyhow!("opened for the {round}. time: {}", error.chain()))?;
-        filling.check(&opened).await.with_context(|| format!("opened for the {round}. time"))?;
+        let opened = opened
+            .map_err(|error| anyhow::anyhow!("cannot open the store in round {round}: {}", error.chain()))?;
+        filling.check(&opened).await.with_context(|| format!("opened in round {round}"))?;
         refused += filling.until_refused(&opened).await?;
         filling.check(&opened).await.context("while the disk is full")?;
         close(&opened).await?;
@@ -140,7 +140,7 @@ impl Filling {
                 Ok(()) => row = 0,
                 Err(Error::Unavailable(_) | Error::Poisoned(_)) => row += 1,
                 Err(Error::Indeterminate(_)) => {}
-                Err(error) => bail!("a full disk is answered with: {}", error.chain()),
+                Err(error) => bail!("a full disk caused an unexpected error: {}", error.chain()),
             }
             all += usize::from(row > 0);
         }

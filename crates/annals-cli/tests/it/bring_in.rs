@@ -44,7 +44,7 @@ fn rows_become_events_once() {
     assert_eq!(last["occurred_at"], "1997-09-25T00:00:00Z");
     let data = json!({"customer_id": "01258", "date": "19970925", "number_of_cds": 5, "dollar_value": 26.77});
     assert_eq!(last["data"], data);
-    assert!(place.ok("verify").ends_with("it is whole\n"));
+    assert!(place.ok("verify").ends_with("no damage found\n"));
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn the_data_of_a_release_is_verified_and_exported() {
         fixtures::copy(&folder.join("data"), &place.path("data"));
         let said = place.annals("verify");
         assert!(
-            said.code == 0 && said.out.ends_with("it is whole\n"),
+            said.code == 0 && said.out.ends_with("no damage found\n"),
             "{}: {}",
             fixtures::lost("the log", &folder),
             said.err
@@ -53,7 +53,7 @@ fn the_export_of_a_release_is_imported() {
         let said = place.annals("import log.jsonl");
         assert_eq!(said.code, 0, "{}: {}", fixtures::lost("an export", &folder), said.err);
         is_the_log(&place.ok("export"), &folder);
-        assert!(place.ok("verify").ends_with("it is whole\n"));
+        assert!(place.ok("verify").ends_with("no damage found\n"));
     }
 }
 
@@ -67,7 +67,7 @@ fn a_backup_of_a_release_is_listed_verified_and_restored() {
         assert!(listed.code == 0 && listed.out.contains("is as it was written"), "{}: {lost}", listed.err);
         let restored = place.annals("restore backups --store file:data");
         assert_eq!(restored.code, 0, "{}: {lost}", restored.err);
-        assert!(place.ok("verify").ends_with("it is whole\n"), "{lost}");
+        assert!(place.ok("verify").ends_with("no damage found\n"), "{lost}");
         is_the_log(&place.ok("export"), &folder.parent().unwrap().join("embedded"));
         // Up to a position too.
         let restored = place.annals("restore backups --store file:part --to 25");

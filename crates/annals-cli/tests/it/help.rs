@@ -53,11 +53,11 @@ fn help_fits_a_terminal_of_80_columns_and_breaks_no_line_early() {
 fn help_lists_the_exit_codes_and_no_hidden_name() {
     let text = help(&[]);
     for code in [
-        "  2  what was asked is wrong",
+        "  2  the command is invalid",
         "  4  a conflict",
         "  5  the store is unavailable",
         "  6  the store or",
-        "  7  the store cannot be used or read as it is",
+        "  7  the store cannot be used or read until",
     ] {
         assert!(text.contains(code), "{code}: {text}");
     }

@@ -47,7 +47,7 @@ fn a_served_store_without_its_lock_file_is_opened_by_nobody_else() {
     assert_eq!(post(&server), 201);
     server.stop();
     place.ok("append s-1 --type t --data 5");
-    assert!(place.ok("verify").ends_with("it is whole\n"));
+    assert!(place.ok("verify").ends_with("no damage found\n"));
     assert_eq!(place.ok("read s-1 --json").lines().count(), 5);
 }
 
@@ -81,7 +81,7 @@ fn a_server_whose_files_are_gone_acknowledges_nothing_and_is_not_ready() {
 fn a_closed_store_that_lost_its_end_is_damaged() {
     let place = Place::new();
     filled(&place, 20);
-    assert!(place.ok("verify").ends_with("it is whole\n"));
+    assert!(place.ok("verify").ends_with("no damage found\n"));
     let segment = place.path("data/log/00000000000000000001.seg");
     let bytes = std::fs::read(&segment).unwrap();
     std::fs::write(&segment, &bytes[..1_200]).unwrap();
@@ -99,7 +99,7 @@ fn a_closed_store_that_lost_its_end_is_damaged() {
     // The file that says so may be removed by who knows better.
     std::fs::remove_file(place.path("data/log/durable")).unwrap();
     place.ok("append s-1 --type t --data 1");
-    assert!(place.ok("verify").ends_with("it is whole\n"));
+    assert!(place.ok("verify").ends_with("no damage found\n"));
 }
 
 /// A store with an event that was recorded so much later than now.
@@ -190,7 +190,7 @@ fn a_store_on_a_read_only_medium_is_read_exported_and_backed_up() {
     for command in ["streams", "export", "head", "receipt s-1 2", "verify --last"] {
         place.ok(&format!("{command} --store file:ro"));
     }
-    assert!(place.annals("verify --store file:ro").out.ends_with("it is whole\n"));
+    assert!(place.annals("verify --store file:ro").out.ends_with("no damage found\n"));
     place.ok("backup bk --store file:ro");
     place.ok("restore bk --store file:restored");
     assert_eq!(place.ok("read s-1 --store file:restored"), log);
@@ -291,7 +291,7 @@ fn a_log_that_lost_its_end_is_read_from_a_read_only_medium_with_a_notice() {
     for command in ["read --all --json", "streams", "export", "head", "backup bk"] {
         let read = place.annals(&format!("{command} --store file:ro"));
         assert_eq!(read.code, 0, "{command}: {}", read.err);
-        assert!(read.err.contains("the end of the log is not what it was"), "{command}: {}", read.err);
+        assert!(read.err.contains("the end of the log is not as it was recorded"), "{command}: {}", read.err);
         assert!(!command.starts_with("read") || read.out.len() < log.len() && log.starts_with(&read.out));
     }
     place.ok("restore bk --store file:restored");

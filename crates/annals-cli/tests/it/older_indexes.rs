@@ -36,7 +36,7 @@ fn a_store_of_the_version_before_is_migrated_by_its_command_only() {
     assert_eq!(place.ok("migrate"), "file:data is up to date\n");
     let (code, out, said) = look_up();
     assert_eq!((code, out.lines().count()), (Some(0), 15), "{said}");
-    assert!(place.ok("verify").ends_with("it is whole\n"));
+    assert!(place.ok("verify").ends_with("no damage found\n"));
     assert!(place.fails(1, "migrate --store memory:").contains("nothing of it is of an earlier version"));
     assert!(place.fails(3, "migrate --store file:none").contains("none"));
 }

@@ -33,16 +33,13 @@ fn names_that_are_kept_for_annals_are_refused_and_restored() {
     let place = Place::new();
     for line in ["append annals.answers-a-1 --type opened", "append a-1 --type annals.command_refused"] {
         let said = place.fails(2, line);
-        assert!(
-            said.contains("begins with `annals.`, which is kept for what Annals itself records"),
-            "{said}"
-        );
+        assert!(said.contains("begins with `annals.`, which is reserved for Annals"), "{said}");
         assert!(said.contains("nothing was written"), "{said}");
     }
     place.write("rows.csv", "stream,type\nannals.answers-a-1,opened\n");
     let import = "import rows.csv --format csv --stream {stream} --type {type}";
     let said = place.fails(1, import);
-    assert!(said.contains("line 2") && said.contains("kept for what Annals itself records"), "{said}");
+    assert!(said.contains("line 2") && said.contains("reserved for Annals"), "{said}");
     place.write("rows.csv", "stream,type\na-1,annals.command_refused\n");
     assert!(place.fails(1, import).contains("its type"), "also a type");
 
@@ -204,7 +201,7 @@ fn what_stands_in_an_event_does_not_steer_the_terminal() {
 fn a_key_that_was_used_gets_the_first_answer() {
     let place = Place::new();
     place.ok("append a --type x --key k");
-    assert_eq!(place.ok("append a --type x --key k"), "a version 1, position 1 (was there already)\n");
+    assert_eq!(place.ok("append a --type x --key k"), "a version 1, position 1 (already appended)\n");
     let json = place.json("append a --type x --key k --json");
     assert_eq!(
         (&json["duplicate"], &json["version"], &json["position"]),

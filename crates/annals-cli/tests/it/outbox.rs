@@ -19,7 +19,7 @@ async fn with_a_dead_letter(place: &Place) -> Outbox {
         let message = NewMessage::json("order", "1", event_type, &data).unwrap().with_header("by", "kim");
         outbox.write(&mut *pool.acquire().await.unwrap(), &message).await.unwrap();
     };
-    assert_eq!(place.ok("outbox migrate sqlite:shop.db"), "the outbox `outbox` in sqlite:shop.db is there\n");
+    assert_eq!(place.ok("outbox migrate sqlite:shop.db"), "the outbox `outbox` in sqlite:shop.db is ready\n");
     write("order.bad").await;
     let refuse = |_: Message| async { Err(SinkError::refused("no such customer\u{1b}[31m")) };
     let options = Options {
@@ -64,7 +64,7 @@ async fn dead_letters_are_seen_retried_and_dropped() {
     );
     let status = place.ok("outbox status sqlite:shop.db");
     assert!(status.starts_with("0 to be published, 2 held; the oldest has waited for "), "{status}");
-    assert!(status.ends_with("\n1 dead letters\nno publisher is there\n"), "{status}");
+    assert!(status.ends_with("\n1 dead letters\nno publisher is running\n"), "{status}");
 
     assert_eq!(place.ok("outbox retry sqlite:shop.db --all"), "1 dead letter will be tried again\n");
     assert_eq!(place.ok("outbox retry sqlite:shop.db --all"), "0 dead letters will be tried again\n");

@@ -202,7 +202,7 @@ fn nothing_is_written_into_the_directory_of_a_store() {
         let said = place.fails(1, line);
         assert!(said.contains("it is in the directory of a store, "), "{line}: {said}");
     }
-    assert!(place.ok("verify").ends_with("it is whole\n"));
+    assert!(place.ok("verify").ends_with("no damage found\n"));
     let left: Vec<_> =
         fs::read_dir(place.path("data")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(left.iter().all(|name| name == "LOCK" || name == "log"), "{left:?}");

@@ -98,7 +98,7 @@ fn a_verification_that_is_stopped_is_not_done() {
     let Answer { code, out, err } = stopped(child, "-INT");
     assert_eq!((code, out.as_str()), (130, ""), "{err}");
     assert!(
-        err.starts_with("annals: there is no new backup in copies: ") && err.contains("told to stop"),
+        err.starts_with("annals: there is no new backup in copies: ") && err.contains("it was stopped"),
         "{err}"
     );
 }

@@ -20,7 +20,7 @@ fn a_wrong_command_line_is_told_in_one_line_with_code_2() {
         ("export --from x", "is not a whole number from 0 up"),
         ("read", "required arguments were not provided"),
         ("read a --all", "cannot be used with"),
-        ("import x --stream {", "braces stand around the name of a column"),
+        ("import x --stream {", "braces must enclose the name of a column"),
         ("import x --format xml", "possible values: jsonl, csv, columns"),
     ] {
         let found = place.fails(2, line);
@@ -43,7 +43,7 @@ fn a_store_that_is_not_there_is_not_created_by_reading() {
 fn a_refused_event_is_named_without_its_place_among_others() {
     let place = Place::new();
     let said = place.fails(2, "append $a --type x");
-    assert_eq!(said, "nothing was written: stream `$a` starts with `$`, which is kept for Annals");
+    assert_eq!(said, "nothing was written: stream `$a` starts with `$`, which is reserved for Annals");
     assert_eq!(place.ok("streams"), "no streams\n");
     assert_eq!(place.ok("streams --json"), "");
 }
@@ -91,7 +91,7 @@ fn verify_says_what_it_checked_and_finds_what_is_damaged() {
         place.ok("append a-1 --type opened --data {\"word\":\"remarkable\"}");
     }
     let said = place.ok("verify");
-    assert!(said.contains("1 segment, 3 appends, 3 events") && said.ends_with("it is whole\n"), "{said}");
+    assert!(said.contains("1 segment, 3 appends, 3 events") && said.ends_with("no damage found\n"), "{said}");
     assert_eq!(place.json("verify --json")["whole"], true);
 
     let segment = std::fs::read_dir(place.path("data/log")).unwrap().map(|entry| entry.unwrap().path());
@@ -113,7 +113,7 @@ fn verify_says_what_it_checked_and_finds_what_is_damaged() {
 fn a_store_that_is_no_file_is_verified_by_reading_it() {
     assert_eq!(
         Place::new().ok("verify --store memory:"),
-        "checked memory:: 0 events, 1 index\nit is whole\n"
+        "checked memory:: 0 events, 1 index\nno damage found\n"
     );
 }
 

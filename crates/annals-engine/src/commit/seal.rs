@@ -174,7 +174,10 @@ impl Sealing {
             if proof.next().plus(lag) >= sealed { proof.write(&*self.log.disk) } else { Ok(()) }
         });
         if let Err(fault) = &written {
-            tracing::warn!(error = fault as &dyn std::error::Error, "the digest of the log does not go on");
+            tracing::warn!(
+                error = fault as &dyn std::error::Error,
+                "the digest of the log could not be extended"
+            );
         }
         written.is_ok()
     }

@@ -298,7 +298,10 @@ impl Writer {
         let (frames, crc) = frame::mark(mark, durable, segment.origin);
         let end = self.staging.tail.byte + frames.len() as u64;
         if let Err(fault) = self.allocate(end) {
-            tracing::warn!(error = &fault as &dyn std::error::Error, "the log goes without a mark");
+            tracing::warn!(
+                error = &fault as &dyn std::error::Error,
+                "the mark at the end of the log was not written"
+            );
             return;
         }
         self.syncer.make_durable(Group {

@@ -90,7 +90,8 @@ impl LockFile {
             Err(error) => return Err(error),
         };
         if there.as_ref().is_some_and(|there| !there.is_file() || there.len() > TEXT_BYTES) {
-            let problem = format!("{} is not a lock file: look whose it is, and remove it", path.display());
+            let problem =
+                format!("{} is not a lock file: check which program owns it, and remove it", path.display());
             return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
         }
         let is_new = there.is_none();

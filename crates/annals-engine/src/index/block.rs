@@ -58,7 +58,7 @@ impl BlockFile {
     pub fn blocks(&self) -> Result<u64, Fault> {
         let length = self.file.length().map_err(Fault::io("read the length of", &self.name))?;
         if length % BLOCK_BYTES as u64 != 0 {
-            return Err(self.damaged(0, "has not the length that its header says"));
+            return Err(self.damaged(0, "does not have the length in its header"));
         }
         Ok(length / BLOCK_BYTES as u64)
     }

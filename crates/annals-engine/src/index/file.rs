@@ -92,7 +92,7 @@ impl FileIndex {
             return Err(file.damaged(0, "is the index of another run"));
         }
         if layout.count == 0 || file.blocks()? != u64::from(layout.blocks) {
-            return Err(file.damaged(0, "has not the length that its header says"));
+            return Err(file.damaged(0, "does not have the length in its header"));
         }
         if !fits(&layout) {
             return Err(file.damaged(0, "has a part that goes beyond its end"));
@@ -274,7 +274,7 @@ impl FileIndex {
 
     /// The error for a block whose checksum matches but whose contents are invalid.
     fn wrong(&self, number: u32) -> Fault {
-        self.file.damaged(number, "a block holds what cannot be in it")
+        self.file.damaged(number, "a block has invalid contents")
     }
 
     /// Reads a block of postings: the rank of the first place, and the places.

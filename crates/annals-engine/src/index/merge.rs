@@ -177,7 +177,7 @@ fn terms(runs: &[Arc<FileIndex>], shifts: &[u32], out: &mut RunWriter<'_>) -> Re
         if next.iter().flatten().min().is_some_and(|following| *following <= (kind, name.clone())) {
             return Err(runs[0]
                 .file()
-                .damaged(0, "or an index that is merged with it has terms out of order"));
+                .damaged(0, "this index, or one merged with it, has terms out of order"));
         }
         let Some(kind) = Kind::of(kind) else {
             return Err(runs[0].file().damaged(0, "has a term of an unknown kind"));

@@ -377,7 +377,7 @@ impl<'a> RunWriter<'a> {
 
     fn flush(&mut self) -> Result<(), Fault> {
         if self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
-            return Err(Fault::io("go on with", self.name)(std::io::ErrorKind::Interrupted.into()));
+            return Err(Fault::io("continue writing", self.name)(std::io::ErrorKind::Interrupted.into()));
         }
         let offset = u64::from(self.written) * BLOCK_BYTES as u64;
         self.file.write_at(&self.bytes, offset).map_err(Fault::io("write", self.name))?;

@@ -30,7 +30,7 @@ const BYTES: usize = 52;
 /// # Errors
 /// Damage, if the contents are corrupt. A corrupt file has the same meaning as a missing one.
 pub fn read(disk: &dyn Disk, names: &[String], store: Option<StoreId>) -> Result<Option<Witness>, Fault> {
-    let problem = "is not what was written; remove it, and it is written again";
+    let problem = "is corrupt; remove it, and it is written again";
     let Some(bytes) = small_file::read::<BYTES>(disk, names, NAME, MAGIC, problem)? else { return Ok(None) };
     let of = StoreId::from_bytes(bytes[8..24].try_into().expect("16 bytes"));
     let id = EventId::from_bytes(bytes[32..48].try_into().expect("16 bytes"));
@@ -43,7 +43,7 @@ pub fn known(disk: &dyn Disk, names: &[String], store: StoreId) -> Option<Witnes
     read(disk, names, Some(store)).unwrap_or_else(|fault| {
         tracing::warn!(
             error = &fault as &dyn std::error::Error,
-            "nothing says how far the log went; it is taken as it is"
+            "it is not known how far the log was durable; the log is accepted as it is"
         );
         None
     })
@@ -87,8 +87,8 @@ pub fn check_event(known: Witness, found: Witness) -> Result<(), Fault> {
         return Ok(());
     }
     let problem = format!(
-        "it says that event {} stands at position {}, and {} does: this is another history of the log; if it is the right \
-         one, remove `log/durable`",
+        "event {} was recorded as durable at position {}, but the log has {} there: this is another history of the log; if \
+         it is the right one, remove `log/durable`",
         known.id, known.position, found.id
     );
     Err(Fault::damaged(NAME, 24, Some(known.position), problem))

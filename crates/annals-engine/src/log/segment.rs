@@ -286,7 +286,7 @@ pub fn walk(
         let wrong = |problem: String| Fault::damaged(&name, end.byte, Some(end.next), problem);
         let found = found.map_err(|malformed| wrong(malformed.to_string()))?;
         if found.first != end.next {
-            return Err(wrong(format!("the frame there says that its position is {}", found.first)));
+            return Err(wrong(format!("the frame has position {}", found.first)));
         }
         let walked = Walked { byte: end.byte, header: found, bytes: &bytes, origin: &origin };
         let mut recorded_at = end.recorded_at;

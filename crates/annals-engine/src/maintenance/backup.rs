@@ -365,7 +365,7 @@ impl Copy<'_> {
             if copied != stored.digest {
                 // The name of the object does not match its contents.
                 self.storage.remove(&object).map_err(Fault::io("remove", &object))?;
-                let problem = "the disk gave other bytes when the segment was read again";
+                let problem = "the disk returned different bytes when the segment was read again";
                 return Err(Fault::damaged(name, 0, Some(base), problem).into());
             }
             self.copied += 1;

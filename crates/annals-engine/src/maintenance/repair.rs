@@ -219,7 +219,7 @@ impl Copy<'_> {
     /// Reports what is missing at the end of the log.
     fn end(&mut self, names: &[String], segments: usize, expected: Position) -> Result<()> {
         let whole = if self.continues {
-            let problem = "the segment is gone; the one before it says that it was there";
+            let problem = "the segment is missing; the previous one has an end mark";
             Err(Fault::damaged(&file_name(expected), 0, Some(expected), problem))
         } else {
             let identity = identity::check(self.done.source, segments);
@@ -328,10 +328,10 @@ impl Copy<'_> {
         self.flush().await?;
         let end = pieces.at();
         if let Some(next) = next.filter(|next| end.next < *next) {
-            let problem = "a frame is broken, and no frame behind it is whole".to_owned();
+            let problem = "a frame is broken, and there is no whole frame after it".to_owned();
             self.left(&name, end.byte, end.next, problem, Lost::between(end.next, next))?;
         } else if last_used(&*file, &name, origin, end.byte)? > end.byte {
-            let problem = "what stands there is no whole frame of this log".to_owned();
+            let problem = "the bytes here are not a whole frame of this log".to_owned();
             let lost = next.map_or(Lost::Rest { first: end.next }, |_| Lost::Nothing);
             self.left(&name, end.byte, end.next, problem, lost)?;
         }
@@ -451,8 +451,8 @@ impl Copy<'_> {
 }
 
 /// Added to the report if the recorded times of a segment's events are not exact.
-const NOT_EXACT: &str = ", and nothing says when it was created: the recorded times of its events are estimated by the \
-                         ids of events and by the times in front; those within the segment are right against each other";
+const NOT_EXACT: &str = ", and the creation time of the segment is unknown: the recorded times of its events are estimated \
+                         from event ids and earlier times; within the segment they are right relative to each other";
 
 /// The part of the last segment that the store would show after opening; all of it, if opening would fail.
 fn shown(segment: &Segment, work: &Arc<Work>) -> Result<Arc<dyn File>, Fault> {

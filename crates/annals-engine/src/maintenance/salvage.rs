@@ -131,11 +131,8 @@ impl Pieces<'_> {
             self.at = whole.end;
             return Ok(Some(Piece::Whole(whole)));
         }
-        let problem = if begin.byte == at.byte {
-            format!("the frame there says that its position is {}", begin.next)
-        } else {
-            problem
-        };
+        let problem =
+            if begin.byte == at.byte { format!("the frame has position {}", begin.next) } else { problem };
         self.found = Some(whole);
         Ok(Some(Piece::Gap(Gap { byte: at.byte, first: at.next, problem, next: begin.next })))
     }
@@ -181,7 +178,7 @@ impl Pieces<'_> {
         Ok(match whole {
             Err(malformed) => Err(malformed.to_string()),
             Ok(header) if !self.segment.may_stand(&header, next) => {
-                Err(format!("the frame there says that its position is {}", header.first))
+                Err(format!("the frame has position {}", header.first))
             }
             Ok(header) => {
                 let begin = Spot { byte, next: header.first };

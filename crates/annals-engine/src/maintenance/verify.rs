@@ -119,7 +119,7 @@ impl fmt::Display for Lost {
                 )
             }
             Self::Rest { first } => {
-                write!(f, "everything from position {first} on is lost; nothing says how many events that is")
+                write!(f, "everything from position {first} on is lost; the number of events is unknown")
             }
         }
     }

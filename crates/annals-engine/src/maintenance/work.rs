@@ -108,7 +108,7 @@ impl Work {
 
 /// The error of work that was stopped before it finished.
 #[derive(Debug, thiserror::Error)]
-#[error("it was told to stop")]
+#[error("it was stopped")]
 pub struct Stopped;
 
 impl From<Stopped> for Error {

@@ -74,7 +74,7 @@ pub enum NoProof {
 impl fmt::Display for NoProof {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Event => "the event is not the one whose digest stands in the append",
+            Self::Event => "the event does not have the digest in the append",
             Self::Path => "the path does not fit the tree of the segment",
             Self::Head => "the digest that it leads to is not that of the head",
             Self::Position => "the head is of a log that ends before the event",

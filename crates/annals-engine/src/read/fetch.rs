@@ -212,7 +212,7 @@ fn locate<'a>(view: &'a View, run: &Run, places: &[u32]) -> Result<Vec<Located<'
         let at = (place - known.start) as usize;
         let wrong = || {
             let name = run.file_name().unwrap_or("the index in memory");
-            Fault::damaged(name, 0, Some(position), "the index says of an event what cannot be")
+            Fault::damaged(name, 0, Some(position), "the index has an impossible entry for an event")
         };
         let byte = offsets.get(at).ok_or_else(wrong)?.byte();
         let next = offsets.get(at + 1).filter(|_| positions.contains(&position.next()));

@@ -203,12 +203,12 @@ async fn a_backup_and_a_restore_stop_when_they_are_told() {
     let options = BackupOptions::default();
     options.work.stop();
     let stopped = store.backup(&storage(&place), &options).err().unwrap();
-    assert!(stopped.chain().ends_with("it was told to stop"), "{}", stopped.chain());
+    assert!(stopped.chain().ends_with("it was stopped"), "{}", stopped.chain());
     assert_eq!(place.files(), before);
     let options = RestoreOptions::default();
     options.work.stop();
     let stopped = bring_back(&place, &options).err().unwrap();
-    assert!(stopped.chain().ends_with("it was told to stop"), "{}", stopped.chain());
+    assert!(stopped.chain().ends_with("it was stopped"), "{}", stopped.chain());
 }
 
 /// Any operation of a backup may fail: the backups before it are as they were, and the next one is made.

@@ -96,7 +96,7 @@ async fn a_migration_that_is_told_to_stop_leaves_what_is_done() {
     let store = Arc::new(open(&disk, options()).unwrap());
     let work = Work::new(None);
     work.stop();
-    assert!(store.migrate(&work).unwrap_err().chain().contains("told to stop"));
+    assert!(store.migrate(&work).unwrap_err().chain().contains("it was stopped"));
     assert_eq!(old(&disk), 6);
     assert!(disk.files().keys().all(|name| !name.ends_with(".tmp")));
     assert_eq!(store.migrate(&Work::new(None)).unwrap(), 6);

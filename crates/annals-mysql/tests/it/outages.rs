@@ -56,7 +56,7 @@ async fn a_server_that_only_reads_refuses_appends_alone(kind: Kind) {
     let store = impatient(&server.url().replace("annals@", "shop@")).await;
     store.append(append(0)).await.unwrap();
     owner.execute("SET GLOBAL read_only = ON").await.unwrap();
-    unavailable(store.append(append(1)).await, "it is a replica: name the primary");
+    unavailable(store.append(append(1)).await, "read-only replica: use the address of the primary");
     assert_eq!(store.log_events(Query::all()).await.unwrap().len(), 1);
     owner.execute("SET GLOBAL read_only = OFF").await.unwrap();
     assert!(!store.append(append(1)).await.unwrap().duplicate);

@@ -78,10 +78,10 @@ async fn a_server_that_only_reads_refuses_appends_alone(kind: Kind) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert_eq!(reader.log_events(Query::all()).await.unwrap(), store.log_events(Query::all()).await.unwrap());
-    unavailable(reader.append(append(1)).await, "it is a standby: name the primary");
+    unavailable(reader.append(append(1)).await, "read-only standby: use the address of the primary");
     unavailable(
         reader.append(append(1).unless(Query::all(), Position::FIRST)).await,
-        "it is a standby: name the primary",
+        "read-only standby: use the address of the primary",
     );
     // Who subscribes to a standby is woken by looking.
     let waiting = tokio::spawn({
@@ -121,8 +121,8 @@ async fn a_role_that_may_only_append_and_read_is_enough(kind: Kind) {
         .execute(AssertSqlSafe(format!("REVOKE {right} ON ALL TABLES IN SCHEMA {schema} FROM {role}")))
         .await
         .unwrap();
-    unusable(store.append(append(1)).await, "the role may not do this");
-    unusable(store.head().await, "the role may not do this");
+    unusable(store.append(append(1)).await, "the role lacks a privilege");
+    unusable(store.head().await, "the role lacks a privilege");
 }
 
 /// G9: a full disk refuses appends, with a clear error, and nothing else; with room again they go on.

@@ -117,7 +117,7 @@ async fn a_store_on_a_standby_alone_reads_and_waits_and_says_that_it_only_reads(
     assert_eq!(waiting.await.unwrap().unwrap(), second);
     let refused = reading.append(hostile::keyed("a-1", "key-2")).await.unwrap_err();
     assert!(matches!(&refused, Error::Unavailable(_)), "{}", refused.chain());
-    assert!(refused.chain().contains("only reads"), "{}", refused.chain());
+    assert!(refused.chain().contains("read-only standby"), "{}", refused.chain());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -92,7 +92,8 @@ impl Grant {
     /// Why the grant is invalid, or that the system has no random numbers.
     pub fn issue(&self) -> Result<Issued, String> {
         let mut random = [0; RANDOM_BYTES];
-        getrandom::fill(&mut random).map_err(|error| format!("there are no random numbers: {error}"))?;
+        getrandom::fill(&mut random)
+            .map_err(|error| format!("the system returned no random numbers: {error}"))?;
         let token = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(random));
         let categories = |names: &[String]| match names {
             [] => Value::Null,

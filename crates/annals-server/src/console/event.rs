@@ -192,8 +192,8 @@ impl Found {
                 section {
                     h2 { (title) }
                     @if !self.events.is_empty() { (event_table(&self.events, this)) }
-                    @if let Some(refused) = &self.refused { p { "This cannot be looked up: " (refused) } }
-                    @if self.is_cut { p { a href=(all) { "All of it" } " as JSON" } }
+                    @if let Some(refused) = &self.refused { p { "The lookup was refused: " (refused) } }
+                    @if self.is_cut { p { a href=(all) { "All events" } " as JSON" } }
                 }
             }
         }
@@ -227,7 +227,7 @@ impl Neighbours {
         let of_cause = event.metadata.predecessor.as_deref().unwrap_or_default();
         html! {
             (self.cause.shown(&html! { "Predecessor" }, &format!("/v1/events?id={}", encode(of_cause)), this))
-            (self.effects.shown(&html! { "What it caused" }, &format!("/v1/events?predecessor={}", event.id), this))
+            (self.effects.shown(&html! { "Events it caused" }, &format!("/v1/events?predecessor={}", event.id), this))
             @if self.append.len() > 1 { section { h2 { "Same append" } (event_table(&self.append, this)) } }
             (self.process.shown(
                 &html! { "Process " span.name { (of_process) } },

@@ -87,7 +87,7 @@ pub(crate) async fn newest(
             div #feed data-live=[live] data-rows=(PAGE_EVENTS) { (event_table(&found.events, None)) }
             div.empty #empty hidden[!found.events.is_empty()] {
                 @if found.head == Position::ZERO {
-                    "No events yet. The first can be written so:"
+                    "No events yet. To append the first one:"
                     pre { code { (first_append(app, &headers)) } }
                 } @else if found.end { "No such events." } @else { "None here; there may be older ones." }
             }

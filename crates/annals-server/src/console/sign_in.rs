@@ -38,7 +38,8 @@ pub(crate) async fn sign_in_form(
         let next = params.text("next")?.unwrap_or_default();
         params.finish()?;
         if app.gate.is_open() {
-            let main = html! { h1 { "Sign in" } p { "This server has no tokens, so nobody needs to." } };
+            let main =
+                html! { h1 { "Sign in" } p { "This server has no tokens, so signing in is not needed." } };
             let frame = Frame { shown: Some((app, access)), title: "Sign in", here: "", head: None };
             return Ok(page(StatusCode::OK, &frame, &main));
         }
@@ -143,7 +144,7 @@ async fn posted(
 ) -> Result<Params, Problem> {
     Params::of(query).finish()?;
     if app.gate.is_open() {
-        let detail = "this server has no tokens, so nobody signs in";
+        let detail = "this server has no tokens, so there is no sign-in";
         return Err(Problem::new(StatusCode::NOT_FOUND, "not-found", detail));
     }
     let mut fields = fields(headers, body).await?;
@@ -189,7 +190,7 @@ fn hex(bytes: &[u8]) -> String {
 fn random() -> Result<String, Problem> {
     let mut random = [0; 16];
     getrandom::fill(&mut random).map_err(|error| {
-        let detail = format!("there are no random numbers: {error}");
+        let detail = format!("the system returned no random numbers: {error}");
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
     })?;
     Ok(hex(&random))

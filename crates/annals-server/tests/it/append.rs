@@ -52,7 +52,7 @@ fn names_that_are_kept_for_annals_are_refused() {
     let fact = r#"[{"type":"annals.command_refused","data":{}}]"#;
     let stream = server.post("/v1/streams/annals.answers-account-a1", &[], OPENED);
     assert_eq!(stream.problem(), (400, "invalid".into(), Some("events[0].stream".into())));
-    assert!(stream.text.contains("kept for what Annals itself records; choose a name that does not"));
+    assert!(stream.text.contains("reserved for Annals; choose another name"));
     let named = server.post("/v1/stream?name=annals.x", &[], OPENED);
     assert_eq!(named.problem(), (400, "invalid".into(), Some("events[0].stream".into())));
     let of_type = server.post("/v1/streams/account-a1", &[], fact);

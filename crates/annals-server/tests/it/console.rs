@@ -53,7 +53,7 @@ fn causes_are_found_in_the_whole_log() {
         server.post(&format!("/v1/streams/stock-{number}"), &[], &caused.to_string());
     }
     let event = server.get("/events/1").text;
-    assert!(event.contains("What it caused") && !event.contains("Predecessor"), "{event}");
+    assert!(event.contains("Events it caused") && !event.contains("Predecessor"), "{event}");
     let shown = (0..60).filter(|number| event.contains(&format!("\"/streams/stock-{number}\""))).count();
     assert_eq!(shown, 50, "as many as are shown at once");
     assert!(event.contains(&format!("href=\"/v1/events?predecessor={cause}\"")), "and where all of them are");
@@ -87,7 +87,7 @@ fn the_pages_lead_from_the_newest_event_to_what_caused_it() {
         event.contains("Predecessor") && event.contains(&format!("href=\"/events/1@{cause}\"")),
         "{event}"
     );
-    assert!(server.get("/events/1").text.contains("What it caused"));
+    assert!(server.get("/events/1").text.contains("Events it caused"));
     let stream = server.get("/streams/order-1").text;
     assert!(stream.contains("&quot;sum&quot;: 12.50"), "data is shown as it is, indented: {stream}");
 }

@@ -40,7 +40,7 @@ fn checkpoint_of(name: &str, cells: &[Value]) -> Result<Checkpoint, StateError> 
     let ladder = match cells.get(2) {
         Some(Value::Null) | None => None,
         Some(Value::Blob(bytes)) => Some(bytes.clone()),
-        Some(_) => return Err(unreadable("has a ladder that is none")),
+        Some(_) => return Err(unreadable("has an invalid ladder")),
     };
     Ok(Checkpoint { position, event: event.map(EventId::from_bytes), ladder })
 }

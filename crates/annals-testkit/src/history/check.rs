@@ -141,7 +141,7 @@ fn written(log: &[RecordedEvent], order: &Order, steps: &[Step], faults: bool) -
             writers[place] = steps.iter().enumerate().position(wrote);
         }
     }
-    let unclaimed = |place: usize| panic!("nobody was told of the append at {:?}", log[order.ends[place]]);
+    let unclaimed = |place: usize| panic!("no step wrote the append at {:?}", log[order.ends[place]]);
     writers
         .into_iter()
         .enumerate()

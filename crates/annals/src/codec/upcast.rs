@@ -45,7 +45,7 @@ impl Chain<'_> {
             return Ok(());
         };
         let Some(steps_left) = steps_left.checked_sub(1) else {
-            let problem = "its upcasters go round in a circle";
+            let problem = "its upcasters form a cycle";
             return Err(failed(&raw.event_type, raw.schema_version, problem.into()));
         };
         match *upcaster {
@@ -214,7 +214,7 @@ fn wrong_target<E: Event>(upcaster: &Upcaster) -> Option<String> {
         })
     };
     let unknown = |event_type: &str| {
-        format!("it is made `{event_type}`, which is no type of this event type, and which no upcaster takes")
+        format!("its output `{event_type}` is neither in `Event::TYPES` nor the input of another upcaster")
     };
     match upcaster {
         Upcaster::Renamed { event_type, .. } => {
@@ -230,7 +230,9 @@ fn wrong_target<E: Event>(upcaster: &Upcaster) -> Option<String> {
             }
             let current = E::current_version(event_type);
             (*version > current).then(|| {
-                format!("it is made version {version} of `{event_type}`, whose newest version is {current}")
+                format!(
+                    "its output is version {version} of `{event_type}`, whose newest version is {current}"
+                )
             })
         }),
         _ => None,
@@ -244,9 +246,9 @@ fn circle(table: &[Upcaster], begin: usize) -> Option<String> {
     while let Some(at) = ways.pop() {
         for next in following(table, &table[at]) {
             if next == begin {
-                let steps =
-                    if at == begin { "it is made what it is already" } else { "its way leads back to it" };
-                return Some(format!("{steps}, so it would never be read"));
+                let cycle =
+                    if at == begin { "its output is its own input" } else { "its output leads back to it" };
+                return Some(format!("{cycle}, so its events could never be read"));
             }
             if !std::mem::replace(&mut seen[next], true) {
                 ways.push(next);

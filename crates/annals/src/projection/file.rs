@@ -243,7 +243,7 @@ async fn make(
     off_thread(move || {
         if let Some(reason) = again {
             let file = path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
-            tracing::warn!(projection = name, file, reason, "the rows are made again from the first event");
+            tracing::warn!(projection = name, file, reason, "the rows are rebuilt from the first event");
             if let Some(path) = &path {
                 remove(path).map_err(|error| SqlError::Statement(error.into()))?;
             }

@@ -170,7 +170,8 @@ impl<P: Projection> InlineWriter<P> {
         let mut read = LogRead::forward(behind.next()).matching(self.query.clone());
         while read.from <= through {
             let page = tokio::time::timeout_at(deadline.into(), self.store.read_log(read.clone())).await;
-            let page = page.map_err(|_| HandlerError::new("what is missing cannot be read in time"))??;
+            let page =
+                page.map_err(|_| HandlerError::new("the missing events could not be read in time"))??;
             let missing = |event: &RecordedEvent| event.position <= through;
             let events: Vec<_> = page.events.into_iter().filter(missing).collect();
             let events = Decoded::all(&events);
@@ -180,7 +181,7 @@ impl<P: Projection> InlineWriter<P> {
                     .await;
             taken.map_err(|not_taken| not_taken.failed.failure)?;
             if page.next <= read.from {
-                return Err(HandlerError::new("a replica does not show yet what is missing"));
+                return Err(HandlerError::new("the replica does not have the missing events yet"));
             }
             read.from = page.next;
         }

@@ -236,8 +236,8 @@ impl<P: Projection> Checkpoints<DecodedLog<P::Event>> for ProjectionRunner<P> {
                     })?,
                 };
                 *projected.serving.write() = target.home.serving();
-                notice = made_again
-                    .map(|reason| format!("the rows are made again from the first event: {reason}"));
+                notice =
+                    made_again.map(|reason| format!("the rows are rebuilt from the first event: {reason}"));
                 witness
             }
         };

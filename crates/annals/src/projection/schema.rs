@@ -94,11 +94,7 @@ impl ViewSchema {
             }
         };
         if let Some(reason) = &checked.made_again {
-            tracing::warn!(
-                schema = self.place.schema(),
-                reason,
-                "the rows are made again from the first event"
-            );
+            tracing::warn!(schema = self.place.schema(), reason, "the rows are rebuilt from the first event");
         }
         if make {
             work.make(self.definition).await?;
@@ -146,12 +142,12 @@ impl ViewSchema {
         match tokio::time::timeout(GOODBYE, goodbye).await {
             Ok(Ok(())) => {}
             failed => {
-                let error = failed
-                    .map_or_else(|_| "it takes too long".to_owned(), |done| format!("{:?}", done.err()));
+                let error =
+                    failed.map_or_else(|_| "timed out".to_owned(), |done| format!("{:?}", done.err()));
                 tracing::debug!(
                     schema = self.place.schema(),
                     error,
-                    "it stays noted that this process uses the rows"
+                    "cannot remove the record that this process uses the rows"
                 );
             }
         }

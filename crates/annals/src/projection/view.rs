@@ -61,7 +61,7 @@ pub enum ViewError {
     },
     /// The log does not have the required event: it was restored, or it is another log.
     #[error(
-        "the log no longer has the event {} at position {}, which the projection `{name}` was asked to show: it was \
+        "the log no longer has the event {} at position {}, which the query of projection `{name}` requires: the log was \
          restored, or it is another log",
         .seen.id, .seen.position
     )]
@@ -76,7 +76,7 @@ pub enum ViewError {
     Store(#[from] annals_core::Error),
     /// Queries use the rows of an older version for now, and this query failed on them.
     #[error(
-        "the rows of projection `{name}` are being made again; those of version {version} do not answer this: {cause}"
+        "the rows of projection `{name}` are being rebuilt; the query failed on the rows of version {version}: {cause}"
     )]
     Rebuilding {
         /// The projection.
@@ -249,7 +249,9 @@ impl<P: Projection> View<P> {
             Ok(rows.holds(&*projected.store).await?)
         };
         let silent = || {
-            annals_core::Error::Unavailable("the log has not answered, to compare what was asked for".into())
+            annals_core::Error::Unavailable(
+                "the log did not respond in time when asked for the required event".into(),
+            )
         };
         tokio::time::timeout(COMPARED, both).await.unwrap_or_else(|_| Err(silent().into()))
     }

@@ -312,7 +312,7 @@ where
             Some((violation, actual)) => (Some(violation), actual),
             None if stale => (None, folded.version),
             None => {
-                let cause = "the store refused a condition that was not asked for".into();
+                let cause = "the store reported a violated condition that the append does not have".into();
                 return Err(ExecuteError::Store(Error::Internal(cause)));
             }
         };

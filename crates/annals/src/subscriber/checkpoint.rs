@@ -60,7 +60,7 @@ pub(super) enum CheckpointError {
     )]
     Unreadable { subscriber: String, problem: String },
     #[error(
-        "the checkpoint of `{0}` is gone: another process divides the group into another number of shares; \
+        "the checkpoint of `{0}` is gone: another process divides the group into another number of partitions; \
          start all of them with the same number"
     )]
     Gone(String),
@@ -270,7 +270,7 @@ impl Stored {
             None => None,
             Some(bytes) => Some(Ladder::from_bytes(bytes).ok_or_else(|| CheckpointError::Unreadable {
                 subscriber: subscriber.to_owned(),
-                problem: "has a ladder that is none".to_owned(),
+                problem: "has an invalid ladder".to_owned(),
             })?),
         };
         // A version of Annals without ladders may have moved it since.

@@ -82,7 +82,7 @@ impl Finished {
         let read = noted.ladder.as_deref().map_or(Some(Self::default()), Self::from_bytes);
         read.ok_or_else(|| CheckpointError::Unreadable {
             subscriber: row_of(name),
-            problem: "does not say what is finished".to_owned(),
+            problem: "has an invalid record of the finished events".to_owned(),
         })
     }
 
@@ -205,7 +205,7 @@ impl Checkpoints {
         let is_divided = self.store.replace_parts(&self.subscriber, &all, &instead).await?;
         if is_divided && !found.is_empty() {
             let (subscriber, position) = (&self.subscriber, begin.position);
-            tracing::info!(subscriber, %position, "the work is divided otherwise from here on");
+            tracing::info!(subscriber, %position, "the streams are divided into new partitions from this position on");
         }
         Ok(is_divided)
     }

@@ -136,7 +136,11 @@ impl Group {
             let shares: Vec<_> = self.shares.iter().filter_map(|delivery| delivery.share).collect();
             if let Err(error) = self.checkpoints.divide(&*self.shared.store, &shares).await {
                 let error = HandlerError::from(error).into_text();
-                tracing::warn!(group = self.name, error, "the work cannot be divided; it is tried again");
+                tracing::warn!(
+                    group = self.name,
+                    error,
+                    "cannot divide the streams into partitions; retrying"
+                );
                 self.progress.failed(error, None, self.shared.now());
                 return;
             }
@@ -145,14 +149,14 @@ impl Group {
         }
         let notice = match self.divide().await {
             Err(fault) => {
-                tracing::debug!(group = self.name, %fault, "it cannot be seen who takes part; it tries again");
-                Some(format!("no share: it cannot be seen who takes part: {fault}"))
+                tracing::debug!(group = self.name, %fault, "cannot determine the members of the group; retrying");
+                Some(format!("no partition: cannot determine the members of the group: {fault}"))
             }
             Ok(_) if self.seat.is_none() => Some(format!(
-                "no share: as many processes take part as there are shares, {}",
+                "no partition: the group has as many members as partitions, {}",
                 self.shares.len()
             )),
-            Ok(part) => Some(format!("waiting for {part} shares, which other processes have")),
+            Ok(part) => Some(format!("waiting for {part} partitions, which other processes hold")),
         };
         self.report();
         if self.active.is_empty() {

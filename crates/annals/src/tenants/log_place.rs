@@ -22,7 +22,7 @@ impl LogPlace {
     pub fn relocation(&self) -> Result<&dyn Relocation, Invalid> {
         self.backend.relocation().ok_or_else(|| {
             let problem = format!(
-                "`{}` is no database, and its kind of store cannot claim and move its logs; tenants are in databases",
+                "`{}` is not a database, and its kind of store cannot claim and move its logs; put tenants in databases",
                 self.url
             );
             Invalid::new("store", problem)

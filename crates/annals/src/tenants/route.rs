@@ -74,7 +74,7 @@ impl Decide<Move> for Tenant {
             }
             (Move::Finish { to, .. }, Some(at), None) if to == at => no_events(),
             (Move::Finish { .. }, Some(_), _) => {
-                reject(NoRoute("was moved by somebody else meanwhile".to_owned()))
+                reject(NoRoute("was moved by another caller in the meantime".to_owned()))
             }
         }
     }

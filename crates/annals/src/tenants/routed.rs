@@ -69,7 +69,7 @@ impl RoutedStore {
             {
                 let (at, here) = (there.at, self.now.borrow().at.clone());
                 let problem = format!(
-                    "the directory says that the log is at {at}, which does not have all events of {here}, where it was: the \
+                    "the directory has the log at {at}, which does not have all events of {here}, where the log was before: the \
                      directory has lost the end of a move; move the log to {here} again"
                 );
                 return Err(Error::Unavailable(problem.into()));

@@ -96,7 +96,7 @@ impl Golden<'_> {
         if self.is_written
             && let Err(error) = std::fs::create_dir_all(self.directory)
         {
-            return vec![format!("the directory cannot be made: {error}")];
+            return vec![format!("the directory cannot be created: {error}")];
         }
         let mut counts = BTreeMap::<&str, u32>::new();
         let mut of_samples = Vec::new();
@@ -106,7 +106,7 @@ impl Golden<'_> {
             of_samples.push(self.compare_sample(sample, *count));
         }
         for event_type in E::TYPES.iter().filter(|event_type| !counts.contains_key(*event_type)) {
-            self.differs(format!("`{event_type}` has no sample: give one to `golden`"));
+            self.differs(format!("`{event_type}` has no sample: pass one to `golden`"));
         }
         let (read, data): (Vec<_>, Vec<_>) = self.files().into_iter().partition(|path| is_read(path));
         let mut found = Vec::new();
@@ -117,7 +117,7 @@ impl Golden<'_> {
                     found.push(name);
                 }
                 None => self.differs(format!(
-                    "{} is no golden file: they are named `account.opened.v1.json`",
+                    "{} is not a golden file: these have names such as `account.opened.v1.json`",
                     path.display()
                 )),
             }
@@ -134,10 +134,7 @@ impl Golden<'_> {
     fn find_left_over(&mut self, read: &[PathBuf], data: &[PathBuf]) {
         for path in read.iter().filter(|read| !data.iter().any(|data| data.with_extension("read") == **read))
         {
-            self.differs(format!(
-                "{} has no file of data: bring that back, or delete this one",
-                path.display()
-            ));
+            self.differs(format!("{} has no data file: restore that, or delete this file", path.display()));
         }
     }
 
@@ -151,7 +148,7 @@ impl Golden<'_> {
             Ok(entries) => entries,
             Err(error) => {
                 self.differs(format!(
-                    "the directory cannot be read: {error}; a run with {WRITE}=write makes it"
+                    "the directory cannot be read: {error}; a run with {WRITE}=write creates it"
                 ));
                 return Vec::new();
             }
@@ -206,7 +203,7 @@ impl Golden<'_> {
             Ok(read) => read,
             Err(error) => {
                 return self.differs(format!(
-                    "{}: {error}; such events are in logs, so say with an upcaster what they are read as today",
+                    "{}: {error}; logs contain such events: add an upcaster that converts or drops them",
                     path.display()
                 ));
             }
@@ -215,8 +212,8 @@ impl Golden<'_> {
             && E::current_version(&name.event_type) == name.schema_version;
         if is_of_today && !of_samples.iter().any(|of_sample| of_sample == path) {
             self.differs(format!(
-                "{} has no sample, although its version is today's: give its event to `golden` again, in its former place among \
-                 those of its type, or delete the file if no log has such an event",
+                "{} has no sample, although it has the current version: pass its event to `golden` again, at its former index \
+                 among those of its type, or delete the file if no log has such an event",
                 path.display()
             ));
         }
@@ -234,12 +231,12 @@ impl Golden<'_> {
                 }
             }
             Ok(before) => self.differs(format!(
-                "{}: the data was read as\n{before}  and is read now as\n{text}  \
-                 If that is meant, run the test with {WRITE}=write and look at the difference",
+                "{}: the data was read as\n{before}  and is now read as\n{text}  \
+                 If this is intended, run the test with {WRITE}=write and review the difference",
                 path.display()
             )),
             Err(_) => self.differs(format!(
-                "{} is missing, with the events that the data is read as: run the test with {WRITE}=write and look at it",
+                "{} is missing; it lists the events that are read from the data: run the test with {WRITE}=write and review it",
                 path.display()
             )),
         }
@@ -275,7 +272,7 @@ impl Golden<'_> {
         }
         for what in missing {
             self.differs(format!(
-                "{what} has no golden file, and may be in logs: bring the file back, or make it of the data of such an event"
+                "{what} has no golden file, and may be in logs: restore the file, or create it from the data of such an event"
             ));
         }
     }
@@ -294,9 +291,9 @@ fn raw(new: &NewEvent) -> RawEvent {
 fn changed(path: &Path, new: &NewEvent) -> String {
     let NewEvent { event_type, schema_version, data, .. } = new;
     format!(
-        "{}: `{event_type}` is written in another way, and its version is still {schema_version}. Today:\n{}\n  Give the \
-         variant `version = {}` and say how the former one is read: `upcast({schema_version} = …)`. If only the sample has \
-         changed, change it back, or add another",
+        "{}: the bytes of `{event_type}` have changed, but its version is still {schema_version}. Now:\n{}\n  Give the variant \
+         `version = {}` and an upcaster of the former version: `upcast({schema_version} = …)`. If only the sample has changed, \
+         restore it, or add another",
         path.display(),
         String::from_utf8_lossy(data),
         u32::from(*schema_version) + 1,

@@ -549,10 +549,10 @@ impl Decide<Burn> for Forger {
 async fn no_aggregate_writes_under_a_name_that_is_kept_for_annals() {
     let annals = bank().await;
     let usurped = annals.repository::<Usurper>().execute("account-a1", Burn(true)).await.unwrap_err();
-    assert!(usurped.to_string().contains("which is kept for"), "{usurped}");
+    assert!(usurped.to_string().contains("which is reserved for"), "{usurped}");
     assert!(matches!(usurped, ExecuteError::Store(Error::Invalid(_))), "{usurped:?}");
     let forged = annals.repository::<Forger>().execute("f1", Burn(true)).await.unwrap_err();
     assert!(matches!(forged, ExecuteError::Unwritable { .. }), "{forged:?}");
-    assert!(forged.to_string().contains("which is kept for"), "{forged}");
+    assert!(forged.to_string().contains("which is reserved for"), "{forged}");
     assert!(annals.store().log_events(Query::all()).await.unwrap().is_empty());
 }

@@ -129,7 +129,7 @@ async fn a_program_that_does_not_know_a_version_waits_at_its_events_until_a_newe
         let status = until(&older, name, |status| status.phase == Phase::Retrying).await;
         let failing = status.failing.unwrap();
         assert_eq!((status.position.get(), failing.position.map(|at| at.get())), (1, Some(2)), "{name}");
-        let problem = "(schema version 3) cannot be read: this program knows its shape up to version 2";
+        let problem = "(schema version 3) cannot be read: this program supports schema versions up to 2";
         assert!(failing.error.contains(problem), "{name}: {}", failing.error);
     }
     assert_eq!(rows_of(&older, "o1").await, ["a for 1"]);
@@ -193,8 +193,8 @@ async fn when_the_reader_is_deployed_before_the_writer_every_event_is_read_once(
 #[tokio::test]
 async fn a_program_that_does_not_know_an_event_of_an_aggregate_executes_no_command_on_it() {
     for (event, problem) in [
-        (paid(1), "`order.paid` is not a type of event known here"),
-        (placed_today("b", 2), "this program knows its shape up to version 2"),
+        (paid(1), "`order.paid` is not a known event type"),
+        (placed_today("b", 2), "this program supports schema versions up to 2"),
     ] {
         let service = Service::new();
         let older = service.older().await;

@@ -100,8 +100,8 @@ fn an_event_with_fields_and_without_data_is_an_error_that_says_so() {
     {
         let error = Every::decode(event_type, 1, &Bytes::new()).unwrap_err().to_string();
         let expected = format!(
-            "the data of `{event_type}` (schema version 1) cannot be read: it is empty, which is the data of an event without \
-             fields only"
+            "the data of `{event_type}` (schema version 1) cannot be read: it is empty, which is valid only for an event \
+             without fields"
         );
         assert_eq!(error, expected);
     }

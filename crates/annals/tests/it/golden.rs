@@ -80,8 +80,8 @@ fn each_difference_is_named_with_what_to_do() {
         ),
         (
             with("order.paid.v1.json", Some(r#"{"amount":100}"#)),
-            "is written in another way, and its version is still 1. Today:\n{\"cents\":100}\n  Give the variant `version = 2` \
-             and say how the former one is read: `upcast(1 = …)`",
+            "have changed, but its version is still 1. Now:\n{\"cents\":100}\n  Give the variant `version = 2` and an upcaster \
+             of the former version: `upcast(1 = …)`",
         ),
         (with("order.placed.v1.json", Some(r#"{"item":"a"}"#)), "cannot be upcast: missing field `euros`"),
         (
@@ -90,37 +90,37 @@ fn each_difference_is_named_with_what_to_do() {
         ),
         (
             with("order.placed.v2.read", None),
-            "order.placed.v2.read is missing, with the events that the data is read as",
+            "order.placed.v2.read is missing; it lists the events that are read from the data",
         ),
         (
             with("order.placed.v3.read", None),
-            "order.placed.v3.read is missing, with the events that the data is read as",
+            "order.placed.v3.read is missing; it lists the events that are read from the data",
         ),
         (
             with("order.paid.v1.read", Some("Paid { cents: 1 }\n")),
-            "order.paid.v1.read: the data was read as\nPaid { cents: 1 }\n  and is read now as\nPaid { cents: 100 }",
+            "order.paid.v1.read: the data was read as\nPaid { cents: 1 }\n  and is now read as\nPaid { cents: 100 }",
         ),
         (
             with("order.paid.v3.read", Some("")),
-            "order.paid.v3.read has no file of data: bring that back, or delete this one",
+            "order.paid.v3.read has no data file: restore that, or delete this file",
         ),
-        (with("order.sold.v1.json", Some("{}")), "`order.sold` is not a type of event known here"),
-        (with("order.paid.v2.json", Some("{}")), "this program knows its shape up to version 1"),
-        (with("README.md", Some("")), "README.md is no golden file"),
+        (with("order.sold.v1.json", Some("{}")), "`order.sold` is not a known event type"),
+        (with("order.paid.v2.json", Some("{}")), "this program supports schema versions up to 1"),
+        (with("README.md", Some("")), "README.md is not a golden file"),
         (with("order.shipped.v1-2.json", Some("[]")), "order.shipped.v1-2.json: the data of `order.shipped`"),
     ] {
         assert!(difference.contains(expected), "{expected}:\n{difference}");
         assert_eq!(
             difference.lines().filter(|line| line.starts_with("- ")).count(),
-            1 + usize::from(expected.starts_with("is written")),
+            1 + usize::from(expected.starts_with("have changed")),
             "one at a time: {difference}"
         );
     }
     let two = &samples()[..2];
     let without = said(directory_of(&files()).path(), two).unwrap();
-    assert!(without.contains("`order.shipped` has no sample: give one to `golden`"), "{without}");
+    assert!(without.contains("`order.shipped` has no sample: pass one to `golden`"), "{without}");
     assert!(
-        without.contains("order.shipped.v1.json has no sample, although its version is today's"),
+        without.contains("order.shipped.v1.json has no sample, although it has the current version"),
         "{without}"
     );
     let missing = said(Path::new("there-is-no-such-directory"), &samples()).unwrap();
@@ -160,7 +160,7 @@ fn a_former_version_that_is_read_as_something_else_is_noticed() {
         ("order.paid.v2.read", "Paid { amount: 100 }\n"),
     ];
     let difference = said(directory_of(&files).path(), &[Careless::Paid { amount: 100 }]).unwrap();
-    assert!(difference.contains("is read now as\nPaid { amount: 0 }"), "{difference}");
+    assert!(difference.contains("is now read as\nPaid { amount: 0 }"), "{difference}");
 }
 
 /// The process of its own is for the variable, which holds for all threads.

@@ -256,7 +256,7 @@ async fn rows_that_are_made_of_lost_events_are_made_again_while_the_projection_r
         assert_eq!(balances(&annals).await, [("a".to_owned(), 2), ("b".to_owned(), 1)]);
         lose(&store, 5, &["b", "b", "-"]).await;
         let status = until(&annals, "balances", |status| status.notice.is_some()).await;
-        assert!(status.notice.as_ref().unwrap().contains("made again"), "{status:?}");
+        assert!(status.notice.as_ref().unwrap().contains("rebuilt"), "{status:?}");
         annals.settle().await.unwrap();
         assert_eq!(balances(&annals).await, [("a".to_owned(), 1), ("b".to_owned(), 3)]);
         let position = store.head().await.unwrap();

@@ -140,7 +140,7 @@ async fn what_a_kind_of_store_cannot_do_is_refused_with_the_reason() {
     annals.project(Idle).start().await.unwrap();
 
     let refused = annals::State::database_with("shelf://bank", &backends).err().unwrap().to_string();
-    assert!(refused.contains("`shelf://bank` is no database"), "{refused}");
+    assert!(refused.contains("`shelf://bank` is not a database"), "{refused}");
 
     let tenants = annals::Tenants::with_backends("shelf://directory", backends, str::to_owned).await.unwrap();
     let refused = tenants.add("acme", "shelf://acme").await.unwrap_err().to_string();

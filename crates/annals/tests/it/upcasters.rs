@@ -240,10 +240,10 @@ async fn a_snapshot_of_before_an_upcaster_is_not_used() {
 #[tokio::test]
 async fn what_nobody_knows_is_an_error_that_says_where_and_what_to_do() {
     for (raw, problem) in [
-        (RawEvent::new("order.sold", 1, "{}"), "`order.sold` is not a type of event known here"),
+        (RawEvent::new("order.sold", 1, "{}"), "`order.sold` is not a known event type"),
         (
             RawEvent::new("order.placed", 4, "{}"),
-            "(schema version 4) cannot be read: this program knows its shape up to version 3",
+            "(schema version 4) cannot be read: this program supports schema versions up to 3",
         ),
         (RawEvent::new("order.began", 9, "{}"), "`order.placed` (schema version 9) cannot be read"),
         (
@@ -260,7 +260,7 @@ async fn what_nobody_knows_is_an_error_that_says_where_and_what_to_do() {
         ),
         (
             RawEvent::new("order.paid_and_shipped", 2, "{}"),
-            "`order.paid_and_shipped` is not a type of event known here",
+            "`order.paid_and_shipped` is not a known event type",
         ),
         (
             RawEvent::new("order.paid", 1, r#"{"cents":1}"#).with_content_type(ContentType::Binary),
@@ -358,11 +358,11 @@ async fn upcasters_that_go_round_in_a_circle_are_refused_at_the_start() {
         said(|| drop(given_view(Rings, [("ring-1", RingEvent::Begun)]))),
     ];
     for refusal in refusals {
-        assert!(refusal.contains("upcaster of `ring.one`: its way leads back to it"), "{refusal}");
+        assert!(refusal.contains("upcaster of `ring.one`: its output leads back to it"), "{refusal}");
     }
     // One who decodes without a start sees an end all the same.
     let error = read_stored::<RingEvent>(RawEvent::new("ring.one", 1, "{}")).unwrap_err();
-    assert!(error.to_string().contains("go round in a circle"), "{error}");
+    assert!(error.to_string().contains("form a cycle"), "{error}");
 }
 
 /// What a panic says.

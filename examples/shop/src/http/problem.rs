@@ -130,12 +130,12 @@ impl From<ViewError> for Problem {
 /// An internal error: the details are in the log of the server, not in the response.
 fn broken(error: &dyn std::error::Error) -> Problem {
     tracing::error!("{}", annals::contract::chain(error));
-    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the log of the server says more")
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "see the log of the server for details")
 }
 
 /// The response to a method that a path does not support.
 pub(crate) async fn no_such_method(method: Method) -> Problem {
-    let detail = format!("{method} is not taken here; see the header Allow");
+    let detail = format!("{method} is not supported here; see the header Allow");
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail)
 }
 

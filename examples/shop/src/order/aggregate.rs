@@ -22,7 +22,7 @@ pub struct Order {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OrderRefused {
     /// No member is signed in.
-    #[error("nobody is signed in; log in and send the session as a bearer token")]
+    #[error("not signed in; log in and send the session as a bearer token")]
     MemberNotSigned,
     /// There is no such member.
     #[error("there is no such member")]

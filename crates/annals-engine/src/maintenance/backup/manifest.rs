@@ -159,7 +159,7 @@ impl StoredSegment {
             return Err(Fault::damaged(&name, 0, Some(self.base), problem));
         }
         read.map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Fault::damaged(&name, 0, Some(self.base), "it is not there"),
+            std::io::ErrorKind::NotFound => Fault::damaged(&name, 0, Some(self.base), "it is missing"),
             _ => Fault::io("read", &name)(error),
         })?;
         if bytes != self.bytes || digest.finalize()[..] != self.digest {
@@ -225,12 +225,12 @@ pub fn read(storage: &dyn BackupStorage, number: u64) -> Result<Manifest> {
     match found.filter(|manifest| manifest.number == number) {
         Some(manifest) => match manifest.check() {
             Ok(()) => Ok(manifest),
-            Err(problem) => damaged(&format!("it says what cannot be: {problem}")),
+            Err(problem) => damaged(&format!("it is inconsistent: {problem}")),
         },
         None if bytes.starts_with(b"annals backup ") && !bytes.starts_with(VERSION.as_bytes()) => {
             damaged("it is of a version that this program does not know")
         }
-        None => damaged("it is not what was written"),
+        None => damaged("it is corrupt"),
     }
 }
 

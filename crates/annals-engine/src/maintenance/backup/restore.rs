@@ -124,7 +124,7 @@ pub fn restore(
     if head != end.head || id != backup.store {
         let name = manifest::name(backup.number);
         let problem = format!(
-            "it says that the log {} ends at position {}, and what it is made of is the log {id} up to {head}",
+            "it is a backup of the log {} up to position {}, but its segments contain the log {id} up to {head}",
             backup.store, end.head
         );
         return Err(Fault::damaged(&name, 0, Some(head), problem).into());

@@ -514,11 +514,11 @@ impl<'a> Pass<'a> {
             );
         }
         if !is_known && !is_end && lost != Lost::Nothing {
-            let problem = "a frame is broken, and no frame behind it is whole".to_owned();
+            let problem = "a frame is broken, and there is no whole frame after it".to_owned();
             findings.report(name, end.byte, Some(end.next), problem, lost);
         }
         if !is_known && is_end && last_used(segment.file, name, segment.origin, end.byte)? > end.byte {
-            let problem = "what stands there is no whole frame of this log".to_owned();
+            let problem = "the bytes here are not a whole frame of this log".to_owned();
             findings.report(name, end.byte, Some(end.next), problem, lost);
         }
         Ok(end.next)
@@ -534,7 +534,7 @@ impl<'a> Pass<'a> {
                 &name,
                 0,
                 Some(self.expected),
-                "the segment is gone; the one before it says that it was there",
+                "the segment is missing; the previous one has an end mark",
             ))
         } else {
             identity::check(self.store, segments).and_then(|()| check_runs(&names, head))

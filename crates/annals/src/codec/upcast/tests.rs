@@ -75,9 +75,9 @@ fn a_table_is_refused_with_the_upcaster_that_is_wrong() {
     check::<Chain>().unwrap();
     check::<Gap>().unwrap();
     for (checked, problem) in [
-        (check::<Itself>(), "of `old` (schema version 1): it is made what it is already"),
-        (check::<ItselfByName>(), "of `old`: it is made what it is already"),
-        (check::<Circle>(), "of `old` (schema version 1): its way leads back to it"),
+        (check::<Itself>(), "of `old` (schema version 1): its output is its own input"),
+        (check::<ItselfByName>(), "of `old`: its output is its own input"),
+        (check::<Circle>(), "of `old` (schema version 1): its output leads back to it"),
         (check::<OfToday>(), "of `now` (schema version 3): version 3 is the one that is written today"),
         (check::<OfTomorrow>(), "of `now` (schema version 4): version 3 is the one that is written today"),
         (check::<DropsToday>(), "of `now`: events of this type are written today"),
@@ -85,11 +85,11 @@ fn a_table_is_refused_with_the_upcaster_that_is_wrong() {
         (check::<Below>(), "of `now` (schema version 2): no upcaster takes version 1"),
         (check::<Twice>(), "of `old` (schema version 1): another upcaster takes these events too"),
         (check::<TwiceByName>(), "of `old`: another upcaster takes these events too"),
-        (check::<Nowhere>(), "of `old` (schema version 1): it is made `never`, which is no type"),
-        (check::<NowhereByName>(), "of `old`: it is made `never`, which is no type"),
+        (check::<Nowhere>(), "of `old` (schema version 1): its output `never` is neither in"),
+        (check::<NowhereByName>(), "of `old`: its output `never` is neither in"),
         (
             check::<TooNew>(),
-            "of `old` (schema version 1): it is made version 2 of `plain`, whose newest version is 1",
+            "of `old` (schema version 1): its output is version 2 of `plain`, whose newest version is 1",
         ),
     ] {
         let invalid = checked.unwrap_err();
@@ -244,7 +244,7 @@ fn a_circle_ends_in_an_error_also_if_nobody_has_checked_the_table() {
         let made = chain(table, RawEvent::new("old", 1, ""));
         match made {
             Ok(made) => assert_eq!(made[0].raw.schema_version, 3),
-            Err(error) => assert!(error.to_string().contains("go round in a circle"), "{error}"),
+            Err(error) => assert!(error.to_string().contains("form a cycle"), "{error}"),
         }
     }
 }

@@ -59,7 +59,7 @@ async fn rows_that_are_removed_under_a_process_are_made_again(place: Place) {
     let position = increase(&annals, "a", 1).await;
     let status =
         until(&annals, "sums", |status| status.position >= position && status.failing.is_none()).await;
-    assert!(status.notice.as_ref().is_some_and(|notice| notice.contains("made again")), "{status:?}");
+    assert!(status.notice.as_ref().is_some_and(|notice| notice.contains("rebuilt")), "{status:?}");
     assert_eq!(sum::<1>(&annals, "a", position).await, Some((6, 2)));
     let holders = beside.number(&format!("SELECT count(*) FROM {schema}.annals_holders")).await;
     assert_eq!(holders, 1, "it is noted again that they are used");

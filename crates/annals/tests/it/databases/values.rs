@@ -116,7 +116,7 @@ async fn types_of_the_database_are_read(place: Place) {
     assert!(unknown.contains("cast it"), "{unknown}");
     let wrong = view.rows("SELECT id FROM kinds WHERE id = ?1 AND flag = ?1", ("x",)).await;
     if place.is_postgres() {
-        assert!(wrong.unwrap_err().to_string().contains("takes `int8` there and is given text"));
+        assert!(wrong.unwrap_err().to_string().contains("expects `int8` there and got text"));
     }
 }
 
