@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 
 use annals::{Annals, Append, Error, EventStore, EventStoreExt, Expected, NewEvent, Query, StreamId};
 use annals_testservers::server;
@@ -144,12 +144,17 @@ async fn rows_are_made(url: &str) {
     annals.shutdown().await;
 }
 
+/// The end of an answer of PostgreSQL: ready, outside of a transaction.
+const READY: &[u8] = b"Z\0\0\0\x05I";
+
 /// A pooler that gives its one server to whichever client sends something, between any two transactions.
 struct Pooler {
     server: Mutex<TcpStream>,
-    /// What the server has said when the first client came, for the next.
+    /// The answer of the server to the first client's greeting, for the later ones.
     greeting: Mutex<Vec<u8>>,
-    asks: Mutex<Option<TcpStream>>,
+    /// The client whose transaction is running, and its number.
+    served: Mutex<Option<(u16, TcpStream)>>,
+    is_free: Condvar,
 }
 
 impl Pooler {
@@ -158,17 +163,17 @@ impl Pooler {
         let here = listener.local_addr().unwrap().to_string();
         let server = TcpStream::connect(place).unwrap();
         let mut answers = server.try_clone().unwrap();
-        let pooler =
-            Arc::new(Self { server: Mutex::new(server), greeting: Mutex::default(), asks: Mutex::default() });
+        let pooler = Arc::new(Self {
+            server: Mutex::new(server),
+            greeting: Mutex::default(),
+            served: Mutex::default(),
+            is_free: Condvar::new(),
+        });
         let answering = pooler.clone();
         std::thread::spawn(move || {
             let mut bytes = vec![0; 64 << 10];
             while let Ok(read @ 1..) = answers.read(&mut bytes) {
-                if let Some(asks) = &mut *answering.asks.lock().unwrap() {
-                    let _ = asks.write_all(&bytes[..read]);
-                } else {
-                    answering.greeting.lock().unwrap().extend_from_slice(&bytes[..read]);
-                }
+                answering.answer(&bytes[..read]);
             }
         });
         std::thread::spawn(move || {
@@ -180,6 +185,23 @@ impl Pooler {
         here
     }
 
+    fn answer(&self, bytes: &[u8]) {
+        let mut served = self.served.lock().unwrap();
+        if let Some((_, client)) = &mut *served {
+            let _ = client.write_all(bytes);
+            if bytes.ends_with(READY) {
+                *served = None;
+                self.is_free.notify_all();
+            }
+            return;
+        }
+        let mut greeting = self.greeting.lock().unwrap();
+        // What comes later belongs to no transaction, such as a notification, and is for no client.
+        if !greeting.ends_with(READY) {
+            greeting.extend_from_slice(bytes);
+        }
+    }
+
     fn serve(&self, mut client: TcpStream) {
         let mut bytes = vec![0; 64 << 10];
         // No encryption, then the names of the user and the database.
@@ -189,17 +211,24 @@ impl Pooler {
         if self.greeting.lock().unwrap().is_empty() {
             self.server.lock().unwrap().write_all(&bytes[..read]).unwrap();
         }
-        // It ends with "ready, outside of a transaction".
-        while !self.greeting.lock().unwrap().ends_with(b"Z\0\0\0\x05I") {
+        while !self.greeting.lock().unwrap().ends_with(READY) {
             std::thread::yield_now();
         }
         client.write_all(&self.greeting.lock().unwrap()).unwrap();
+        let own = client.peer_addr().unwrap().port();
         while let Ok(read @ 1..) = client.read(&mut bytes) {
             if bytes[..read].starts_with(b"X\0\0\0\x04") {
-                return;
+                break;
             }
-            *self.asks.lock().unwrap() = Some(client.try_clone().unwrap());
+            let is_of_another =
+                |served: &mut Option<(u16, _)>| served.as_ref().is_some_and(|(of, _)| *of != own);
+            let mut served = self.is_free.wait_while(self.served.lock().unwrap(), is_of_another).unwrap();
+            *served = Some((own, client.try_clone().unwrap()));
             self.server.lock().unwrap().write_all(&bytes[..read]).unwrap();
+        }
+        // It may have gone amid a transaction.
+        if self.served.lock().unwrap().take_if(|(of, _)| *of == own).is_some() {
+            self.is_free.notify_all();
         }
     }
 }

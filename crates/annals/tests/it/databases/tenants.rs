@@ -90,8 +90,8 @@ async fn a_tenant_moves_while_its_log_is_in_use(place: Place) {
             let mut seen = Vec::new();
             loop {
                 let event = subscription.next().await.unwrap();
-                seen.push(event.position);
-                if stop.load(Ordering::Relaxed) && event.stream.as_str() == "end-1" {
+                seen.push(event.position());
+                if stop.load(Ordering::Relaxed) && event.stream() == "end-1" {
                     return seen;
                 }
             }
@@ -120,7 +120,11 @@ async fn a_tenant_moves_while_its_log_is_in_use(place: Place) {
     let (old, new) = (store(&one).await, store(&two).await);
     assert_eq!((log.id(), new.id()), (id, id));
     let events = new.log_events(Query::all()).await.unwrap();
-    assert_eq!(seen, events.iter().map(|event| event.position).collect::<Vec<_>>(), "nobody missed anything");
+    assert_eq!(
+        seen,
+        events.iter().map(|event| event.position()).collect::<Vec<_>>(),
+        "nobody missed anything"
+    );
     let total: u64 = done.iter().flat_map(|(_, done)| done).map(|(_, appended)| appended.count()).sum();
     assert_eq!(events.len() as u64, total + 1);
     for (writer, done) in &done {
@@ -174,7 +178,7 @@ async fn a_move_that_was_broken_off_goes_on(place: Place) {
     tenants.move_to("acme", &two, |_| {}).await.unwrap();
     let appended = waiting.await.unwrap().unwrap();
     let events = store(&two).await.log_events(Query::all()).await.unwrap();
-    assert_eq!(events.last().unwrap().position, appended.last);
+    assert_eq!(events.last().unwrap().position(), appended.last);
     let left = store(&one).await.log_events(Query::all()).await.unwrap();
     assert_eq!(left, events[..left.len()]);
     tenants.move_to("acme", &two, |_| {}).await.unwrap();
@@ -230,7 +234,7 @@ async fn what_cannot_be_moved_is_refused(place: Place) {
     invalid(tenants.move_to("acme", &third, |_| {}).await, "is the tenant `other`'s");
     assert_eq!(tenants.place("acme").await.unwrap().as_deref(), Some(one.as_str()), "it does not move");
     invalid(tenants.move_to("nobody", &two, |_| {}).await, "not known");
-    invalid(tenants.add("new", "file:./data").await, "no database");
+    invalid(tenants.add("new", "file:./data").await, "is not a database");
     invalid(tenants.add("new", "postgres://kim:secret@localhost/shop").await, "password");
     assert!(tenants.log("nobody").await.is_err());
     // There is another log: it is left as it is.
