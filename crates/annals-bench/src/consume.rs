@@ -67,7 +67,7 @@ pub async fn read_by_hand(store: &dyn EventStore) -> Result<Figures, Error> {
     loop {
         let page = store.read_log(LogRead::forward(from).limit(1_000)).await?;
         count += page.events.len() as u64;
-        digest += page.events.iter().map(|event| event.data.len() as u64).sum::<u64>();
+        digest += page.events.iter().map(|event| event.data().len() as u64).sum::<u64>();
         if page.end {
             return Ok(Figures::new(count, started.elapsed(), Vec::new(), digest));
         }
@@ -142,7 +142,7 @@ impl Projection for Deposits {
 
     fn apply(&self, event: &Recorded<ConsumedEvent>, tx: &Tx) -> Result<(), HandlerError> {
         let ConsumedEvent::Deposited { amount } = event.event;
-        tx.execute(INSERT, (event.position.get(), amount))?;
+        tx.execute(INSERT, (event.position().get(), amount))?;
         Ok(())
     }
 }
@@ -173,7 +173,7 @@ impl Projection for ManyDeposits {
             let mut values = Vec::with_capacity(2 * ROWS);
             for event in events {
                 let ConsumedEvent::Deposited { amount } = event.event;
-                values.extend([event.position.get().cast_signed(), amount]);
+                values.extend([event.position().get().cast_signed(), amount]);
             }
             tx.execute(&INSERT_MANY, values)?;
         }
@@ -222,8 +222,8 @@ pub async fn projection_by_hand(store: &dyn EventStore, directory: &Path) -> Res
             let mut insert = transaction.prepare_cached(INSERT).map_err(failed)?;
             for event in &page.events {
                 let read: Fields =
-                    serde_json::from_slice(&event.data).map_err(|error| Error::Unreadable(error.into()))?;
-                let row = (event.position.get() as i64, read.amount);
+                    serde_json::from_slice(event.data()).map_err(|error| Error::Unreadable(error.into()))?;
+                let row = (event.position().get() as i64, read.amount);
                 insert.execute(row).map_err(failed)?;
             }
         }

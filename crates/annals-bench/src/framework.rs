@@ -152,7 +152,7 @@ async fn folded(store: &Arc<dyn EventStore>, stream: &StreamId) -> Result<i64, E
     loop {
         let page = store.read_stream(read.clone()).await?;
         for event in &page.events {
-            let deposited: Deposited = serde_json::from_slice(&event.data).expect("it was written so");
+            let deposited: Deposited = serde_json::from_slice(event.data()).expect("it was written so");
             balance += deposited.amount;
         }
         if page.end {

@@ -91,7 +91,7 @@ impl Place {
             return Ok(Witness { position: self.position(), id }.holds(store).await?);
         };
         let read = StreamRead::forward(stream, Version::new(self.number)).limit(1);
-        let is_it = |event: &RecordedEvent| event.version.get() == self.number && event.id == id;
+        let is_it = |event: &RecordedEvent| event.version().get() == self.number && event.id() == id;
         Ok(store.read_stream(read).await?.events.first().is_some_and(is_it))
     }
 
@@ -141,7 +141,7 @@ impl Place {
         }
         let page = store.read_log(LogRead::forward(self.position()).limit(1)).await?;
         match page.events.first() {
-            Some(event) if event.stream == *stream => Ok(event.version.get()),
+            Some(event) if event.stream() == *stream => Ok(event.version().get()),
             _ => bail!(
                 "position {} of the log has an event of another stream than {stream}: name a version of it, or read --all",
                 self.number

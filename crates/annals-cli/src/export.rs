@@ -98,17 +98,17 @@ pub(crate) async fn write(
     let mut append = OneAppend { one_stream: stream.is_some(), before: 0, events: Vec::new() };
     // The export ends at the newest event of this moment. At the end, the log must still have that event.
     let Some(last) = store.newest_event(stream).await? else { return Ok(0) };
-    bar.set_length(if stream.is_some() { last.version.get() } else { last.position.get() });
+    bar.set_length(if stream.is_some() { last.version().get() } else { last.position().get() });
     loop {
         stop::check(AGAIN)?;
         let (events, next, end) = match stream {
             Some(stream) => {
-                let read = StreamRead::forward(stream, Version::new(from)).to(last.version);
+                let read = StreamRead::forward(stream, Version::new(from)).to(last.version());
                 let page = store.read_stream(read).await?;
                 (page.events, page.next.get(), page.end)
             }
             None => {
-                let page = store.read_log(LogRead::forward(Position::new(from)).to(last.position)).await?;
+                let page = store.read_log(LogRead::forward(Position::new(from)).to(last.position())).await?;
                 (page.events, page.next.get(), page.end)
             }
         };
@@ -116,7 +116,7 @@ pub(crate) async fn write(
             if count == 0 {
                 append.before = match stream {
                     Some(stream) => events_before(store, stream, &event).await?,
-                    None => event.position.get() - event.append.get(),
+                    None => event.position().get() - event.append().get(),
                 };
             }
             count += 1;
@@ -144,7 +144,7 @@ struct OneAppend {
 impl OneAppend {
     /// Adds the next event; first writes the collected events if they are of another append.
     fn add(&mut self, event: RecordedEvent, out: &mut dyn Write) -> io::Result<()> {
-        if self.events.last().is_some_and(|last| last.append != event.append) {
+        if self.events.last().is_some_and(|last| last.append() != event.append()) {
             self.write(out)?;
         }
         self.events.push(event);
@@ -169,10 +169,10 @@ async fn events_before(
     stream: &StreamId,
     event: &RecordedEvent,
 ) -> anyhow::Result<u64> {
-    let (mut count, mut from) = (0, event.version.previous());
+    let (mut count, mut from) = (0, event.version().previous());
     while from >= Version::FIRST {
         let page = store.read_stream(StreamRead::backward(stream, from)).await?;
-        let same = page.events.iter().take_while(|before| before.append == event.append).count();
+        let same = page.events.iter().take_while(|before| before.append() == event.append()).count();
         count += same as u64;
         if page.end || same < page.events.len() {
             break;

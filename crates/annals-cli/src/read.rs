@@ -114,8 +114,8 @@ impl Rest {
         };
         let Some(newest) = store.newest_event(stream).await? else { return Ok(None) };
         match self {
-            Self::Log(read) => read.to = read.to.min(newest.position),
-            Self::Stream(read) => read.to = read.to.min(newest.version),
+            Self::Log(read) => read.to = read.to.min(newest.position()),
+            Self::Stream(read) => read.to = read.to.min(newest.version()),
         }
         Ok(Some(Witness::of(&newest)))
     }
@@ -233,7 +233,7 @@ enum Times {
 
 impl Times {
     fn of(events: &[RecordedEvent]) -> Self {
-        match events.iter().filter(|event| event.occurred_at.is_some()).count() {
+        match events.iter().filter(|event| event.occurred_at().is_some()).count() {
             0 => Self::Recorded,
             all if all == events.len() => Self::Occurred,
             _ => Self::Both,
@@ -257,17 +257,17 @@ const fn columns(times: Times) -> [Column; 6] {
 }
 
 fn row(event: &RecordedEvent, times: Times) -> Vec<String> {
-    let data = match std::str::from_utf8(&event.data) {
+    let data = match std::str::from_utf8(event.data()) {
         Ok(text) => plain(text),
-        Err(_) => format!("{} bytes of {}", event.data.len(), plain(event.content_type.as_str())),
+        Err(_) => format!("{} bytes of {}", event.data().len(), plain(event.content_type().as_str())),
     };
-    let marked = times == Times::Both && event.occurred_at.is_none();
-    let time = event.occurred_at.map_or_else(|| event.recorded_at.fixed(), |named| named.to_string());
+    let marked = times == Times::Both && event.occurred_at().is_none();
+    let time = event.occurred_at().map_or_else(|| event.recorded_at().fixed(), |named| named.to_string());
     vec![
-        event.position.to_string(),
-        plain(event.stream.as_str()),
-        event.version.to_string(),
-        plain(event.event_type.as_str()),
+        event.position().to_string(),
+        plain(event.stream()),
+        event.version().to_string(),
+        plain(event.event_type()),
         format!("{time}{}", if marked { " (recorded)" } else { "" }),
         data,
     ]

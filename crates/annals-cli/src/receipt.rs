@@ -102,9 +102,9 @@ fn check(file: &std::path::Path, head: &std::path::Path, json: bool) -> anyhow::
         let event = receipt.event().context("its body is not that of an event").with_context(name)?;
         let what = format!(
             "{} version {}, {} at position {}, recorded {}",
-            plain(event.stream.as_str()),
+            plain(event.stream()),
             receipt.version,
-            plain(event.event_type.as_str()),
+            plain(event.event_type()),
             receipt.position,
             receipt.recorded_at.fixed()
         );
@@ -148,9 +148,9 @@ impl Written {
         let event = receipt.event().context("the event cannot be read")?;
         Ok(Self {
             format: FORMAT.to_owned(),
-            stream: event.stream.to_string(),
-            event_type: event.event_type.to_string(),
-            data_base64: BASE64_STANDARD.encode(&event.data),
+            stream: event.stream().to_string(),
+            event_type: event.event_type().to_string(),
+            data_base64: BASE64_STANDARD.encode(event.data()),
             position: receipt.position.get(),
             version: receipt.version.get(),
             recorded_at: receipt.recorded_at.fixed(),
@@ -189,9 +189,9 @@ impl Written {
         };
         // The members for readers must match the proved body.
         let event = receipt.event().context("its body is not that of an event")?;
-        let same = event.stream.as_str() == self.stream
-            && event.event_type.as_str() == self.event_type
-            && BASE64_STANDARD.encode(&event.data) == self.data_base64;
+        let same = event.stream() == self.stream
+            && event.event_type() == self.event_type
+            && BASE64_STANDARD.encode(event.data()) == self.data_base64;
         if !same {
             bail!("its stream, type or data is not that of its body");
         }

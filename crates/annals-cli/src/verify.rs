@@ -211,10 +211,10 @@ async fn check(store: &dyn EventStore) -> anyhow::Result<Verification> {
         let page = store.read_log(LogRead::forward(from)).await?;
         for event in &page.events {
             found.events += 1;
-            found.bytes += event.data.len() as u64;
-            found.appends += u64::from(event.append == event.position);
+            found.bytes += event.data().len() as u64;
+            found.appends += u64::from(event.append() == event.position());
             for problem in log.follow(event) {
-                found.damage.push(damage(event.position, problem));
+                found.damage.push(damage(event.position(), problem));
             }
         }
         from = page.next;
@@ -275,24 +275,28 @@ impl Log {
     /// Advances to the next event; returns its problems.
     fn follow(&mut self, event: &RecordedEvent) -> Vec<String> {
         let mut problems = Vec::new();
-        if event.position != self.position.next() {
-            problems.push(format!("position {} comes after {}", event.position, self.position));
+        if event.position() != self.position.next() {
+            problems.push(format!("position {} comes after {}", event.position(), self.position));
         }
-        if event.append != event.position && event.append != self.append {
-            problems
-                .push(format!("the append begins at {}, the one before at {}", event.append, self.append));
+        if event.append() != event.position() && event.append() != self.append {
+            problems.push(format!(
+                "the append begins at {}, the one before at {}",
+                event.append(),
+                self.append
+            ));
         }
-        if event.recorded_at < self.recorded_at {
-            problems.push(format!("recorded at {}, before {}", event.recorded_at, self.recorded_at));
+        if event.recorded_at() < self.recorded_at {
+            problems.push(format!("recorded at {}, before {}", event.recorded_at(), self.recorded_at));
         }
-        let version = self.versions.insert(event.stream.clone(), event.version).unwrap_or_default();
-        if event.version != version.next() {
-            problems.push(format!("`{}` goes from version {version} to {}", event.stream, event.version));
+        let version = self.versions.insert(event.stream_id(), event.version()).unwrap_or_default();
+        if event.version() != version.next() {
+            problems.push(format!("`{}` goes from version {version} to {}", event.stream(), event.version()));
         }
-        if !self.ids.insert((event.stream.clone(), event.id)) {
-            problems.push(format!("`{}` has two events with the id {}", event.stream, event.id));
+        if !self.ids.insert((event.stream_id(), event.id())) {
+            problems.push(format!("`{}` has two events with the id {}", event.stream(), event.id()));
         }
-        (self.position, self.append, self.recorded_at) = (event.position, event.append, event.recorded_at);
+        (self.position, self.append, self.recorded_at) =
+            (event.position(), event.append(), event.recorded_at());
         problems
     }
 }

@@ -349,7 +349,7 @@ pub async fn reached(
         let events = store.read_log(LogRead::backward(end).limit(wanted)).await?.events;
         // Large events may have made the page shorter. The log of a caller with limited rights has gaps, and then the page reaches
         // further back.
-        if let Some(common) = events.iter().position(|event| event.position <= last.position) {
+        if let Some(common) = events.iter().position(|event| event.position() <= last.position) {
             let passed = &events[..common];
             let same =
                 Witness::of(&events[common]) == last && !passed.iter().any(|event| query.matches(event));
@@ -361,7 +361,7 @@ pub async fn reached(
     let mut read = LogRead::forward(last.position.next()).matching(query.clone()).limit(1);
     while read.from <= end {
         let page = store.read_log(read.clone()).await?;
-        if page.next <= read.from || page.events.iter().any(|event| event.position <= end) {
+        if page.next <= read.from || page.events.iter().any(|event| event.position() <= end) {
             return Ok(None);
         }
         read.from = page.next;
@@ -503,7 +503,7 @@ mod tests {
             loop {
                 let Found::Page { events, through, end } = reader.next().await.unwrap() else { panic!() };
                 assert!(through.holds(&*store).await.unwrap());
-                positions.extend(events.iter().map(|event| event.position.get()));
+                positions.extend(events.iter().map(|event| event.position().get()));
                 if end && through.position.get() == 200 {
                     break;
                 }

@@ -23,7 +23,8 @@ use std::time::Duration;
 
 use annals_core::{Backoff, Cause, caught, chain, panic_text};
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
@@ -34,6 +35,8 @@ use crate::window::{Batch, Reached, Settled, Window};
 
 /// A checkpoint is written at the latest when this many items were applied.
 const COUNT: usize = 10_000;
+/// Most calls whose items wait to be dropped by the runner.
+const RELEASED_MAX: usize = 4;
 /// How long a session waits for cancelled calls to end.
 const CANCEL: Duration = Duration::from_secs(1);
 /// A checkpoint that only moves past items that the source filtered out is written this long after the last one.
@@ -46,6 +49,9 @@ pub struct Options {
     pub lanes: usize,
     /// Most items of one call of the effect. With several lanes, the later items of a call wait for a slow one.
     pub batch_max: usize,
+    /// Whether calls of the effect block their thread. They are made on threads for blocking work then, one after the other on the
+    /// same thread as long as there are items.
+    pub is_blocking: bool,
     /// Whether an item is applied only after all earlier ones, whatever their keys. For one lane.
     pub is_total: bool,
     /// Most items that are read ahead.
@@ -65,6 +71,7 @@ impl Default for Options {
         Self {
             lanes: 1,
             batch_max: 1,
+            is_blocking: false,
             is_total: false,
             window_max: 4_000,
             bytes_max: 16 << 20,
@@ -394,6 +401,8 @@ struct Shared<S: Source> {
     paused: Option<Instant>,
     /// Failures of each [`Part`] since its last success.
     failures: [u32; 3],
+    /// Items of calls that have ended.
+    released: Vec<Arc<Vec<S::Item>>>,
     is_closed: bool,
 }
 
@@ -441,6 +450,7 @@ impl<S: Source, E: Effect<S>, O: Observer<S>> Session<S, E, O> {
             paused: None,
             // The first read of the source reports a recovery.
             failures: [1, 0, 0],
+            released: Vec::new(),
             is_closed: false,
         };
         Self {
@@ -530,48 +540,100 @@ impl<S: Source, E: Effect<S>, O: Observer<S>> Session<S, E, O> {
     /// Applies items until the session is closed or the consumer must resume.
     async fn apply(self: Arc<Self>) {
         while let Some(batch) = self.next_batch().await {
-            let attempt = batch.attempt;
-            let (batch, items) = batch.into_parts();
-            let items = Arc::new(items);
-            let most = items.len();
-            // The batch in progress, and how many of its items were settled.
-            let out = Mutex::new((batch, 0));
-            let so_far = |count: usize| {
-                let (batch, settled) = &mut *out.lock();
-                if let Some(more) = count.min(most).checked_sub(*settled).filter(|more| *more > 0) {
-                    *settled += more;
-                    self.settle(|window| window.settle_part(batch, more));
-                }
+            let may_go_on = match self.options.is_blocking {
+                true => self.clone().apply_on_thread(batch).await,
+                false => self.apply_batch(batch).await,
             };
-            let applied = caught(self.effect.apply(&items, attempt, &SoFar(&so_far))).await;
-            let (batch, settled) = out.into_inner();
-            let Applied { count, stopped } =
-                applied.unwrap_or_else(|panic| Applied::stopped(settled, Stopped::Failed(panic)));
-            let count = count.clamp(settled, most);
-            // An effect that stops at no item has applied all of them.
-            let end = match (stopped, items.get(count)) {
-                (None, _) | (_, None) => Settled::Applied,
-                (Some(stopped), Some(item)) => {
-                    let attempt = if count == 0 { attempt } else { 1 };
-                    match self.stopped(stopped, item, attempt) {
-                        Some(end) => end,
-                        None => {
-                            let (end, rest) = (Settled::GivenBack, items[count..].to_vec());
-                            self.settle(|window| window.settle(batch, count - settled, rest, &end));
-                            return;
-                        }
+            if !may_go_on {
+                return;
+            }
+        }
+    }
+
+    /// Applies a batch and those that are ready after it, on a thread for blocking work. Returns false if the consumer must resume.
+    async fn apply_on_thread(self: Arc<Self>, batch: Batch<S::Item>) -> bool {
+        // If this lane is aborted, a call that waits is cancelled, and no other one is made.
+        let (alive, mut aborted) = oneshot::channel::<()>();
+        let runtime = Handle::current();
+        let work = move || {
+            let mut next = Some(batch);
+            while let Some(batch) = next {
+                let may_go_on = runtime.block_on(async {
+                    tokio::select! {
+                        biased;
+                        _ = &mut aborted => false,
+                        may_go_on = self.apply_batch(batch) => may_go_on,
+                    }
+                });
+                if !may_go_on {
+                    return false;
+                }
+                next = self.take_batch();
+            }
+            true
+        };
+        let ended = tokio::task::spawn_blocking(work).await;
+        drop(alive);
+        match ended.map_err(JoinError::try_into_panic) {
+            Ok(may_go_on) => may_go_on,
+            Err(Ok(panic)) => std::panic::resume_unwind(panic),
+            Err(Err(_)) => false,
+        }
+    }
+
+    /// Applies a batch. Returns false if the consumer must resume.
+    async fn apply_batch(&self, batch: Batch<S::Item>) -> bool {
+        let attempt = batch.attempt;
+        let (batch, items) = batch.into_parts();
+        let items = Arc::new(items);
+        let most = items.len();
+        // The batch in progress, and how many of its items were settled.
+        let out = Mutex::new((batch, 0));
+        let so_far = |count: usize| {
+            let (batch, settled) = &mut *out.lock();
+            if let Some(more) = count.min(most).checked_sub(*settled).filter(|more| *more > 0) {
+                *settled += more;
+                self.settle(|window| window.settle_part(batch, more));
+            }
+        };
+        let applied = caught(self.effect.apply(&items, attempt, &SoFar(&so_far))).await;
+        let (batch, settled) = out.into_inner();
+        let Applied { count, stopped } =
+            applied.unwrap_or_else(|panic| Applied::stopped(settled, Stopped::Failed(panic)));
+        let count = count.clamp(settled, most);
+        // An effect that stops at no item has applied all of them.
+        let end = match (stopped, items.get(count)) {
+            (None, _) | (_, None) => Settled::Applied,
+            (Some(stopped), Some(item)) => {
+                let attempt = if count == 0 { attempt } else { 1 };
+                match self.stopped(stopped, item, attempt) {
+                    Some(end) => end,
+                    None => {
+                        let (end, rest) = (Settled::GivenBack, items[count..].to_vec());
+                        self.settle(|window| window.settle(batch, count - settled, rest, &end));
+                        return false;
                     }
                 }
-            };
-            if let Some(item) = items[..count].first() {
-                if attempt > 1 {
-                    self.observer.recovered(Some(S::cursor(item)));
-                }
-                self.works(Part::Effect);
             }
-            // In a failure the effect may still have the items on another thread.
-            let rest = items[count..].to_vec();
-            self.settle(|window| window.settle(batch, count - settled, rest, &end));
+        };
+        if let Some(item) = items[..count].first() {
+            if attempt > 1 {
+                self.observer.recovered(Some(S::cursor(item)));
+            }
+            self.works(Part::Effect);
+        }
+        // In a failure the effect may still have the items on another thread.
+        let rest = items[count..].to_vec();
+        self.settle(|window| window.settle(batch, count - settled, rest, &end));
+        self.release(items);
+        true
+    }
+
+    /// Leaves items to the runner to drop, so that the lane can take the next ones.
+    fn release(&self, items: Arc<Vec<S::Item>>) {
+        let mut shared = self.shared.lock();
+        if shared.released.len() < RELEASED_MAX {
+            shared.released.push(items);
         }
     }
 
@@ -600,40 +662,51 @@ impl<S: Source, E: Effect<S>, O: Observer<S>> Session<S, E, O> {
     }
 
     fn settle(&self, settle: impl FnOnce(&mut Window<S>)) {
-        let has_more = {
+        let (has_more, is_half_empty) = {
             let mut shared = self.shared.lock();
-            settle(&mut shared.window);
-            shared.window.has_more()
+            let window = &mut shared.window;
+            settle(window);
+            let is_half_empty =
+                2 * window.len() <= self.options.window_max && 2 * window.bytes() <= self.options.bytes_max;
+            (window.has_more(), is_half_empty)
         };
         if has_more {
             self.work.notify_one();
         }
         self.moved.notify_one();
-        self.room.notify_one();
+        // The source is read in several pages at once, unless there is nothing else to do.
+        if is_half_empty || !has_more {
+            self.room.notify_one();
+        }
     }
 
     /// Waits for items that may be applied. `None` if the session is closed.
     async fn next_batch(&self) -> Option<Batch<S::Item>> {
         loop {
             let work = self.work.notified();
-            {
-                let mut shared = self.shared.lock();
-                if shared.is_closed {
-                    // Wakes the next lane, which must end too.
-                    self.work.notify_one();
-                    return None;
-                }
-                if shared.paused.is_none()
-                    && let Some(batch) = shared.window.take(self.options.batch_max.max(1))
-                {
-                    if shared.window.has_more() {
-                        self.work.notify_one();
-                    }
-                    return Some(batch);
-                }
+            if let Some(batch) = self.take_batch() {
+                return Some(batch);
+            }
+            if self.shared.lock().is_closed {
+                // Wakes the next lane, which must end too.
+                self.work.notify_one();
+                return None;
             }
             work.await;
         }
+    }
+
+    /// Takes items that may be applied now. `None` if there are none, or if the session is closed.
+    fn take_batch(&self) -> Option<Batch<S::Item>> {
+        let mut shared = self.shared.lock();
+        if shared.is_closed || shared.paused.is_some() {
+            return None;
+        }
+        let batch = shared.window.take(self.options.batch_max.max(1))?;
+        if shared.window.has_more() {
+            self.work.notify_one();
+        }
+        Some(batch)
     }
 
     fn close(&self) {
@@ -654,13 +727,17 @@ impl<S: Source, E: Effect<S>, O: Observer<S>> Session<S, E, O> {
             self.work.notify_one();
         }
         let is_new = std::mem::replace(pages, shared.pages) != shared.pages;
-        Found {
+        let released = std::mem::take(&mut shared.released);
+        let found = Found {
             applied: shared.window.drain_applied(),
             reached: shared.window.reached(),
             is_end: shared.window.is_end(),
             is_new,
             wake,
-        }
+        };
+        drop(shared);
+        drop(released);
+        found
     }
 }
 

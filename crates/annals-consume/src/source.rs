@@ -114,11 +114,11 @@ impl Source for LogReader {
     type Checkpoint = Ladder;
 
     fn key(event: &RecordedEvent) -> impl Hash + '_ {
-        event.stream.as_str()
+        event.stream()
     }
 
     fn name(event: &RecordedEvent) -> String {
-        format!("the event at position {}", event.position)
+        format!("the event at position {}", event.position())
     }
 
     fn cursor(event: &RecordedEvent) -> Witness {
@@ -126,7 +126,7 @@ impl Source for LogReader {
     }
 
     fn bytes(event: &RecordedEvent) -> usize {
-        event.data.len() + size_of::<RecordedEvent>()
+        event.data().len() + size_of::<RecordedEvent>()
     }
 
     fn advance(ladder: &mut Ladder, applied: &[Witness]) {

@@ -29,7 +29,7 @@ use crate::history::{Found, Ladder, LogReader};
 /// // From the beginning, the first time.
 /// let mut events = Subscription::new(store.clone(), Ladder::default(), Query::all());
 /// let event = events.next().await?;
-/// assert_eq!(event.event_type.as_str(), "account.opened");
+/// assert_eq!(event.event_type(), "account.opened");
 /// // Store it together with the effect of the event, and load it after a restart.
 /// let kept: Vec<u8> = events.checkpoint().to_bytes();
 /// let events = Subscription::new(store, Ladder::from_bytes(&kept).unwrap(), Query::all());
@@ -196,7 +196,7 @@ mod tests {
         let mut taken = Vec::new();
         while taken.len() < count {
             let next = tokio::time::timeout(Duration::from_secs(60), events.next()).await;
-            taken.push(next.unwrap_or_else(|_| panic!("after {taken:?}")).unwrap().event_type.to_string());
+            taken.push(next.unwrap_or_else(|_| panic!("after {taken:?}")).unwrap().event_type().to_string());
         }
         taken
     }

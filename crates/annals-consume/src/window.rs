@@ -175,13 +175,15 @@ impl<S: Source> Window<S> {
         let mut last = None;
         while batch.items.len() < items_max {
             let Some((slot, key, is_again)) = self.next_for(number, last) else { break };
-            last = Some(key);
+            if last != Some(key) {
+                self.held.entry(key).or_default().batch = number;
+                last = Some(key);
+            }
             let index = self.index(slot);
             let Place::Waiting(item) = std::mem::replace(&mut self.slots[index].item, Place::Out) else {
                 unreachable!("a slot that may be handed out has its item");
             };
             self.slots[index].attempts += 1;
-            self.held.entry(key).or_default().batch = number;
             batch.attempt = batch.attempt.max(self.slots[index].attempts);
             batch.slots.push(slot);
             batch.items.push(item);

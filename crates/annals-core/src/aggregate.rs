@@ -60,7 +60,7 @@ pub trait Event: Sized + Clone + Send + Sync + 'static {
     ///
     /// # Errors
     /// If the type is unknown or the data does not fit it.
-    fn decode(event_type: &str, schema_version: u16, data: &Bytes) -> Result<Self, CodecError>;
+    fn decode(event_type: &str, schema_version: u16, data: &[u8]) -> Result<Self, CodecError>;
 }
 
 /// Why an event could not be written or read.

@@ -256,8 +256,9 @@ impl Appended {
     /// If there is no event: an append writes at least one.
     pub fn of(events: &[RecordedEvent], duplicate: bool) -> Self {
         let [first, ..] = events else { panic!("an append writes at least one event") };
-        let places = events.iter().map(|event| (&event.stream, event.version));
-        Self::new(first.position, first.recorded_at, places, events[events.len() - 1].id, duplicate)
+        let streams: Vec<StreamId> = events.iter().map(RecordedEvent::stream_id).collect();
+        let places = streams.iter().zip(events).map(|(stream, event)| (stream, event.version()));
+        Self::new(first.position(), first.recorded_at(), places, events[events.len() - 1].id(), duplicate)
     }
 
     /// The witness of the last event.

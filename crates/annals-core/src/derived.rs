@@ -43,7 +43,7 @@ pub fn decode<E: DeserializeOwned>(
     newest: u16,
     event_type: &str,
     schema_version: u16,
-    data: &Bytes,
+    data: &[u8],
 ) -> Result<E, CodecError> {
     let failed =
         |cause: Cause| CodecError::Decode { event_type: event_type.to_owned(), schema_version, cause };

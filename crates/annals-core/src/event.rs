@@ -1,4 +1,4 @@
-//! Events: as a caller writes them, and as a store returns them.
+//! Events as a caller writes them, and the types of their fields.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use std::hash::{Hash, Hasher};
 use bytes::Bytes;
 
 use crate::name::name_type;
-use crate::{IdempotencyKey, Invalid, Position, StreamId, Text, Timestamp, Version, check_json};
+use crate::{Invalid, Text, Timestamp, check_json};
 
 name_type! {
     /// The stored name of a kind of event, in the past tense: `account.opened`. At most 256 bytes.
@@ -302,102 +302,5 @@ impl NewEvent {
     pub fn with_metadata(mut self, metadata: impl Into<EventMetadata>) -> Self {
         self.metadata = metadata.into();
         self
-    }
-}
-
-/// An event as the store returns it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RecordedEvent {
-    /// Position in the log.
-    pub position: Position,
-    /// The stream to which it belongs.
-    pub stream: StreamId,
-    /// Version in the stream.
-    pub version: Version,
-    /// Position of the first event of the same append; the events of an append share it.
-    pub append: Position,
-    /// When the store recorded it. Never decreases along the log (G4).
-    pub recorded_at: Timestamp,
-    /// The idempotency key of the append, on the append's first event.
-    pub idempotency_key: Option<IdempotencyKey>,
-    /// Identity.
-    pub id: EventId,
-    /// What happened, in the past tense.
-    pub event_type: EventType,
-    /// Version of the shape of `data`.
-    pub schema_version: u16,
-    /// The format of `data`.
-    pub content_type: ContentType,
-    /// What happened, in detail.
-    pub data: Bytes,
-    /// Words by which the event can be found.
-    pub tags: Vec<Tag>,
-    /// Why it happened.
-    pub metadata: EventMetadata,
-    /// When it happened, if the writer gave a time.
-    pub occurred_at: Option<Timestamp>,
-}
-
-impl RecordedEvent {
-    /// The event as recorded at this position. For store implementers.
-    pub fn record(
-        event: NewEvent,
-        stream: StreamId,
-        position: Position,
-        version: Version,
-        append: Position,
-        recorded_at: Timestamp,
-        idempotency_key: Option<IdempotencyKey>,
-    ) -> Self {
-        let NewEvent { id, event_type, schema_version, content_type, data, tags, metadata, occurred_at } =
-            event;
-        Self {
-            position,
-            stream,
-            version,
-            append,
-            recorded_at,
-            idempotency_key,
-            id,
-            event_type,
-            schema_version,
-            content_type,
-            data,
-            tags,
-            metadata,
-            occurred_at,
-        }
-    }
-
-    /// When it happened: the time that the writer gave, else the recorded time.
-    pub fn time(&self) -> Timestamp {
-        self.occurred_at.unwrap_or(self.recorded_at)
-    }
-
-    /// The approximate size in bytes: data, names, tags and metadata.
-    pub fn bytes(&self) -> usize {
-        let metadata = &self.metadata;
-        let named = [&metadata.process, &metadata.initiator, &metadata.predecessor, &metadata.trace];
-        let named: usize = named.into_iter().flatten().map(|text| text.len()).sum();
-        let own: usize = metadata.own.iter().map(|(key, value)| key.len() + value.len()).sum();
-        let tags: usize = self.tags.iter().map(|tag| tag.as_str().len()).sum();
-        let key = self.idempotency_key.as_ref().map_or(0, |key| key.as_str().len());
-        let names = self.stream.as_str().len() + self.event_type.as_str().len();
-        self.data.len() + names + tags + key + named + own
-    }
-
-    /// The event as the store received it.
-    pub fn to_new(&self) -> NewEvent {
-        NewEvent {
-            id: self.id,
-            event_type: self.event_type.clone(),
-            schema_version: self.schema_version,
-            content_type: self.content_type.clone(),
-            data: self.data.clone(),
-            tags: self.tags.clone(),
-            metadata: self.metadata.clone(),
-            occurred_at: self.occurred_at,
-        }
     }
 }

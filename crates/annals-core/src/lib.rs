@@ -15,12 +15,13 @@
 //!
 //! let done = store.append(Append::to(&account, Expected::NoStream, [opened])).await?;
 //! assert_eq!(done.version().get(), 1);
-//! assert_eq!(store.stream_events(&account).await?[0].event_type.as_str(), "account.opened");
+//! assert_eq!(store.stream_events(&account).await?[0].event_type(), "account.opened");
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! The files, in reading order: `stream`, `event`, `query`, `key`, `append`, `read`, `invalid`, `error`, `witness`,
+//! The files, in reading order: `stream`, `event`, `body`,
+//! `recorded`, `query`, `key`, `append`, `read`, `invalid`, `error`, `witness`,
 //! `store`, `admission`, `reuse`, `memory`, and for the domain side `aggregate`, `upcast`, `derived` (called by derived
 //! code); `json` checks data that is declared as JSON.
 #![forbid(unsafe_code)]
@@ -34,8 +35,10 @@ mod number;
 mod stream;
 mod time;
 
+pub mod body;
 mod event;
 mod query;
+mod recorded;
 
 mod append;
 mod key;
@@ -85,7 +88,7 @@ pub use bytes::Bytes;
 pub use caught::{caught, panic_text};
 pub use chain::{Cause, chain};
 pub use error::{Conflict, Error, Location, Result, Violated, Violation};
-pub use event::{ContentType, EventId, EventMetadata, EventType, Metadata, NewEvent, RecordedEvent, Tag};
+pub use event::{ContentType, EventId, EventMetadata, EventType, Metadata, NewEvent, Tag};
 pub use invalid::Invalid;
 pub use json::{InvalidJson, JSON_DEPTH_MAX, check_json};
 pub use key::{IdempotencyKey, KeyReuse, Reused};
@@ -94,6 +97,7 @@ pub use memory::MemoryStore;
 pub use number::{Position, Version};
 pub use query::{Query, QueryItem};
 pub use read::{Direction, LogPage, LogRead, StreamInfo, StreamList, StreamPage, StreamRead};
+pub use recorded::RecordedEvent;
 pub use redaction::{redacted, without_secrets};
 pub use refusal::refusal_code;
 pub use reserved::refuse_reserved;

@@ -99,7 +99,7 @@ impl Log {
     }
 
     fn write(&mut self, append: &Append, now: Timestamp, grown: &Event) -> Appended {
-        let held = self.events.last().map_or(Timestamp::MIN, |event| event.recorded_at);
+        let held = self.events.last().map_or(Timestamp::MIN, |event| event.recorded_at());
         let recorded_at = append.recorded_at.unwrap_or(now).min(now).max(held);
         let first = self.head().next();
         for write in &append.writes {
@@ -107,10 +107,10 @@ impl Log {
             let version = self.version(&write.stream).next();
             self.streams.entry(write.stream.clone()).or_default().push(position);
             self.ids.insert((write.stream.clone(), write.event.id), position);
-            let key = append.key.clone().filter(|_| position == first);
+            let key = append.key.as_ref().filter(|_| position == first);
             self.events.push(RecordedEvent::record(
-                write.event.clone(),
-                write.stream.clone(),
+                &write.event,
+                &write.stream,
                 position,
                 version,
                 first,
@@ -128,7 +128,7 @@ impl Log {
     /// The outcome of the append that begins at this position.
     fn outcome(&self, first: Position) -> Appended {
         let rest = &self.events[index(first)..];
-        let count = rest.iter().take_while(|event| event.append == first).count();
+        let count = rest.iter().take_while(|event| event.append() == first).count();
         Appended::of(&rest[..count], true)
     }
 }
@@ -154,12 +154,12 @@ impl LogView for Log {
 
     fn event_at(&self, position: Position) -> Result<Option<(StreamId, Version, EventId)>, Infallible> {
         let event = self.events.get(index(position));
-        Ok(event.map(|event| (event.stream.clone(), event.version, event.id)))
+        Ok(event.map(|event| (event.stream_id(), event.version(), event.id())))
     }
 
     fn first_match(&self, query: &Query, after: Position) -> Result<Option<Position>, Infallible> {
         let later = self.events.iter().skip(usize::try_from(after.get()).unwrap_or(usize::MAX));
-        Ok(later.into_iter().find(|event| query.matches(event)).map(|event| event.position))
+        Ok(later.into_iter().find(|event| query.matches(event)).map(|event| event.position()))
     }
 }
 

@@ -103,13 +103,16 @@ impl QueryItem {
 
     /// Whether this recorded event matches.
     pub fn matches(&self, event: &RecordedEvent) -> bool {
-        let RecordedEvent { stream, event_type, tags, metadata, .. } = event;
-        self.category.as_ref().is_none_or(|category| stream.category() == *category)
-            && (self.types.is_empty() || self.types.contains(event_type))
-            && self.tags.iter().all(|tag| tags.contains(tag))
-            && self.process.as_ref().is_none_or(|wanted| metadata.process.as_ref() == Some(wanted))
-            && self.initiator.as_ref().is_none_or(|wanted| metadata.initiator.as_ref() == Some(wanted))
-            && self.id.is_none_or(|wanted| event.id == wanted)
-            && self.predecessor.as_ref().is_none_or(|wanted| metadata.predecessor.as_ref() == Some(wanted))
+        let body = event.body();
+        let is = |wanted: &Option<Text>, text: Option<&[u8]>| {
+            wanted.as_ref().is_none_or(|wanted| text == Some(wanted.as_bytes()))
+        };
+        self.category.as_ref().is_none_or(|category| event.category() == category.as_str())
+            && (self.types.is_empty() || self.types.iter().any(|name| *name == event.event_type()))
+            && self.tags.iter().all(|tag| event.has_tag(tag.as_str()))
+            && is(&self.process, body.process)
+            && is(&self.initiator, body.initiator)
+            && is(&self.predecessor, body.predecessor)
+            && self.id.is_none_or(|wanted| event.id() == wanted)
     }
 }

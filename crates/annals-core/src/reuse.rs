@@ -4,6 +4,8 @@
 //! events were written. So an append that was found to be a duplicate is compared with the events at the original
 //! positions. Every store calls [`Appended::checked`] with the outcome of a duplicate, outside its locks.
 
+use std::collections::BTreeSet;
+
 use crate::json::is_same_json;
 use crate::{
     Append, Appended, Error, EventStore, KeyReuse, LogRead, Metadata, NewEvent, RecordedEvent, Result,
@@ -19,7 +21,7 @@ impl Appended {
     pub async fn checked<S: EventStore + ?Sized>(self, store: &S, append: &Append) -> Result<Self> {
         if append.key.is_some() && append.key_reuse == KeyReuse::Original {
             let page = store.read_log(LogRead::forward(self.first).limit(1)).await?;
-            if page.events.first().is_some_and(|event| event.idempotency_key == append.key) {
+            if page.events.first().is_some_and(|event| event.idempotency_key() == append.key) {
                 return Ok(self);
             }
         }
@@ -41,7 +43,7 @@ impl Appended {
                 ));
             }
             for event in &page.events {
-                by_key |= append.key.is_some() && event.idempotency_key == append.key;
+                by_key |= append.key.is_some() && event.idempotency_key() == append.key;
                 if let Some(field) = difference(&append.writes[compared], event) {
                     return Err(reused(format!("events[{compared}].{field}"), by_key));
                 }
@@ -55,22 +57,17 @@ impl Appended {
 /// The first part of the event that differs from the recorded one.
 fn difference(write: &Write, recorded: &RecordedEvent) -> Option<&'static str> {
     let event = &write.event;
-    let set = |tags: &[Tag]| {
-        let mut tags = tags.to_vec();
-        tags.sort();
-        tags.dedup();
-        tags
-    };
+    let given = || event.tags.iter().map(Tag::as_str);
     [
-        ("stream", write.stream == recorded.stream),
-        ("id", event.id == recorded.id || event.id.is_made()),
-        ("type", event.event_type == recorded.event_type),
-        ("schema_version", event.schema_version == recorded.schema_version),
-        ("content_type", event.content_type == recorded.content_type),
+        ("stream", write.stream == recorded.stream()),
+        ("id", event.id == recorded.id() || event.id.is_made()),
+        ("type", event.event_type == recorded.event_type()),
+        ("schema_version", event.schema_version == recorded.schema_version()),
+        ("content_type", event.content_type == recorded.content_type()),
         ("data", is_same_data(event, recorded)),
-        ("tags", event.tags == recorded.tags || set(&event.tags) == set(&recorded.tags)),
-        ("occurred_at", event.occurred_at == recorded.occurred_at),
-        ("metadata", is_same_metadata(&event.metadata, &recorded.metadata)),
+        ("tags", given().eq(recorded.tags()) || BTreeSet::from_iter(given()) == recorded.tags().collect()),
+        ("occurred_at", event.occurred_at == recorded.occurred_at()),
+        ("metadata", is_same_metadata(&event.metadata, &recorded.metadata())),
     ]
     .into_iter()
     .find(|(_, same)| !same)
@@ -79,7 +76,8 @@ fn difference(write: &Write, recorded: &RecordedEvent) -> Option<&'static str> {
 
 /// Whether the data is equal: a client may format its JSON differently in a retry.
 fn is_same_data(event: &NewEvent, recorded: &RecordedEvent) -> bool {
-    event.data == recorded.data || (event.content_type.is_json() && is_same_json(&event.data, &recorded.data))
+    event.data == recorded.data()
+        || (event.content_type.is_json() && is_same_json(&event.data, recorded.data()))
 }
 
 /// Whether the metadata is equal. The trace belongs to the request and differs in a retry, so it is not compared.

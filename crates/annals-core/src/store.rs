@@ -85,7 +85,7 @@ impl Witness {
         }
         // Backward: a replica that does not have this position yet would not answer a forward read.
         let read = LogRead::backward(position).limit(1);
-        let found = store.read_log(read).await?.events.into_iter().find(|event| event.position == position);
+        let found = store.read_log(read).await?.events.into_iter().find(|event| event.position() == position);
         Ok(found.as_ref().map(Self::of))
     }
 
@@ -145,7 +145,7 @@ pub trait EventStoreExt: EventStore {
         }
         let Some(newest) = self.newest_event(Some(stream)).await? else { return Ok(Vec::new()) };
         let mut events = Vec::new();
-        read.to = newest.version;
+        read.to = newest.version();
         loop {
             let page = self.read_stream(read.clone()).await?;
             events.extend(page.events);
@@ -173,7 +173,7 @@ pub trait EventStoreExt: EventStore {
         }
         let Some(newest) = self.newest_event(None).await? else { return Ok(Vec::new()) };
         let mut events = Vec::new();
-        read.to = newest.position;
+        read.to = newest.position();
         loop {
             let page = self.read_log(read.clone()).await?;
             events.extend(page.events);
@@ -198,7 +198,7 @@ pub trait EventStoreExt: EventStore {
             let middle = Position::new(low.get() + (high.get() - low.get()).div_ceil(2));
             let page = self.read_log(LogRead::forward(middle).limit(1)).await?;
             match page.events.first() {
-                Some(event) if event.recorded_at <= time => low = middle,
+                Some(event) if event.recorded_at() <= time => low = middle,
                 _ => high = middle.previous(),
             }
         }

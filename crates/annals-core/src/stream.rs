@@ -39,7 +39,7 @@ impl StreamId {
     ///
     /// A name that starts with `-` has the whole name as its category, so that a category is never empty.
     pub fn category(&self) -> Category {
-        let end = self.split().map_or(self.as_str().len(), |(category, _)| category.len());
+        let end = category_of(self.as_str()).len();
         if end == self.as_str().len() {
             return Category(self.as_text().clone());
         }
@@ -49,17 +49,22 @@ impl StreamId {
 
     /// The id: everything after the first `-`; `None` if there is none.
     pub fn id(&self) -> Option<&str> {
-        self.split().map(|(_, id)| id)
+        split(self.as_str()).map(|(_, id)| id)
     }
 
     /// Whether the name is reserved for Annals by a leading `$`.
     pub fn is_reserved(&self) -> bool {
         self.as_str().starts_with('$')
     }
+}
 
-    fn split(&self) -> Option<(&str, &str)> {
-        self.as_str().split_once('-').filter(|(category, _)| !category.is_empty())
-    }
+/// The [category](StreamId::category) of the stream with this name.
+pub(crate) fn category_of(stream: &str) -> &str {
+    split(stream).map_or(stream, |(category, _)| category)
+}
+
+pub(crate) fn split(stream: &str) -> Option<(&str, &str)> {
+    stream.split_once('-').filter(|(category, _)| !category.is_empty())
 }
 
 #[cfg(test)]

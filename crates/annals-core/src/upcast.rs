@@ -79,10 +79,10 @@ impl RawEvent {
 impl From<&RecordedEvent> for RawEvent {
     fn from(stored: &RecordedEvent) -> Self {
         Self {
-            event_type: stored.event_type.as_text().clone(),
-            schema_version: stored.schema_version,
-            content_type: stored.content_type.clone(),
-            data: stored.data.clone(),
+            event_type: stored.event_type().into(),
+            schema_version: stored.schema_version(),
+            content_type: stored.content_type(),
+            data: stored.data_bytes(),
         }
     }
 }

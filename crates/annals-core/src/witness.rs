@@ -24,7 +24,7 @@ pub struct Witness {
 impl Witness {
     /// The witness of an event.
     pub fn of(event: &RecordedEvent) -> Self {
-        Self { position: event.position, id: event.id }
+        Self { position: event.position(), id: event.id() }
     }
 }
 

@@ -7,8 +7,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use annals_core::{
-    Direction, EventId, LogRead, Position, Query, StoreId, StreamId, StreamList, StreamRead, Tag, Timestamp,
-    Version,
+    Direction, EventId, LogRead, Position, Query, RecordedEvent, StoreId, StreamId, StreamList, StreamRead,
+    Tag, Timestamp, Version,
 };
 use bytes::Bytes;
 
@@ -16,7 +16,6 @@ use crate::disk::Disk;
 use crate::disk::faulty::FaultyDisk;
 use crate::error::Fault;
 use crate::index::{BlockCache, FileIndex, Index, MemoryIndex, compare, search};
-use crate::log::body::Body;
 use crate::log::encoding::{get_u32, get_u64, put_u32};
 use crate::log::frame::{self, Origin};
 use crate::log::identity;
@@ -27,6 +26,7 @@ use crate::read::scan;
 use crate::read::view::Log;
 use crate::recovery::{self, torn_tail_end};
 use crate::{Options, read};
+use annals_core::body::Body;
 
 /// A target: its name, which is that of its folder in `fuzz/corpus`, and its function.
 pub type Target = (&'static str, fn(&[u8]));
@@ -55,12 +55,15 @@ pub fn body(bytes: &[u8]) {
     let mut hashes = Vec::new();
     hashes_of(&body, &mut hashes);
     assert_eq!(hashes.len(), terms + 1, "each term has a hash, and so has the id");
-    let Ok((stream, key, event)) = body.event(&block) else { return };
-    let mut again = Vec::new();
-    crate::log::body::encode(&mut again, &stream, &event, key.as_ref());
-    let again = Bytes::from(again);
-    let read = Body::read(&again).and_then(|body| body.event(&again));
-    assert_eq!(read, Ok((stream, key, event)), "what was read can be written and read again");
+    let (first, version, time) = (Position::FIRST, Version::new(1), Timestamp::MIN);
+    let Ok(event) = RecordedEvent::of_body(block, first, version, first, time) else { return };
+    let (new, stream, key) = (event.to_new(), event.stream_id(), event.idempotency_key());
+    let again = RecordedEvent::record(&new, &stream, first, version, first, time, key.as_ref());
+    assert_eq!(
+        (again.to_new(), again.stream_id(), again.idempotency_key()),
+        (new, stream, key),
+        "what was read can be written and read again"
+    );
 }
 
 /// A frame, preceded by the origin against which it is read.

@@ -51,8 +51,8 @@ pub fn log(view: &View, read: &LogRead) -> Result<LogPage, Fault> {
         bytes += events.iter().map(weight).sum::<usize>();
         page.next = match events.last() {
             // The page reached its maximum of bytes: resume after its last event.
-            Some(last) if events.len() < places.len() && forward => last.position.next(),
-            Some(last) if events.len() < places.len() => last.position.previous(),
+            Some(last) if events.len() < places.len() && forward => last.position().next(),
+            Some(last) if events.len() < places.len() => last.position().previous(),
             _ if forward => run.position(looked),
             _ => run.position(looked).previous(),
         };
@@ -150,8 +150,8 @@ pub fn stream(view: &View, read: &StreamRead) -> Result<StreamPage, Fault> {
         events = events_between(view, &parts, from, to, forward)?;
     }
     let next = match events.last() {
-        Some(last) if forward => last.version.next(),
-        Some(last) => last.version.previous(),
+        Some(last) if forward => last.version().next(),
+        Some(last) => last.version().previous(),
         None if forward => from.max(last.next()),
         None => Version::ZERO,
     };

@@ -20,6 +20,7 @@
 
 use std::sync::Arc;
 
+use annals_core::body::Body;
 use annals_core::{Clock, Position, StoreId, StreamId, Timestamp, Witness};
 use parking_lot::RwLock;
 
@@ -446,7 +447,7 @@ impl Builder {
     ) -> Result<(), crate::log::encoding::Malformed> {
         let mut first = true;
         frame.records(|byte, record| {
-            let body = crate::log::body::Body::read(record.body)?;
+            let body = Body::read(record.body)?;
             check_name(body.stream)?;
             self.hashes.clear();
             hashes_of(&body, &mut self.hashes);

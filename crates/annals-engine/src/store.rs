@@ -232,7 +232,8 @@ impl EngineStore {
         }
         let read = StreamRead::forward(stream, version).limit(1);
         let events = read::stream(&view, &read)?.events;
-        let Some(event) = events.first().filter(|event| event.version == version && event.position <= until)
+        let Some(event) =
+            events.first().filter(|event| event.version() == version && event.position() <= until)
         else {
             return Ok(None);
         };

@@ -126,25 +126,25 @@ impl<'a> Shape<'a> {
     pub(crate) fn of(event: &'a RecordedEvent, one_line: bool) -> Self {
         let (data, data_base64) = embed(event, one_line);
         Self {
-            position: event.position.get(),
-            stream: event.stream.as_str().into(),
-            version: event.version.get(),
-            append: event.append.get(),
+            position: event.position().get(),
+            stream: event.stream().into(),
+            version: event.version().get(),
+            append: event.append().get(),
             append_event: None,
             append_events: None,
             one_stream: false,
-            recorded_at: event.recorded_at.fixed().into(),
-            id: event.id.to_string().into(),
-            event_type: event.event_type.as_str().into(),
-            schema_version: event.schema_version,
-            content_type: (event.content_type != ContentType::Json)
-                .then(|| event.content_type.as_str().into()),
+            recorded_at: event.recorded_at().fixed().into(),
+            id: event.id().to_string().into(),
+            event_type: event.event_type().into(),
+            schema_version: event.schema_version(),
+            content_type: (event.content_type() != ContentType::Json)
+                .then(|| event.content_type().as_str().to_owned().into()),
             data,
             data_base64,
-            tags: event.tags.iter().map(|tag| tag.as_str().into()).collect(),
-            metadata: Cause::of(&event.metadata),
-            occurred_at: event.occurred_at.map(|time| time.to_string().into()),
-            idempotency_key: event.idempotency_key.as_ref().map(|key| key.as_str().into()),
+            tags: event.tags().map(|tag| tag.into()).collect(),
+            metadata: Cause::of(&event.metadata()),
+            occurred_at: event.occurred_at().map(|time| time.to_string().into()),
+            idempotency_key: event.idempotency_key().map(|key| key.as_str().to_owned().into()),
         }
     }
 
@@ -170,30 +170,27 @@ impl<'a> Shape<'a> {
         };
         let key = self.idempotency_key.map(|key| IdempotencyKey::new(&*key)).transpose();
         Ok(RecordedEvent::record(
-            event,
-            StreamId::new(&*self.stream)?,
+            &event,
+            &StreamId::new(&*self.stream)?,
             Position::new(self.position),
             Version::new(self.version),
             Position::new(self.append),
             self.recorded_at.parse().map_err(at("recorded_at"))?,
-            key.map_err(at("idempotency_key"))?,
+            key.map_err(at("idempotency_key"))?.as_ref(),
         ))
     }
 }
 
 impl<'a> Cause<'a> {
-    fn of(metadata: &'a Metadata) -> Self {
-        let text = |text: &'a Option<Text>| text.as_ref().map(|text| Cow::Borrowed(text.as_str()));
+    fn of(metadata: &Metadata) -> Self {
+        let owned = |text: &Text| Cow::Owned(text.as_str().to_owned());
+        let text = |text: &Option<Text>| text.as_ref().map(owned);
         Self {
             process: text(&metadata.process),
             initiator: text(&metadata.initiator),
             predecessor: text(&metadata.predecessor),
             trace: text(&metadata.trace),
-            own: metadata
-                .own
-                .iter()
-                .map(|(key, value)| (key.as_str().into(), value.as_str().into()))
-                .collect(),
+            own: metadata.own.iter().map(|(key, value)| (owned(key), owned(value))).collect(),
         }
     }
 
@@ -220,8 +217,8 @@ impl<'a> Cause<'a> {
 
 /// Encodes an event's data: as `data`, as `data_base64` or as both (J2, J3).
 fn embed(event: &RecordedEvent, one_line: bool) -> (Option<Cow<'_, RawValue>>, Option<Cow<'_, str>>) {
-    let exact = || Some(Cow::Owned(BASE64.encode(&event.data)));
-    let json = event.content_type.is_json().then(|| json_text(&event.data).ok()).flatten();
+    let exact = || Some(Cow::Owned(BASE64.encode(event.data())));
+    let json = event.content_type().is_json().then(|| json_text(event.data()).ok()).flatten();
     let Some(json) = json else { return (None, exact()) };
     if one_line && json.get().contains(['\n', '\r']) {
         // A line break within a string would be an escape, so only blanks between tokens change.
@@ -229,7 +226,7 @@ fn embed(event: &RecordedEvent, one_line: bool) -> (Option<Cow<'_, RawValue>>, O
         let flat = RawValue::from_string(flat).expect("JSON with other blanks is JSON");
         return (Some(Cow::Owned(flat)), exact());
     }
-    let whole = json.get().len() == event.data.len();
+    let whole = json.get().len() == event.data().len();
     (Some(Cow::Borrowed(json)), if whole { None } else { exact() })
 }
 

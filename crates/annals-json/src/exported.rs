@@ -49,11 +49,13 @@ pub fn parse_export_line(line: &[u8]) -> Result<(RecordedEvent, Option<InAppend>
     let event = shape.into_recorded()?;
     if let Some(place) = place
         && !one_stream
-        && event.append.get().checked_add(place.event - 1) != Some(event.position.get())
+        && event.append().get().checked_add(place.event - 1) != Some(event.position().get())
     {
         let problem = format!(
             "is {}, which does not fit an event at position {} of the append that begins at position {}",
-            place.event, event.position, event.append
+            place.event,
+            event.position(),
+            event.append()
         );
         return Err(Invalid::new("append_event", problem));
     }

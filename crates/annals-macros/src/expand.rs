@@ -58,7 +58,7 @@ fn of_facts(ident: &Ident, facts: &[Fact<'_>], upcasters: &TokenStream, root: &T
             fn decode(
                 event_type: &str,
                 schema_version: u16,
-                data: &#root::Bytes,
+                data: &[::core::primitive::u8],
             ) -> ::core::result::Result<Self, #root::CodecError> {
                 let (variant, newest) = match event_type {
                     #(#stored => (#places, #versions),)*
@@ -154,7 +154,7 @@ fn of_members(
             fn decode(
                 event_type: &str,
                 schema_version: u16,
-                data: &#root::Bytes,
+                data: &[::core::primitive::u8],
             ) -> ::core::result::Result<Self, #root::CodecError> {
                 #(
                     if <#holds as #root::Event>::TYPES.contains(&event_type) {

@@ -101,8 +101,8 @@ impl Reader {
         let held = rows.first().map_or(Ok(None), |row| row::maybe_id(row, "held")).map_err(failed)?;
         let (mut events, whole) = self.events(&rows, limit)?;
         match read.direction {
-            Direction::Forward => events.sort_unstable_by_key(|event| event.position),
-            Direction::Backward => events.sort_unstable_by_key(|event| std::cmp::Reverse(event.position)),
+            Direction::Forward => events.sort_unstable_by_key(|event| event.position()),
+            Direction::Backward => events.sort_unstable_by_key(|event| std::cmp::Reverse(event.position())),
         }
         Ok((log_page(read, events, whole, head)?, held.map(EventId::from_bytes)))
     }
@@ -128,8 +128,8 @@ impl Reader {
             .map_err(|behind| failed(stopped(behind)))?;
         let (mut events, whole) = self.events(&rows, limit)?;
         match read.direction {
-            Direction::Forward => events.sort_unstable_by_key(|event| event.version),
-            Direction::Backward => events.sort_unstable_by_key(|event| std::cmp::Reverse(event.version)),
+            Direction::Forward => events.sort_unstable_by_key(|event| event.version()),
+            Direction::Backward => events.sort_unstable_by_key(|event| std::cmp::Reverse(event.version())),
         }
         stream_page(read, events, whole, version)
     }

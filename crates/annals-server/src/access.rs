@@ -144,7 +144,7 @@ impl Access {
             return Ok(position);
         }
         let found = self.log.read_log(LogRead::backward(position).limit(1)).await?;
-        Ok(found.events.first().map_or(Position::ZERO, |event| event.position))
+        Ok(found.events.first().map_or(Position::ZERO, |event| event.position()))
     }
 
     /// The streams and ids of the events of an earlier append, whose outcome the principal was given. They are read from the
@@ -159,7 +159,7 @@ impl Access {
                 let cause = format!("the event at position {from} cannot be read at the moment");
                 return Err(Error::Unavailable(cause.into()));
             }
-            events.extend(page.events.into_iter().map(|event| (event.stream, event.id)));
+            events.extend(page.events.into_iter().map(|event| (event.stream_id(), event.id())));
             from = appended.first.plus(events.len() as u64);
         }
         Ok(events)

@@ -203,12 +203,12 @@ fn event_table(events: &[RecordedEvent], this: Option<Position>) -> Markup {
                 }
                 tbody {
                     @for event in events {
-                        tr aria-current=[(Some(event.position) == this).then_some("true")] {
-                            td.number { a href=(links::event(event)) { (number(event.position.get())) } }
-                            td.name { (event.event_type) }
-                            td.name { a href=(links::stream(&event.stream)) { (event.stream) } }
-                            td.number { (number(event.version.get())) }
-                            td.time { (time(event.recorded_at)) }
+                        tr aria-current=[(Some(event.position()) == this).then_some("true")] {
+                            td.number { a href=(links::event(event)) { (number(event.position().get())) } }
+                            td.name { (event.event_type()) }
+                            td.name { a href=(links::stream(event.stream())) { (event.stream()) } }
+                            td.number { (number(event.version().get())) }
+                            td.time { (time(event.recorded_at())) }
                             td.data { code { (glance(event)) } }
                         }
                     }
@@ -223,16 +223,17 @@ const GLANCE_CHARACTERS: usize = 160;
 
 /// An event's data, if it is text.
 fn text_of(event: &RecordedEvent) -> Option<&str> {
-    let type_of_text = event.content_type.as_str().trim_start().get(..5);
+    let content_type = event.content_type();
+    let type_of_text = content_type.as_str().trim_start().get(..5);
     let is_text = type_of_text.is_some_and(|named| named.eq_ignore_ascii_case("text/"));
-    let is_text = is_text || event.content_type.is_json();
-    if is_text { std::str::from_utf8(&event.data).ok() } else { None }
+    let is_text = is_text || content_type.is_json();
+    if is_text { std::str::from_utf8(event.data()).ok() } else { None }
 }
 
 /// The beginning of an event's data, on one line.
 fn glance(event: &RecordedEvent) -> String {
     let Some(text) = text_of(event) else {
-        return format!("{} bytes of {}", number(event.data.len() as u64), event.content_type);
+        return format!("{} bytes of {}", number(event.data().len() as u64), event.content_type());
     };
     let mut glance: String =
         text.chars().take(GLANCE_CHARACTERS).map(|c| if c.is_control() { ' ' } else { c }).collect();

@@ -6,18 +6,18 @@ use annals_core::{Position, RecordedEvent, StreamId, Witness};
 
 /// The path of the stream in the API.
 pub(crate) fn api_stream(stream: &StreamId) -> String {
-    stream_below("/v1", stream)
+    stream_below("/v1", stream.as_str())
 }
 
 /// The stream's page in the console.
-pub(crate) fn stream(stream: &StreamId) -> String {
+pub(crate) fn stream(stream: &str) -> String {
     stream_below("", stream)
 }
 
 /// A path cannot end in `.` or `..`, percent-encoded or not: clients resolve it as a relative path. Streams with these names
 /// are given by a parameter.
-fn stream_below(root: &str, stream: &StreamId) -> String {
-    match stream.as_str() {
+fn stream_below(root: &str, stream: &str) -> String {
+    match stream {
         dots @ ("." | "..") => format!("{root}/stream?name={dots}"),
         name => format!("{root}/streams/{}", encode(name)),
     }

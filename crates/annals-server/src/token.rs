@@ -164,8 +164,8 @@ fn other_history(field: &str, detail: String) -> Problem {
 async fn at(store: &dyn EventStore, stream: &StreamId, version: Version) -> Result<Option<Token>> {
     let read = StreamRead::backward(stream, version).limit(1);
     let found = store.read_stream(read).await?.events;
-    let event = found.iter().find(|event| event.version == version);
-    Ok(event.map(|event| Token::of_version(version, event.id)))
+    let event = found.iter().find(|event| event.version() == version);
+    Ok(event.map(|event| Token::of_version(version, event.id())))
 }
 
 /// The token of a stream at this version. It is taken from `events`, which are of the stream, or else read from the store.
@@ -181,8 +181,8 @@ pub(crate) async fn of_stream(
     if version == Version::ZERO {
         return Ok(Token::origin(store));
     }
-    if let Some(event) = events.iter().find(|event| event.version == version) {
-        return Ok(Token::of_version(version, event.id));
+    if let Some(event) = events.iter().find(|event| event.version() == version) {
+        return Ok(Token::of_version(version, event.id()));
     }
     at(store, stream, version).await?.ok_or_else(|| gone(format!("version {version} of stream `{stream}`")))
 }
@@ -196,7 +196,7 @@ pub(crate) async fn of_log(
     position: Position,
     events: &[RecordedEvent],
 ) -> Result<Witness> {
-    if let Some(event) = events.iter().find(|event| event.position == position) {
+    if let Some(event) = events.iter().find(|event| event.position() == position) {
         return Ok(Witness::of(event));
     }
     Witness::at(store, position).await?.ok_or_else(|| gone(format!("position {position}")))
@@ -215,9 +215,10 @@ pub(crate) async fn of_page(
     events: &[RecordedEvent],
 ) -> Result<Token> {
     let token = of_stream(store, stream, version, events).await?;
-    let newest = events.iter().max_by_key(|event| event.version);
-    if let Some(newest) = newest.filter(|newest| newest.version != version)
-        && at(store, stream, newest.version).await? != Some(Token::of_version(newest.version, newest.id))
+    let newest = events.iter().max_by_key(|event| event.version());
+    if let Some(newest) = newest.filter(|newest| newest.version() != version)
+        && at(store, stream, newest.version()).await?
+            != Some(Token::of_version(newest.version(), newest.id()))
     {
         return Err(changed());
     }

@@ -215,12 +215,12 @@ pub async fn outcome_at<S: EventStore>(
     loop {
         let read = LogRead::forward(first.plus(events.len() as u64)).limit(OUTCOME_EVENTS);
         let mut page = store.read_log(read).await?;
-        let of_append = page.events.iter().take_while(|event| event.append == first).count();
+        let of_append = page.events.iter().take_while(|event| event.append() == first).count();
         let ended = page.end || of_append < page.events.len();
         page.events.truncate(of_append);
         let is_first = events.is_empty();
         events.extend(page.events);
-        let Some(begin) = events.first().filter(|begin| begin.idempotency_key.as_ref() == Some(key)) else {
+        let Some(begin) = events.first().filter(|begin| begin.idempotency_key().as_ref() == Some(key)) else {
             return Ok(None);
         };
         // After the page was read, so that it is of the history of the pages before.

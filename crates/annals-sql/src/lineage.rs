@@ -136,7 +136,7 @@ impl Lineage {
 
     /// Records that the newest of these events is in the log.
     pub fn saw_all(&self, events: &[RecordedEvent]) {
-        if let Some(newest) = events.iter().max_by_key(|event| event.position) {
+        if let Some(newest) = events.iter().max_by_key(|event| event.position()) {
             self.saw(Witness::of(newest));
         }
     }

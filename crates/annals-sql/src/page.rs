@@ -37,13 +37,13 @@ fn span(from: u64, to: u64, direction: Direction, limit: usize) -> (i64, i64, i6
 pub fn log_page(read: &LogRead, events: Vec<RecordedEvent>, whole: bool, head: Position) -> Result<LogPage> {
     let end = head.min(read.to);
     if read.query.is_all() {
-        let positions = events.iter().map(|event| event.position.get());
+        let positions = events.iter().map(|event| event.position().get());
         if let Some(missing) = missing(read.from.get(), end.get(), read.direction, positions, whole) {
             let problem = format!("there is no event at position {missing}");
             return Err(damaged(Some(Position::new(missing)), problem));
         }
     }
-    let last = events.last().map(|event| event.position).filter(|_| !whole);
+    let last = events.last().map(|event| event.position()).filter(|_| !whole);
     let next = match (read.direction, last) {
         (Direction::Forward, Some(last)) => last.next(),
         (Direction::Forward, None) => read.from.max(end.next()),
@@ -68,12 +68,12 @@ pub fn stream_page(
     version: Version,
 ) -> Result<StreamPage> {
     let end = version.min(read.to);
-    let versions = events.iter().map(|event| event.version.get());
+    let versions = events.iter().map(|event| event.version().get());
     if let Some(missing) = missing(read.from.get(), end.get(), read.direction, versions, whole) {
         let problem = format!("the stream `{}` has no event of version {missing}", read.stream);
         return Err(damaged(None, problem));
     }
-    let last = events.last().map(|event| event.version).filter(|_| !whole);
+    let last = events.last().map(|event| event.version()).filter(|_| !whole);
     let next = match (read.direction, last) {
         (Direction::Forward, Some(last)) => last.next(),
         (Direction::Forward, None) => read.from.max(end.next()),

@@ -134,7 +134,7 @@ impl Replicated {
             return true;
         }
         let began = Instant::now();
-        let newest = match events.iter().find(|event| event.position == newest) {
+        let newest = match events.iter().find(|event| event.position() == newest) {
             Some(event) => Some(Witness::of(event)),
             // It was passed over.
             None => self.answer(Witness::at(&*replica.store, newest)).await.flatten(),

@@ -149,13 +149,13 @@ impl EventRow {
             occurred_at: self.occurred_at.map(Timestamp::from_micros),
         };
         Ok(RecordedEvent::record(
-            event,
-            StreamId::new(self.entity_id)?,
+            &event,
+            &StreamId::new(self.entity_id)?,
             Position::new(number("position", self.position)?),
             Version::new(number("entity_version", self.entity_version)?),
             Position::new(number("append_position", self.append_position)?),
             Timestamp::from_micros(self.recorded_at),
-            self.idempotency_key.map(IdempotencyKey::new).transpose()?,
+            self.idempotency_key.map(IdempotencyKey::new).transpose()?.as_ref(),
         ))
     }
 }

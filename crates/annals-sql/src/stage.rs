@@ -158,13 +158,13 @@ impl<'a> Staged<'a> {
     pub(crate) fn recorded_behind(&self, tail: &Tail) -> Vec<RecordedEvent> {
         let recorded = self.events.iter().zip(1..).map(|(event, place)| {
             RecordedEvent::record(
-                event.write.event.clone(),
-                event.write.stream.clone(),
+                &event.write.event,
+                &event.write.stream,
                 tail.position.plus(place),
                 tail.versions[event.stream].plus(event.version),
                 tail.position.plus(event.append),
                 event.recorded_at.max(tail.recorded_at),
-                event.key.cloned(),
+                event.key,
             )
         });
         recorded.collect()
@@ -220,8 +220,8 @@ impl<'a> Staged<'a> {
 
     fn recorded(&self, event: &StagedEvent<'_>, position: Position) -> RecordedEvent {
         RecordedEvent::record(
-            event.write.event.clone(),
-            event.write.stream.clone(),
+            &event.write.event,
+            &event.write.stream,
             position,
             self.version_of(event),
             self.facts.head.plus(event.append),

@@ -101,8 +101,8 @@ impl Failover {
         let mut read = LogRead::forward(Position::FIRST);
         while read.from <= up_to {
             let page = self.now().read_log(read.clone()).await.expect("a log in memory is read");
-            for event in page.events.iter().filter(|event| event.position <= up_to) {
-                let append = Append::to(event.stream.clone(), Expected::Any, [event.to_new()]);
+            for event in page.events.iter().filter(|event| event.position() <= up_to) {
+                let append = Append::to(event.stream_id(), Expected::Any, [event.to_new()]);
                 server.append(append).await.expect("it is taken again");
             }
             if page.end {

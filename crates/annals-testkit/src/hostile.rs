@@ -31,7 +31,7 @@ pub async fn follow(store: Store, is_last: impl Fn(&RecordedEvent) -> bool) -> V
     loop {
         match subscription.next().await {
             Ok(event) => {
-                seen.push(event.position);
+                seen.push(event.position());
                 if is_last(&event) {
                     return seen;
                 }
@@ -84,7 +84,7 @@ pub async fn others_wait(
     until_waiting().await;
     let events = reader.log_events(Query::all()).await.expect("readers do not wait");
     assert_eq!(events.len(), 1, "what is not committed does not show");
-    let following = tokio::spawn(follow(reader, move |event| event.position.get() == last));
+    let following = tokio::spawn(follow(reader, move |event| event.position().get() == last));
     end().await;
     let mut positions = Vec::new();
     for writer in writers {
@@ -109,7 +109,7 @@ pub async fn nothing_is_lost_or_done_twice(
     const WRITERS: usize = 12;
     let (stop, unknown) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let reader = stores.last().expect("there are stores").clone();
-    let following = tokio::spawn(follow(reader.clone(), |event| event.stream.as_str() == "end-1"));
+    let following = tokio::spawn(follow(reader.clone(), |event| event.stream() == "end-1"));
     let writers: Vec<_> = (0..WRITERS)
         .map(|writer| {
             let (store, stop, unknown) =
@@ -141,10 +141,10 @@ pub async fn nothing_is_lost_or_done_twice(
     for (name, appended) in &done {
         let index = usize::try_from(appended.first.get()).expect("few") - 1;
         let event = &log[index];
-        assert_eq!(event.idempotency_key.as_ref().map(IdempotencyKey::as_str), Some(name.as_str()));
-        assert_eq!((event.position, event.version), (appended.first, appended.version()));
+        assert_eq!(event.idempotency_key().as_ref().map(IdempotencyKey::as_str), Some(name.as_str()));
+        assert_eq!((event.position(), event.version()), (appended.first, appended.version()));
     }
-    let keys: HashSet<_> = log.iter().map(|event| event.idempotency_key.clone()).collect();
+    let keys: HashSet<_> = log.iter().map(|event| event.idempotency_key()).collect();
     assert_eq!(keys.len() as u64, total, "nothing is there twice");
     let seen = joined(following).await;
     assert_eq!(

@@ -82,7 +82,7 @@ pub async fn a_restart_is_survived(mut server: impl Restart, open: impl AsyncFn(
         }
         let answer = store.append(append(100 + number)).await;
         assert!(matches!(answer, Err(Error::Unavailable(_) | Error::Indeterminate(_))), "{answer:?}");
-        unavailable(store.append(append(200 + number)).await, "there is none");
+        unavailable(store.append(append(200 + number)).await, "connection");
         unavailable(store.head().await, "connection");
         unavailable(store.read_log(LogRead::forward(Position::FIRST)).await, "connection");
         server.start();
@@ -197,5 +197,5 @@ pub async fn a_clock_that_jumps_changes_no_order(open: impl AsyncFn(Arc<dyn Cloc
     }
     assert_eq!(positions, (1..=16).map(Position::new).collect::<Vec<_>>());
     let log = steady.log_events(Query::all()).await.expect("the log can be read");
-    assert!(log.is_sorted_by_key(|event| event.recorded_at), "recorded times decrease");
+    assert!(log.is_sorted_by_key(|event| event.recorded_at()), "recorded times decrease");
 }

@@ -75,8 +75,7 @@ pub struct Unreadable {
 
 impl Unreadable {
     pub(crate) fn new(stored: &RecordedEvent, cause: CodecError) -> Self {
-        let RecordedEvent { stream, version, position, .. } = stored;
-        Self { stream: stream.clone(), version: *version, position: *position, cause }
+        Self { stream: stored.stream_id(), version: stored.version(), position: stored.position(), cause }
     }
 }
 
@@ -88,8 +87,8 @@ pub(crate) fn parts<E: Event>(stored: &RecordedEvent) -> Result<Parts<E>, Unread
 /// Decodes a stored event to events with everything that the store records about them.
 pub(crate) fn recorded<E: Event>(stored: &RecordedEvent) -> Result<Parts<Recorded<E>>, Unreadable> {
     Ok(match numbered(stored)? {
-        Parts::One((part, event)) => Parts::One(Recorded::new(event, part, stored)),
-        several => several.map(|(part, event)| Recorded::new(event, part, stored)),
+        Parts::One((part, event)) => Parts::One(Recorded::new(event, part, stored.clone())),
+        several => several.map(|(part, event)| Recorded::new(event, part, stored.clone())),
     })
 }
 
@@ -99,10 +98,10 @@ pub(crate) fn read_raw<E: Event>(raw: RawEvent) -> Result<Vec<E>, CodecError> {
 }
 
 /// Decodes a stored event to events with the numbers of their parts.
-fn numbered<E: Event>(stored: &RecordedEvent) -> Result<Parts<(u32, E)>, Unreadable> {
-    let (event_type, version) = (stored.event_type.as_str(), stored.schema_version);
+pub(crate) fn numbered<E: Event>(stored: &RecordedEvent) -> Result<Parts<(u32, E)>, Unreadable> {
+    let (event_type, version) = (stored.event_type(), stored.schema_version());
     let parts = if upcast::is_current(E::UPCASTERS, event_type, version) {
-        decode(event_type, version, &stored.content_type, &stored.data).map(|event| Parts::One((0, event)))
+        decode(event_type, version, &stored.content_type(), stored.data()).map(|event| Parts::One((0, event)))
     } else {
         numbered_raw(stored.into()).map(Parts::Several)
     };
@@ -132,7 +131,7 @@ fn decode<E: Event>(
     event_type: &str,
     schema_version: u16,
     content_type: &annals_core::ContentType,
-    data: &annals_core::Bytes,
+    data: &[u8],
 ) -> Result<E, CodecError> {
     let decoded = || {
         refuse_other_content::<E>(event_type, schema_version, content_type)?;

@@ -45,23 +45,23 @@ impl<A: Aggregate> Folded<A> {
 
     /// Folds a stored event.
     pub fn take(&mut self, stored: &RecordedEvent) -> Result<(), LoadError> {
-        if stored.version != self.version.next() {
+        if stored.version() != self.version.next() {
             let location = Location {
-                file: format!("stream {}", stored.stream),
+                file: format!("stream {}", stored.stream()),
                 offset: 0,
-                position: Some(stored.position),
+                position: Some(stored.position()),
             };
-            let cause = format!("version {} follows version {}", stored.version, self.version).into();
+            let cause = format!("version {} follows version {}", stored.version(), self.version).into();
             return Err(LoadError::Store(Error::Damaged { location, cause }));
         }
         for event in codec::parts::<A::Event>(stored)? {
             let evolved = evolve(&mut self.state, &event, event.event_type());
             evolved.map_err(|cause| Unreadable::new(stored, cause))?;
         }
-        self.version = stored.version;
-        self.position = stored.position;
-        self.last = Some(stored.id);
-        self.since.get_or_insert(stored.recorded_at);
+        self.version = stored.version();
+        self.position = stored.position();
+        self.last = Some(stored.id());
+        self.since.get_or_insert(stored.recorded_at());
         Ok(())
     }
 
@@ -86,13 +86,13 @@ impl<A: Aggregate> Folded<A> {
             }
             let mut events = page.events.iter();
             if let Some((version, id)) = known.take()
-                && events.next().is_none_or(|event| event.version != version || event.id != id)
+                && events.next().is_none_or(|event| event.version() != version || event.id() != id)
             {
                 // Fails if the event was read from a replica that does not have it yet.
                 self.is_in(store, stream).await?;
                 return Ok(false);
             }
-            for stored in events.take_while(|stored| stored.version <= up_to) {
+            for stored in events.take_while(|stored| stored.version() <= up_to) {
                 self.take(stored)?;
             }
             if page.end || self.version >= up_to {
@@ -106,7 +106,7 @@ impl<A: Aggregate> Folded<A> {
         let Some(last) = self.last else { return Ok(true) };
         // A backward read is not answered by a replica that does not have this version yet.
         let page = store.read_stream(StreamRead::backward(stream, self.version).limit(1)).await?;
-        Ok(page.events.first().is_some_and(|event| event.version == self.version && event.id == last))
+        Ok(page.events.first().is_some_and(|event| event.version() == self.version && event.id() == last))
     }
 }
 

@@ -67,7 +67,7 @@ async fn look(
     let done = followed.checkpoint().await?;
     let read = LogRead::forward(done.position.next()).matching(query.clone()).limit(1);
     let page = store.read_log(read).await?;
-    let next = page.events.first().map(|event| event.position);
+    let next = page.events.first().map(|event| event.position());
     let end = next.unwrap_or(page.next).previous();
     let through = match done.witness() {
         Some(checkpoint) => reached(store, query, checkpoint, end).await?,
@@ -126,7 +126,8 @@ mod tests {
         }
         let first =
             store.read_log(LogRead::forward(Position::FIRST).limit(1)).await.unwrap().events.remove(0);
-        let (query, progress) = (Query::types([first.event_type.clone()]), Progress::from(Position::ZERO));
+        let (query, progress) =
+            (Query::types([first.event_type().try_into().unwrap()]), Progress::from(Position::ZERO));
         let (mut followed, mut waits) = (At(Witness::of(&first)), Waits::default());
         let then = ["meant", "other", "other"].map(|event_type| append("late-1", event_type));
         store.lose_after(Pages::OfLog, 1, Position::FIRST, then).await;

@@ -221,7 +221,7 @@ impl<A: Aggregate> Repository<A> {
             let middle = Version::new(low.get() + (high.get() - low.get()).div_ceil(2));
             let read = StreamRead::forward(stream, middle).limit(1);
             match store.read_stream(read).await?.events.first() {
-                Some(event) if event.recorded_at <= time => low = middle,
+                Some(event) if event.recorded_at() <= time => low = middle,
                 _ => high = middle.previous(),
             }
         }

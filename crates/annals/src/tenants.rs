@@ -372,7 +372,7 @@ async fn follow(mut moves: Subscription, shared: Weak<Shared>) {
         }
         match heard {
             Ok(event) => {
-                let tenant = event.stream.as_str().strip_prefix("tenant-").unwrap_or_default();
+                let tenant = event.stream().strip_prefix("tenant-").unwrap_or_default();
                 if let Some(routed) = shared.open.lock().get(tenant) {
                     tokio::spawn(follow_one(tenant.to_owned(), Arc::downgrade(routed)));
                 }

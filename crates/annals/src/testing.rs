@@ -269,7 +269,7 @@ where
         let event_type = new.event_type.clone();
         let (position, recorded_at) = (Position::new(index), TIME.plus(Duration::from_secs(index)));
         let version = Version::new(*version);
-        let stored = RecordedEvent::record(new, stream, position, version, position, recorded_at, None);
+        let stored = RecordedEvent::record(&new, &stream, position, version, position, recorded_at, None);
         let applied = database.write_now(|connection| {
             let mut parts = codec::recorded(&stored)?.into_iter();
             parts.try_for_each(|event| projection.apply(&event, &Tx::new(connection)))

@@ -58,7 +58,7 @@ impl Rival for AnnalsStore {
         let mut read = StreamRead::forward(StreamId::new(name)?, Version::FIRST);
         loop {
             let page = self.store.read_stream(read.clone()).await?;
-            page.events.iter().for_each(|event| see(&event.data));
+            page.events.iter().for_each(|event| see(event.data()));
             if page.end {
                 return Ok(());
             }

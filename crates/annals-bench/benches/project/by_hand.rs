@@ -19,8 +19,8 @@ struct Fields {
 }
 
 fn row(event: &RecordedEvent) -> (i64, i64) {
-    let read: Fields = serde_json::from_slice(&event.data).unwrap();
-    (event.position.get() as i64, read.amount)
+    let read: Fields = serde_json::from_slice(event.data()).unwrap();
+    (event.position().get() as i64, read.amount)
 }
 
 /// Reads the log page by page.

@@ -17,7 +17,7 @@ const MANY: usize = 10_000;
 
 fn row(event: &Recorded<ConsumedEvent>) -> (u64, i64) {
     let ConsumedEvent::Deposited { amount } = event.event;
-    (event.position.get(), amount)
+    (event.position().get(), amount)
 }
 
 /// How a row is written.

@@ -22,7 +22,7 @@ impl<const N: usize> Projection for Numbered<N> {
 
     fn apply(&self, event: &Recorded<ConsumedEvent>, tx: &Tx<'_>) -> Result<(), HandlerError> {
         let ConsumedEvent::Deposited { amount } = event.event;
-        Ok(tx.queue("INSERT INTO deposits VALUES (?1, ?2)", (event.position, amount))?)
+        Ok(tx.queue("INSERT INTO deposits VALUES (?1, ?2)", (event.position(), amount))?)
     }
 }
 

@@ -80,14 +80,14 @@ impl Appends {
         };
         let Some(Line { number, event, place }) = first else { return Ok(None) };
         let limits = Limits::default();
-        let mut bytes = event.data.len();
+        let mut bytes = event.data().len();
         let mut events = vec![event];
         while let Some(line) = self.next_line()? {
-            if line.event.append != events[0].append {
+            if line.event.append() != events[0].append() {
                 self.carried = Some(line);
                 break;
             }
-            bytes += line.event.data.len();
+            bytes += line.event.data().len();
             if events.len() == limits.append_events_max || bytes > limits.append_bytes_max {
                 let problem = format!(
                     "the append that begins here is larger than {} events or {} MiB",
@@ -98,7 +98,7 @@ impl Appends {
             }
             events.push(line.event);
         }
-        self.last = events.last().map(|event| (event.stream.clone(), event.version));
+        self.last = events.last().map(|event| (event.stream_id(), event.version()));
         let of_log = place.is_some_and(|place| !place.one_stream);
         piece(number, after, &events).map(|piece| Some(Piece { of_log, ..piece }))
     }
@@ -118,10 +118,10 @@ impl Appends {
         follows(self.before.as_ref(), &line).map_err(|problem| BadLine::new(number, problem))?;
         self.before = Some(Place {
             line: number,
-            stream: line.event.stream.clone(),
-            version: line.event.version,
-            position: line.event.position,
-            append: line.event.append,
+            stream: line.event.stream_id(),
+            version: line.event.version(),
+            position: line.event.position(),
+            append: line.event.append(),
             place,
         });
         Ok(Some(line))
@@ -148,10 +148,11 @@ impl Place {
 /// Refuses a line that cannot follow the previous one (A1, A2, A3).
 fn follows(before: Option<&Place>, line: &Line) -> Result<(), String> {
     let Line { event, place, .. } = line;
-    if event.append > event.position {
+    if event.append() > event.position() {
         return Err(format!(
             "its append begins at position {}, after its own position {}",
-            event.append, event.position
+            event.append(),
+            event.position()
         ));
     }
     let missing = |what: String| Err(format!("{what}: lines are missing before this one; {WITHOUT_NUMBERS}"));
@@ -162,13 +163,13 @@ fn follows(before: Option<&Place>, line: &Line) -> Result<(), String> {
             _ => missing(format!("the file begins with event {first} of an append")),
         };
     };
-    if event.position <= before.position {
-        let (position, before) = (event.position, before.position);
+    if event.position() <= before.position {
+        let (position, before) = (event.position(), before.position);
         return Err(format!(
             "position {position} comes after position {before}; lines must be in the order of their positions"
         ));
     }
-    let same_append = event.append == before.append;
+    let same_append = event.append() == before.append;
     match (before.place, *place) {
         (Some(was), Some(is)) if same_append && (is.event, is.events) != (was.event + 1, was.events) => {
             missing(format!(
@@ -187,19 +188,21 @@ fn follows(before: Option<&Place>, line: &Line) -> Result<(), String> {
             Err("only some lines of this append say which of its events they are".to_owned())
         }
         (Some(was), Some(is))
-            if !was.one_stream && !is.one_stream && event.position != before.position.next() =>
+            if !was.one_stream && !is.one_stream && event.position() != before.position.next() =>
         {
-            missing(format!("position {} comes after position {}", event.position, before.position))
+            missing(format!("position {} comes after position {}", event.position(), before.position))
         }
         (Some(was), Some(is))
             if was.one_stream
                 && is.one_stream
-                && event.stream == before.stream
-                && event.version != before.version.next() =>
+                && event.stream() == before.stream
+                && event.version() != before.version.next() =>
         {
             missing(format!(
                 "version {} of `{}` comes after version {}",
-                event.version, event.stream, before.version
+                event.version(),
+                event.stream(),
+                before.version
             ))
         }
         _ => Ok(()),
@@ -209,25 +212,26 @@ fn follows(before: Option<&Place>, line: &Line) -> Result<(), String> {
 /// Rebuilds the append of these events.
 fn piece(line: u64, after: Option<(StreamId, Version)>, events: &[RecordedEvent]) -> Result<Piece, BadLine> {
     let mut append = Append::new();
-    append.recorded_at = Some(events[0].recorded_at);
-    append.key = events[0].idempotency_key.clone();
+    append.recorded_at = Some(events[0].recorded_at());
+    append.key = events[0].idempotency_key();
     let mut versions = HashMap::new();
     for event in events {
-        let before = event.version.previous();
-        if let Some(last) = versions.insert(event.stream.clone(), event.version) {
+        let before = event.version().previous();
+        if let Some(last) = versions.insert(event.stream_id(), event.version()) {
             if last != before {
                 let problem = format!(
                     "in the append that begins here, `{}` jumps from version {last} to {}",
-                    event.stream, event.version
+                    event.stream(),
+                    event.version()
                 );
                 return Err(BadLine::new(line, problem));
             }
         } else {
-            append = append.expecting(&event.stream, Expected::Exact(before));
+            append = append.expecting(event.stream_id(), Expected::Exact(before));
         }
-        append.writes.push(Write { stream: event.stream.clone(), event: event.to_new() });
+        append.writes.push(Write { stream: event.stream_id(), event: event.to_new() });
     }
-    let bytes = events.iter().map(|event| event.data.len()).sum();
-    let versions = events.iter().map(|event| event.version).collect();
-    Ok(Piece { line, first: events[0].position, append, versions, after, bytes, of_log: false })
+    let bytes = events.iter().map(|event| event.data().len()).sum();
+    let versions = events.iter().map(|event| event.version()).collect();
+    Ok(Piece { line, first: events[0].position(), append, versions, after, bytes, of_log: false })
 }

@@ -155,7 +155,7 @@ impl Reading {
             let rows = self.take(events_of(&there), usize::MAX, Row::event_bytes)?;
             let events = read_from(store, there.first, rows.len()).await?;
             for (row, event) in rows.iter().zip(&events) {
-                if self.recipe.id(row)? != event.id {
+                if self.recipe.id(row)? != event.id() {
                     return Err(self.other_source(row, event).into());
                 }
             }
@@ -172,22 +172,22 @@ impl Reading {
     fn other_source(&self, row: &Row, event: &RecordedEvent) -> BadLine {
         let same = self.recipe.write(row).is_ok_and(|write| {
             let made = write.event;
-            write.stream == event.stream
-                && (made.event_type, &made.data, made.occurred_at)
-                    == (event.event_type.clone(), &event.data, event.occurred_at)
+            write.stream == event.stream()
+                && (made.event_type.as_str(), &*made.data, made.occurred_at)
+                    == (event.event_type(), event.data(), event.occurred_at())
         });
         let name = "name it with --source NAME";
         let problem = if same {
             format!(
                 "this row is in the store already, at position {}, from a file of this name in another place; if this is \
                  another file, {name}; if it is the same file and was moved, give its former path with --moved-from",
-                event.position
+                event.position()
             )
         } else {
             format!(
                 "the store has another row of this source here, at position {}; if this is another file of the same name, \
                  {name}",
-                event.position
+                event.position()
             )
         };
         BadLine::new(row.line, problem)
@@ -294,12 +294,14 @@ async fn compare(store: &dyn EventStore, chunk: &Chunk, first: Position) -> anyh
         // Without an id column, the id is a digest of the row and the recipe.
         let same = match chunk.known {
             Known::Column => chunk.recipe.made(row, write, event)?,
-            _ => write.stream == event.stream && write.event.id == event.id,
+            _ => write.stream == event.stream() && write.event.id == event.id(),
         };
         if !same {
             let problem = format!(
                 "its id is that of another event, at position {} of the log: version {} of `{}`, which has other content",
-                event.position, event.version, event.stream
+                event.position(),
+                event.version(),
+                event.stream()
             );
             return Err(BadLine::new(row.line, problem).into());
         }
@@ -421,10 +423,10 @@ mod tests {
         let events = all(&store).await;
         assert_eq!(events.len(), 2_500);
         let last = &events[2_499];
-        assert_eq!(&last.data[..], br#"{"customer":"00000","date":"19970108","money":2499.50}"#);
-        assert_eq!(last.stream.as_str(), "customer-00000");
-        assert_eq!(last.occurred_at.unwrap().to_string(), "1997-01-08T00:00:00Z");
-        assert_eq!(last.tags[0].as_str(), "customer:00000");
+        assert_eq!(last.data(), br#"{"customer":"00000","date":"19970108","money":2499.50}"#);
+        assert_eq!(last.stream(), "customer-00000");
+        assert_eq!(last.occurred_at().unwrap().to_string(), "1997-01-08T00:00:00Z");
+        assert_eq!(last.tags().next().unwrap(), "customer:00000");
     }
 
     #[tokio::test]
@@ -520,11 +522,11 @@ mod tests {
         let rows = "customer,cups\nkim,1\nlee,2\n";
         let store = memory();
         import(&store, rows, plain.clone()).await.unwrap();
-        let ids: Vec<_> = all(&store).await.iter().map(|event| event.id.to_string()).collect();
+        let ids: Vec<_> = all(&store).await.iter().map(|event| event.id().to_string()).collect();
         assert_eq!(ids, ["98c2da69-57ff-5786-ae8f-f8e7bf238de7", "d3e9ba9c-d658-55ac-82a9-e31f3158c3f7"]);
 
         let earlier = memory();
-        let events = all(&store).await.into_iter().map(|event| (event.stream.clone(), event.to_new()));
+        let events = all(&store).await.into_iter().map(|event| (event.stream_id(), event.to_new()));
         let writes = events.map(|(stream, event)| Write { stream, event }).collect();
         let key = Some(IdempotencyKey::new("import:df876b93").unwrap());
         earlier.append(Append { writes, key, ..Append::new() }).await.unwrap();
@@ -579,7 +581,7 @@ mod tests {
                 );
             }
             let rows: std::collections::HashSet<_> =
-                all(&store).await.into_iter().map(|event| event.data).collect();
+                all(&store).await.into_iter().map(|event| event.data_bytes()).collect();
             assert_eq!(rows.len() as u32, now);
         }
     }
@@ -601,7 +603,7 @@ mod tests {
         import(&store, &text.replace("^M", "\r"), columns.clone()).await.unwrap();
         let events = all(&store).await;
         assert_eq!(events.len(), 2);
-        assert_eq!(&events[1].data[..], br#"{"customer":"00002","date":"19970112","money":12.00}"#);
+        assert_eq!(events[1].data(), br#"{"customer":"00002","date":"19970112","money":12.00}"#);
         let error = import(&store, "customer date money\n1 2\n", columns).await.unwrap_err();
         assert!(format!("{error:#}").contains("line 2: has 2 columns, the header line has 3"), "{error:#}");
     }
@@ -615,7 +617,7 @@ mod tests {
         assert!(format!("{error:#}").contains("line 2, column `customer`: is not there"), "{error:#}");
         import(&store, text.lines().next().unwrap(), jsonl).await.unwrap();
         let events = all(&store).await;
-        assert_eq!(&events[0].data[..], &text.as_bytes()[..text.find('\n').unwrap()]);
-        assert_eq!(events[0].stream.as_str(), "customer-7");
+        assert_eq!(events[0].data(), &text.as_bytes()[..text.find('\n').unwrap()]);
+        assert_eq!(events[0].stream(), "customer-7");
     }
 }

@@ -215,8 +215,8 @@ impl Recipe {
     /// tags whose column is empty, and rounded times before 1970 up.
     pub(crate) fn made(&self, row: &Row, write: &Write, event: &RecordedEvent) -> Result<bool, BadLine> {
         let (mut made, there) = (write.event.clone(), event.to_new());
-        if write.stream != event.stream || made == there {
-            return Ok(write.stream == event.stream);
+        if write.stream != event.stream() || made == there {
+            return Ok(write.stream == event.stream());
         }
         let columns = Columns::of(row)?;
         let mut all_tags = NewEvent { tags: Vec::new(), ..made.clone() };

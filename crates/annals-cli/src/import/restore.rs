@@ -118,16 +118,18 @@ impl Piece {
         let events = read_from(store, there.first, events_of(there).min(writes.len())).await?;
         let same = events_of(there) == writes.len()
             && writes.iter().zip(&self.versions).zip(&events).all(|((write, version), event)| {
-                write.stream == event.stream && *version == event.version && write.event == event.to_new()
+                write.stream == event.stream() && *version == event.version() && write.event == event.to_new()
             });
         if same {
             return Ok(());
         }
         let place = events.first().map_or_else(String::new, |event| {
-            format!("at position {}, version {} of `{}`", event.position, event.version, event.stream)
+            format!("at position {}, version {} of `{}`", event.position(), event.version(), event.stream())
         });
         let problem = match &self.append.key {
-            Some(key) if events.first().is_some_and(|event| event.idempotency_key.as_ref() == Some(key)) => {
+            Some(key)
+                if events.first().is_some_and(|event| event.idempotency_key().as_ref() == Some(key)) =>
+            {
                 format!(
                     "its key `{key}` is that of another append, {place}, so its events cannot be written; {WITHOUT_KEY}"
                 )

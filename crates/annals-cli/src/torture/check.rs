@@ -263,8 +263,9 @@ impl Check<'_> {
             let number = self.random.below(log.streams.len() as u64) as u32;
             let name = &log.streams[number as usize];
             let events = self.store.stream_events(&StreamId::new(name.as_str())?).await?;
-            let read =
-                events.iter().map(|event| (event.position.get(), hash_of(&event.stream, &event.to_new())));
+            let read = events
+                .iter()
+                .map(|event| (event.position().get(), hash_of(&event.stream_id(), &event.to_new())));
             let of_log = (1..).zip(&log.events).filter(|(_, (stream, _))| *stream == number);
             if !read.eq(of_log.map(|(position, (_, hash))| (position, *hash))) {
                 self.wrong(format!("the stream `{name}` does not read as it is in the log"));
@@ -284,7 +285,7 @@ impl Check<'_> {
             let expected =
                 (1..).zip(&log.writers).filter(|(position, other)| *position >= from && **other == writer);
             let mut expected = expected.map(|(position, _)| position);
-            let agree = page.events.iter().all(|event| expected.next() == Some(event.position.get()));
+            let agree = page.events.iter().all(|event| expected.next() == Some(event.position().get()));
             let rest = expected.next();
             if !agree || (page.end && page.events.len() < LIMIT && rest.is_some()) {
                 self.wrong(format!(

@@ -145,8 +145,8 @@ async fn consume(store: Arc<EngineStore>, path: PathBuf) -> anyhow::Result<()> {
         }
         let mut lines = String::new();
         for event in page {
-            let hash = hash_of(&event.stream, &event.to_new());
-            lines.push_str(&format!("{} {}\n", event.position, hex(&hash[..8])));
+            let hash = hash_of(&event.stream_id(), &event.to_new());
+            lines.push_str(&format!("{} {}\n", event.position(), hex(&hash[..8])));
         }
         // The effect and the checkpoint are one write, as G7 requires for "exactly once".
         file.write_all(lines.as_bytes())?;

@@ -49,8 +49,8 @@ impl Kind for Log {
     }
 
     fn read(event: &RecordedEvent) -> (String, u64) {
-        let key = event.stream.as_str().strip_prefix("key-").unwrap().to_owned();
-        (key, std::str::from_utf8(&event.data).unwrap().parse().unwrap())
+        let key = event.stream().strip_prefix("key-").unwrap().to_owned();
+        (key, std::str::from_utf8(event.data()).unwrap().parse().unwrap())
     }
 
     async fn open(&self, at: Option<&Ladder>) -> Resumed<LogReader> {

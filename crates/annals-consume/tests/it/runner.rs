@@ -19,6 +19,11 @@ use crate::kinds::{Kept, Kind, Log, Partitions};
 const HANG: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);
 
+tokio::task_local! {
+    /// Whether the effect of this test blocks its thread.
+    static IS_BLOCKING: bool;
+}
+
 fn options() -> Options {
     Options {
         lanes: 1,
@@ -229,6 +234,7 @@ impl Started {
         let recorder = Arc::new(recorder);
         let effect = Recording::<K> { recorder: recorder.clone(), kind: std::marker::PhantomData };
         let status = Arc::new(Status::default());
+        let options = Options { is_blocking: IS_BLOCKING.get(), ..options };
         let runner = Runner::new("test", Arc::new(effect), kept.clone(), status.clone(), options);
         let (stop, stopped) = watch::channel(false);
         let task = tokio::spawn(async move { runner.run(&mut Stop::from(stopped)).await });
@@ -595,18 +601,38 @@ async fn the_checkpoint_does_not_wait_for_the_rest_of_a_call<K: Kind>() {
     started.cut().await;
 }
 
+/// A program may end without stopping its consumers.
+#[test]
+fn a_runtime_can_be_dropped_while_a_call_waits_on_a_thread_of_its_own() {
+    let (ended, end) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(IS_BLOCKING.scope(true, async {
+            let kind = Log::new();
+            kind.add(&[("a", 1)]).await;
+            let recorder = Recorder::default().at("a", 1, Fault::Hangs, 1);
+            let started = Started::new(&Kept::new(&kind), recorder, options());
+            started.recorder.until("the call", |recorder| !recorder.running.lock().is_empty()).await;
+        }));
+        drop(runtime);
+        ended.send(()).unwrap();
+    });
+    end.recv_timeout(HANG).expect("the runtime ends");
+}
+
 macro_rules! on_each_kind {
     ($($test:ident),* $(,)?) => {
-        mod log {
+        on_each_kind! { log, super::Log, false, $($test),* }
+        on_each_kind! { partitions, super::Partitions, false, $($test),* }
+        on_each_kind! { blocking_log, super::Log, true, $($test),* }
+        on_each_kind! { blocking_partitions, super::Partitions, true, $($test),* }
+    };
+    ($module:ident, $kind:ty, $is_blocking:literal, $($test:ident),*) => {
+        mod $module {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
-                super::$test::<super::Log>().await;
-            })*
-        }
-        mod partitions {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $test() {
-                super::$test::<super::Partitions>().await;
+                super::IS_BLOCKING.scope($is_blocking, super::$test::<$kind>()).await;
             })*
         }
     };

@@ -14,13 +14,13 @@ use super::outcome::Outcome;
 use super::staging::Staging;
 use crate::error::Fault;
 use crate::index::{Offset, is_by_hash, search};
-use crate::log::body::Body;
 use crate::log::frame::{Encoded, Placement};
 use crate::log::segment::link;
 use crate::log::terms::{IdentityHashes, Kind, id_hash};
 use crate::read::fetch;
 use crate::read::keyed;
 use crate::read::view::{Run, RunIndex, View};
+use annals_core::body::Body;
 
 fn stream_hash(stream: &StreamId) -> u64 {
     Kind::Stream.hash(stream.as_str().as_bytes())
@@ -178,7 +178,7 @@ impl LogView for Stage<'_> {
                     RunIndex::Memory(_) => true,
                     RunIndex::File(_) => {
                         let event = fetch::event(&self.view, run, place)?;
-                        event.stream == *stream && event.id == id
+                        event.stream() == *stream && event.id() == id
                     }
                 };
                 if is_it {
@@ -199,7 +199,7 @@ impl LogView for Stage<'_> {
             RunIndex::Memory(index) => Ok(index.read().identity(place)),
             RunIndex::File(_) => {
                 let event = fetch::event(&self.view, run, place)?;
-                Ok(Some((event.stream, event.version, event.id)))
+                Ok(Some((event.stream_id(), event.version(), event.id())))
             }
         }
     }

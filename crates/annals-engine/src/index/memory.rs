@@ -18,8 +18,8 @@ use smallvec::SmallVec;
 
 use super::{IdRange, Index, Offset, Postings, Source};
 use crate::error::Fault;
-use crate::log::body::Body;
 use crate::log::terms::{IdentityHashes, Kind, id_hash, identity_hash, terms_of};
+use annals_core::body::Body;
 
 /// The index of a run in memory.
 #[derive(Default)]

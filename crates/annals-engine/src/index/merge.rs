@@ -12,9 +12,9 @@ use super::writer::{IDS_PER_BLOCK, OFFSETS_PER_BLOCK, RunWriter, cause, in_order
 use super::{FileIndex, IdRange, Index};
 use crate::disk::File;
 use crate::error::Fault;
-use crate::log::body::Body;
 use crate::log::encoding::get_u32;
 use crate::log::terms::{IdentityHashes, Kind};
+use annals_core::body::Body;
 
 /// The most events of a merged run: the memory that a merge needs grows with their number.
 pub const MERGE_EVENTS_MAX: u64 = 8 << 20;

@@ -24,10 +24,10 @@
 //!
 //! Does not use files. The body is encoded by `body`. Next above: `segment`.
 
+use annals_core::body::{self, Body};
 use annals_core::{Append, Metadata, Position, RecordedEvent, Timestamp, Version, Write};
 use bytes::Bytes;
 
-use super::body::{self, Body};
 use super::encoding::{Malformed, Reader, get_u32, put_signed, put_u32, put_varint};
 use super::terms::{hashes_of, id_hash};
 
@@ -106,16 +106,8 @@ pub struct Record<'a> {
 impl Record<'_> {
     /// The event. It shares the bytes that the record was read from, which are part of `block`.
     pub fn event(&self, block: &Bytes) -> Result<RecordedEvent, Malformed> {
-        let (stream, key, event) = Body::read(self.body)?.event(block)?;
-        Ok(RecordedEvent::record(
-            event,
-            stream,
-            self.position,
-            self.version,
-            self.append,
-            self.recorded_at,
-            key,
-        ))
+        let body = block.slice_ref(self.body);
+        RecordedEvent::of_body(body, self.position, self.version, self.append, self.recorded_at)
     }
 }
 

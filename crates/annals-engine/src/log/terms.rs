@@ -6,7 +6,7 @@
 use annals_core::EventId;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use super::body::Body;
+use annals_core::body::Body;
 
 /// The kind of a term. The number is stored in index files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -86,8 +86,8 @@ impl Headless<'_> {
         while let Some(piece) = pieces.next()? {
             let Piece::Whole(whole) = piece else { continue };
             for (event, _) in &whole.events {
-                if let Some(time) = known.get(&event.position) {
-                    let after = event.recorded_at.as_micros();
+                if let Some(time) = known.get(&event.position()) {
+                    let after = event.recorded_at().as_micros();
                     return found(Timestamp::from_micros(time.as_micros() - after), true);
                 }
                 estimate.get_or_insert(self.estimate(event));
@@ -150,8 +150,8 @@ impl Headless<'_> {
 
     /// An estimate of the segment's creation time, from an event that was read with a creation time of 0.
     fn estimate(&self, event: &RecordedEvent) -> i64 {
-        let after = event.recorded_at.as_micros();
-        let made_at = made_at(event.id).map_or(i64::MIN, |made_at| made_at.as_micros() - after);
+        let after = event.recorded_at().as_micros();
+        let made_at = made_at(event.id()).map_or(i64::MIN, |made_at| made_at.as_micros() - after);
         made_at.max(self.before.as_micros() - after)
     }
 

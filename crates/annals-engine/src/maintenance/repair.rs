@@ -369,7 +369,7 @@ impl Copy<'_> {
     /// Adds an intact append to the batch, and writes the batch when it is large enough.
     async fn enqueue(&mut self, events: Vec<RecordedEvent>) -> Result<()> {
         self.batch_bytes +=
-            events.iter().map(|event| event.data.len() + size_of::<RecordedEvent>()).sum::<usize>();
+            events.iter().map(|event| event.bytes() + size_of::<RecordedEvent>()).sum::<usize>();
         self.batch.push(events);
         if self.batch.len() >= BATCH_APPENDS || self.batch_bytes >= BATCH_BYTES {
             self.flush().await
@@ -383,7 +383,7 @@ impl Copy<'_> {
         self.batch_bytes = 0;
         let batch = std::mem::take(&mut self.batch);
         if let Some(last) = batch.last().and_then(|events| events.last()) {
-            self.clock.0.fetch_max(last.recorded_at.as_micros(), Ordering::Relaxed);
+            self.clock.0.fetch_max(last.recorded_at().as_micros(), Ordering::Relaxed);
         }
         let outcomes = in_order(batch.iter().map(|events| self.store.append(append_of(events)))).await;
         for (events, outcome) in batch.iter().zip(outcomes) {
@@ -401,7 +401,7 @@ impl Copy<'_> {
     }
 
     fn refused(&mut self, events: &[RecordedEvent], problem: String) -> Result<()> {
-        let (first, last) = (events[0].position, events[events.len() - 1].position);
+        let (first, last) = (events[0].position(), events[events.len() - 1].position());
         self.left("log", 0, first, problem, Lost::Events { first, last })
     }
 
@@ -409,7 +409,7 @@ impl Copy<'_> {
     fn copied(&mut self, events: &[RecordedEvent], appended: &Appended) -> Result<()> {
         self.done.appends += 1;
         self.done.events += events.len() as u64;
-        let (first, last) = (events[0].position, events[events.len() - 1].position);
+        let (first, last) = (events[0].position(), events[events.len() - 1].position());
         if first != appended.first {
             self.done.moved += events.len() as u64;
         }
@@ -423,12 +423,12 @@ impl Copy<'_> {
             }
         }
         // Within an append the versions of a stream stay consecutive, so its newest version shows the shift.
-        let mut of_streams: HashMap<&StreamId, (Version, u64)> = HashMap::new();
+        let mut of_streams: HashMap<&str, (Version, u64)> = HashMap::new();
         for event in events {
-            of_streams.entry(&event.stream).or_insert((event.version, 0)).1 += 1;
+            of_streams.entry(event.stream()).or_insert((event.version(), 0)).1 += 1;
         }
         for (stream, now) in &appended.streams {
-            let (old, count) = of_streams[stream];
+            let (old, count) = of_streams[stream.as_str()];
             let new = Version::new(now.get() + 1 - count);
             let shift = old.get().saturating_sub(new.get());
             let before = self.shifts.get(stream).copied().unwrap_or_default();
@@ -470,11 +470,11 @@ fn shown(segment: &Segment, work: &Arc<Work>) -> Result<Arc<dyn File>, Fault> {
 
 /// An append that writes these events again.
 fn append_of(events: &[RecordedEvent]) -> Append {
-    let writes = events.iter().map(|event| Write { stream: event.stream.clone(), event: event.to_new() });
+    let writes = events.iter().map(|event| Write { stream: event.stream_id(), event: event.to_new() });
     let mut append = Append::new();
     append.writes = writes.collect();
-    append.key = events[0].idempotency_key.clone();
-    append.recorded_at = Some(events[0].recorded_at);
+    append.key = events[0].idempotency_key();
+    append.recorded_at = Some(events[0].recorded_at());
     append
 }
 

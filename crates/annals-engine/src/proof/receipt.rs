@@ -147,7 +147,7 @@ pub fn receipt(
     until: Position,
 ) -> Result<Option<Receipt>, Fault> {
     let mut proof = Proof::begin(store);
-    let (segment, positions) = view.segment_of(event.position);
+    let (segment, positions) = view.segment_of(event.position());
     while proof.next() < positions.start {
         let (segment, positions) = view.segment_of(proof.next());
         proof.extend(segment, positions.end)?;
@@ -171,16 +171,16 @@ pub fn receipt(
     }
     let number = own.number.ok_or_else(|| {
         let problem = "the event is not found in its segment by a walk from the beginning";
-        Fault::damaged(&segment.name, 0, Some(event.position), problem)
+        Fault::damaged(&segment.name, 0, Some(event.position()), problem)
     })?;
     let upto_own = digest::chained(&before, &digest::tree(&own.digests));
     let log = after.iter().fold(upto_own, |before, tree| digest::chained(&before, tree));
     Ok(Some(Receipt {
-        position: event.position,
-        version: event.version,
+        position: event.position(),
+        version: event.version(),
         body: own.body,
-        append: event.append,
-        recorded_at: event.recorded_at,
+        append: event.append(),
+        recorded_at: event.recorded_at(),
         events: own.events,
         leaf: number as u64,
         leaves: own.digests.len() as u64,
@@ -215,9 +215,9 @@ impl Leaves {
         let end = walk(&*segment.file, &segment.header, from, until.next(), |frame| {
             let (recorded_at, events) = digests(frame)?;
             let leaf = digest::of_append(frame.header.first, recorded_at, &events);
-            if let Some(event) = event.filter(|event| event.append == frame.header.first) {
+            if let Some(event) = event.filter(|event| event.append() == frame.header.first) {
                 frame.records(|_, record| {
-                    if record.position == event.position {
+                    if record.position == event.position() {
                         leaves.body = Bytes::copy_from_slice(record.body);
                     }
                     Ok(())

@@ -34,9 +34,9 @@ const IN_MEMORY_MAX: Duration = Duration::from_micros(20);
 /// Bytes that are read for a record whose length is unknown: most records fit.
 const RECORD_BYTES_GUESS: u64 = 4 << 10;
 
-/// The weight of an event in a page, in bytes: its data, and the size of the event itself.
+/// The weight of an event in a page, in bytes: what its caller gave, and the size of the event itself.
 pub fn weight(event: &RecordedEvent) -> usize {
-    size_of::<RecordedEvent>() + event.data.len()
+    size_of::<RecordedEvent>() + event.bytes()
 }
 
 /// Reads the events at these places of a run, in the given order, until their [`weight`] is `bytes_max` or more. Reads at

@@ -13,9 +13,9 @@ use parking_lot::Mutex;
 use super::fetch::{Block, Plan};
 use super::view::View;
 use crate::error::Fault;
-use crate::log::body::Body;
 use crate::log::encoding::Malformed;
 use crate::log::frame::Record;
+use annals_core::body::Body;
 
 /// An event during a scan.
 #[derive(Clone, Copy, Debug)]

@@ -37,7 +37,8 @@ fn to(point: RestorePoint) -> RestoreOptions {
 
 /// The events of the appends that end at or before this position.
 fn up_to(log: &[RecordedEvent], position: u64) -> &[RecordedEvent] {
-    let ends = (0..=log.len()).filter(|&end| log.get(end).is_none_or(|event| event.append == event.position));
+    let ends =
+        (0..=log.len()).filter(|&end| log.get(end).is_none_or(|event| event.append() == event.position()));
     &log[..ends.take_while(|&end| end as u64 <= position).last().unwrap()]
 }
 
@@ -123,19 +124,19 @@ async fn a_log_is_restored_up_to_any_point() {
             bring_back(&place, &to(RestorePoint::Position(Position::new(position)))).unwrap();
         let expected = up_to(&log, position);
         assert_eq!(restored.head.get(), expected.len() as u64);
-        assert_eq!(restored.recorded_at, expected.last().map(|event| event.recorded_at));
+        assert_eq!(restored.recorded_at, expected.last().map(|event| event.recorded_at()));
         let copy = open(&target, small_segments()).unwrap();
         assert_eq!((all(&copy).await, copy.id()), (expected.to_vec(), store.id()));
         let appended = copy.append(append("account-9", 1, 1)).await.unwrap();
         assert_eq!(appended.first, restored.head.next());
         assert_eq!(copy.verify(&VerifyOptions::default()).unwrap().damage, []);
         if let Some(event) = log.get(position as usize) {
-            let (_, by_time) = bring_back(&place, &to(RestorePoint::Time(event.recorded_at))).unwrap();
-            let expected = log.iter().rfind(|other| other.recorded_at <= event.recorded_at).unwrap();
-            assert_eq!(by_time.head, expected.position);
+            let (_, by_time) = bring_back(&place, &to(RestorePoint::Time(event.recorded_at()))).unwrap();
+            let expected = log.iter().rfind(|other| other.recorded_at() <= event.recorded_at()).unwrap();
+            assert_eq!(by_time.head, expected.position());
         }
     }
-    let before = annals_core::Timestamp::from_micros(log[0].recorded_at.as_micros() - 1);
+    let before = annals_core::Timestamp::from_micros(log[0].recorded_at().as_micros() - 1);
     assert_eq!(bring_back(&place, &to(RestorePoint::Time(before))).unwrap().1.head, Position::ZERO);
     let beyond = bring_back(&place, &to(RestorePoint::Position(Position::new(head + 1)))).err().unwrap();
     assert!(beyond.to_string().contains(&format!("backup 1 ends at position {head}")), "{beyond}");

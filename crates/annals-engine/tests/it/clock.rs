@@ -52,7 +52,7 @@ async fn a_clock_that_is_years_ahead_holds_no_time() {
         assert!(matches!(asked, Error::Unavailable(_)), "{}", asked.chain());
         clock.set(now.plus(DAY));
         store.append(append("account-1", 2, 1)).await.unwrap();
-        assert_eq!(all(&store).await.last().unwrap().recorded_at, now.plus(DAY));
+        assert_eq!(all(&store).await.last().unwrap().recorded_at(), now.plus(DAY));
         assert_eq!(store.clock_behind(), Duration::ZERO);
         clock.set(now);
     }
@@ -61,7 +61,7 @@ async fn a_clock_that_is_years_ahead_holds_no_time() {
     let sure = Options { clock_ahead_max: Duration::MAX, ..options };
     let store = open(&disk, sure).unwrap();
     store.append(append("account-1", 3, 1)).await.unwrap();
-    assert_eq!(all(&store).await.last().unwrap().recorded_at, time("2030-01-01T00:00:00Z"));
+    assert_eq!(all(&store).await.last().unwrap().recorded_at(), time("2030-01-01T00:00:00Z"));
 }
 
 /// G4: a clock that is less far ahead, or behind, is followed or held, and there is a figure of it.
@@ -79,7 +79,7 @@ async fn by_how_much_the_clock_is_behind_is_known() {
     assert_eq!(store.clock_behind(), 30 * DAY);
     store.append(append("account-1", 2, 1)).await.unwrap();
     assert_eq!(store.clock_behind(), 30 * DAY);
-    assert_eq!(all(&store).await.last().unwrap().recorded_at, now.plus(30 * DAY), "it never decreases");
+    assert_eq!(all(&store).await.last().unwrap().recorded_at(), now.plus(30 * DAY), "it never decreases");
     drop(store);
     let store = open(&disk, options).unwrap();
     assert_eq!(store.clock_behind(), 30 * DAY);
@@ -99,7 +99,7 @@ async fn a_log_that_knows_nothing_of_the_time_refuses_none() {
         store.append(append("account-1", 0, 1)).await.unwrap();
         clock.set(time("2026-12-01T10:00:00Z"));
         store.append(append("account-1", 1, 1)).await.unwrap();
-        assert_eq!(all(&store).await[1].recorded_at, time("2026-12-01T10:00:00Z"));
+        assert_eq!(all(&store).await[1].recorded_at(), time("2026-12-01T10:00:00Z"));
     }
     let disk = FaultyDisk::new();
     let (_, options) = clocked(time("2026-12-01T10:00:00Z"));
@@ -108,7 +108,7 @@ async fn a_log_that_knows_nothing_of_the_time_refuses_none() {
     old.recorded_at = Some(time("2021-01-01T00:00:00Z"));
     store.append(old).await.unwrap();
     store.append(append("account-1", 1, 1)).await.unwrap();
-    assert_eq!(all(&store).await[0].recorded_at, time("2021-01-01T00:00:00Z"));
+    assert_eq!(all(&store).await[0].recorded_at(), time("2021-01-01T00:00:00Z"));
 }
 
 /// A log whose time was held for years is repaired as it is.
@@ -171,7 +171,7 @@ async fn a_segment_that_a_clock_ahead_has_made_hides_nothing() {
     clock.set(now.plus(DAY));
     let store = open(&disk, options).unwrap();
     store.append(append("account-1", 2, 1)).await.unwrap();
-    assert_eq!(all(&store).await.last().unwrap().recorded_at, now.plus(DAY));
+    assert_eq!(all(&store).await.last().unwrap().recorded_at(), now.plus(DAY));
 }
 
 /// T3: a store that was opened meanwhile, if only to be read, or that somebody opened knowingly, takes appends.
@@ -195,7 +195,7 @@ async fn a_store_that_rested_takes_appends_when_it_was_in_use_meanwhile() {
     }
     drop(open(&Options { clock_ahead_max: 500 * DAY, ..options.clone() }));
     open(&options).append(append("account-1", 2, 1)).await.unwrap();
-    assert_eq!(all(&open(&options)).await.last().unwrap().recorded_at, later);
+    assert_eq!(all(&open(&options)).await.last().unwrap().recorded_at(), later);
     // What is seen goes with the lock file, and is text.
     let lock = std::fs::read_to_string(place.path().join("LOCK")).unwrap();
     assert!(lock.starts_with(&later.to_string()), "{lock}");
@@ -204,7 +204,7 @@ async fn a_store_that_rested_takes_appends_when_it_was_in_use_meanwhile() {
     let recent = annals_core::Clock::now(&annals_core::SystemClock).plus(DAY);
     clock.set(recent);
     open(&options).append(append("account-1", 3, 1)).await.unwrap();
-    assert_eq!(all(&open(&options)).await.last().unwrap().recorded_at, recent);
+    assert_eq!(all(&open(&options)).await.last().unwrap().recorded_at(), recent);
 }
 
 /// T4: a machine that begins in 1970, at each start, knows what it knew before when it has got its time.
@@ -225,7 +225,7 @@ async fn a_clock_that_begins_in_1970_forgets_nothing() {
     let store = open(&disk, options).unwrap();
     clock.set(now.plus(900 * DAY));
     store.append(append("account-1", 1, 1)).await.unwrap();
-    assert_eq!(all(&store).await[1].recorded_at, now.plus(900 * DAY));
+    assert_eq!(all(&store).await[1].recorded_at(), now.plus(900 * DAY));
 }
 
 /// T4: nor does one that starts with a time after the newest event, and before the store was last in use.

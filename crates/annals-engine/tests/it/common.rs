@@ -41,7 +41,7 @@ pub async fn all(store: &EngineStore) -> Vec<RecordedEvent> {
 pub async fn check(store: &EngineStore, acknowledged: &[(Append, Appended)]) {
     let log = all(store).await;
     for (index, event) in log.iter().enumerate() {
-        assert_eq!(event.position, Position::new(index as u64 + 1), "positions have no gaps");
+        assert_eq!(event.position(), Position::new(index as u64 + 1), "positions have no gaps");
     }
     for (append, outcome) in acknowledged {
         let from = outcome.first.get() as usize - 1;
@@ -49,15 +49,19 @@ pub async fn check(store: &EngineStore, acknowledged: &[(Append, Appended)]) {
             let found = log.get(from + offset).unwrap_or_else(|| {
                 panic!("lost: position {} of {}, which was acknowledged", from + offset + 1, log.len())
             });
-            assert_eq!((&found.stream, found.to_new()), (&write.stream, write.event.clone()));
-            assert_eq!(found.append, outcome.first);
+            assert_eq!((found.stream(), found.to_new()), (write.stream.as_str(), write.event.clone()));
+            assert_eq!(found.append(), outcome.first);
         }
     }
-    for name in log.iter().map(|event| &event.stream).collect::<std::collections::BTreeSet<_>>() {
-        let of_log: Vec<_> = log.iter().filter(|event| event.stream == *name).cloned().collect();
-        assert_eq!(store.stream_events(name).await.unwrap(), of_log, "the stream {name} reads as in the log");
+    for name in log.iter().map(RecordedEvent::stream_id).collect::<std::collections::BTreeSet<_>>() {
+        let of_log: Vec<_> = log.iter().filter(|event| event.stream() == name).cloned().collect();
+        assert_eq!(
+            store.stream_events(&name).await.unwrap(),
+            of_log,
+            "the stream {name} reads as in the log"
+        );
         for (index, event) in of_log.iter().enumerate() {
-            assert_eq!(event.version.get(), index as u64 + 1, "versions of {name} have no gaps");
+            assert_eq!(event.version().get(), index as u64 + 1, "versions of {name} have no gaps");
         }
     }
 }

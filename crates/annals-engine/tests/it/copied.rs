@@ -63,7 +63,7 @@ async fn a_copy_of_an_open_store_is_whole_or_says_what_to_do() {
         let (target, work, mut tell) = (FaultyDisk::new(), Work::new(None), |_| Ok(()));
         repair_disk(&copy, Arc::new(target.clone()), 1 << 20, &work, &mut tell).await.unwrap();
         for event in all(&open(&target, Options::default()).unwrap()).await {
-            assert!(log.iter().any(|other| other.id == event.id), "{} was never appended", event.id);
+            assert!(log.iter().any(|other| other.id() == event.id()), "{} was never appended", event.id());
         }
     }
     assert!(opened > 0 && refused > 0, "{opened} opened, {refused} refused");

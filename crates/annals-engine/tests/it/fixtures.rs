@@ -59,7 +59,7 @@ async fn old_indexes_are_read(name: &str, magic: &'static [u8], count: usize) {
         check(&store, &[]).await;
         for number in 0..90 {
             let known = store.outcome(&key(number)).await.unwrap().unwrap();
-            let events: Vec<_> = log.iter().filter(|event| event.append == known.first).collect();
+            let events: Vec<_> = log.iter().filter(|event| event.append() == known.first).collect();
             // It is known by its key, and without it by its events.
             let mut again = append(&format!("account-{}", number % 30), number, events.len());
             for (write, event) in again.writes.iter_mut().zip(&events) {
@@ -70,11 +70,11 @@ async fn old_indexes_are_read(name: &str, magic: &'static [u8], count: usize) {
         }
         // The same id in another stream is another event.
         let mut other = append("other", 0, 1);
-        other.writes[0].event.id = log[3].id;
+        other.writes[0].event.id = log[3].id();
         store.append(other).await.unwrap();
         assert_eq!(store.old_indexes().0, count);
         // What they do not know is refused, also if the event is beyond them: never answered with less.
-        for query in [Query::id(log[3].id), Query::id(log[131].id), Query::predecessor("message 3")] {
+        for query in [Query::id(log[3].id()), Query::id(log[131].id()), Query::predecessor("message 3")] {
             let read = LogRead::forward(Position::FIRST).matching(query.clone());
             let refused = store.read_log(read).await.unwrap_err();
             assert!(matches!(refused, annals_core::Error::Unusable(_)), "{refused:?}");

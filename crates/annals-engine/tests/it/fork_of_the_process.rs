@@ -33,7 +33,7 @@ fn a_fork_of_the_process_loses_nothing() {
     drop(store);
     let store = EngineStore::open(place.path(), Options::default()).unwrap();
     let log = runtime.block_on(all(&store));
-    let streams: Vec<_> = log.iter().skip(64).map(|event| event.stream.to_string()).collect();
+    let streams: Vec<_> = log.iter().skip(64).map(|event| event.stream().to_string()).collect();
     assert!(!of_child.is_empty(), "the child never returns");
     assert!(of_child.starts_with("Err"), "child {of_child}, parent {of_parent:?}, log {streams:?}");
 }

@@ -111,24 +111,24 @@ async fn a_flipped_bit_anywhere_in_an_index_is_never_believed() {
         let (byte, bit) = (random.below(bytes.len() as u64) as usize, random.below(8) as u32);
         disk.flip(&name, byte, bit);
         for event in log.iter().take(20) {
-            let place = format!("byte {byte} bit {bit}, position {}", event.position);
-            let read = StreamRead::forward(&event.stream, Version::FIRST);
+            let place = format!("byte {byte} bit {bit}, position {}", event.position());
+            let read = StreamRead::forward(event.stream_id(), Version::FIRST);
             if let Ok(page) = store.read_stream(read).await {
                 assert_eq!(page.events, std::slice::from_ref(event), "{place}");
             }
-            for query in [Query::id(event.id), Query::predecessor(format!("cause {}", event.position))] {
+            for query in [Query::id(event.id()), Query::predecessor(format!("cause {}", event.position()))] {
                 if let Ok(page) = store.read_log(LogRead::forward(Position::FIRST).matching(query)).await {
                     assert_eq!(page.events, std::slice::from_ref(event), "{place}");
                 }
             }
-            let used = event.idempotency_key.clone().unwrap();
+            let used = event.idempotency_key().unwrap();
             if let Ok(outcome) = store.outcome(&used).await {
-                assert_eq!(outcome.map(|outcome| outcome.first), Some(event.position), "{place}");
+                assert_eq!(outcome.map(|outcome| outcome.first), Some(event.position()), "{place}");
             }
-            let mut again = append(event.stream.as_str(), 0, 1);
+            let mut again = append(event.stream(), 0, 1);
             again.writes[0].event = event.to_new();
             if let Ok(outcome) = store.append(again).await {
-                assert!(outcome.duplicate && outcome.first == event.position, "{place}");
+                assert!(outcome.duplicate && outcome.first == event.position(), "{place}");
             }
         }
     }

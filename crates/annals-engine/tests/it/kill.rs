@@ -83,7 +83,7 @@ async fn killed_under_load() {
             for position in *first..=*last {
                 let event = log.get(position as usize - 1);
                 let event = event.unwrap_or_else(|| panic!("lost: {name} at position {position}"));
-                assert_eq!(event.append.get(), *first, "{name}");
+                assert_eq!(event.append().get(), *first, "{name}");
             }
             let key = IdempotencyKey::new(name.as_str()).unwrap();
             let outcome =

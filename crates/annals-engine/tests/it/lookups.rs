@@ -21,7 +21,7 @@ pub async fn positions(store: &EngineStore, query: Query, direction: Direction, 
     loop {
         let page = store.read_log(read.clone()).await.unwrap();
         assert!(page.events.len() <= limit);
-        positions.extend(page.events.iter().map(|event| event.position.get()));
+        positions.extend(page.events.iter().map(|event| event.position().get()));
         if page.end {
             return positions;
         }
@@ -33,12 +33,15 @@ pub async fn positions(store: &EngineStore, query: Query, direction: Direction, 
 /// Every event of the log is found by its id and by its predecessor, and nothing else is; each `step`th is looked for.
 pub async fn each_is_found(store: &EngineStore, log: &[RecordedEvent], step: usize) {
     let expected = |query: &Query| {
-        log.iter().filter(|event| query.matches(event)).map(|event| event.position.get()).collect::<Vec<_>>()
+        log.iter()
+            .filter(|event| query.matches(event))
+            .map(|event| event.position().get())
+            .collect::<Vec<_>>()
     };
     for event in log.iter().step_by(step) {
-        let query = Query::id(event.id);
+        let query = Query::id(event.id());
         assert_eq!(positions(store, query.clone(), Direction::Forward, 100).await, expected(&query));
-        if let Some(predecessor) = &event.metadata.predecessor {
+        if let Some(predecessor) = &event.metadata().predecessor {
             let query = Query::predecessor(predecessor.clone());
             assert_eq!(positions(store, query.clone(), Direction::Forward, 100).await, expected(&query));
         }

@@ -128,7 +128,7 @@ async fn a_store_is_migrated_while_it_is_in_use() {
     assert_eq!(renewed, 6, "each index is written again once");
     let log = all(&store).await;
     assert_eq!(log.len(), before.len() + 200);
-    let read = LogRead::forward(Position::FIRST).matching(Query::id(log[before.len() + 3].id));
+    let read = LogRead::forward(Position::FIRST).matching(Query::id(log[before.len() + 3].id()));
     assert_eq!(store.read_log(read).await.unwrap().events[..], log[before.len() + 3..][..1]);
     each_is_found(&store, &log, 5).await;
 }

@@ -92,7 +92,7 @@ async fn a_read_only_medium_is_read_and_takes_no_appends() {
         let store = look(&disk).unwrap_or_else(|error| panic!("{}", error.chain()));
         assert_eq!(all(&store).await, log);
         let of_stream: Vec<_> =
-            log.iter().filter(|event| event.stream == stream("account-1")).cloned().collect();
+            log.iter().filter(|event| event.stream() == stream("account-1")).cloned().collect();
         assert_eq!(store.stream_events(&stream("account-1")).await.unwrap(), of_stream);
         assert_eq!(store.list_streams(StreamList::default()).await.unwrap().len(), 5);
         let key = IdempotencyKey::new("key 7").unwrap();
@@ -141,7 +141,7 @@ async fn a_log_that_lost_its_end_is_read_on_a_read_only_medium() {
             assert_eq!(store.lost_end().is_some(), head < log.len(), "cut at {cut}: {:?}", store.lost_end());
             assert_eq!(all(&store).await, log[..head], "cut at {cut}");
             let of_stream: Vec<_> =
-                log[..head].iter().filter(|event| event.stream == stream("account-1")).cloned().collect();
+                log[..head].iter().filter(|event| event.stream() == stream("account-1")).cloned().collect();
             assert_eq!(store.stream_events(&stream("account-1")).await.unwrap(), of_stream);
             store.append(append("account-1", 0, 1)).await.unwrap_err();
             let storage = DiskBackupStorage::new(Arc::new(FaultyDisk::new()));

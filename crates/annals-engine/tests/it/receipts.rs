@@ -29,20 +29,20 @@ async fn every_event_is_proved_and_no_other() {
         );
     }
     for event in store.log_events(Query::all()).await.unwrap() {
-        let ask = |until| store.receipt(&event.stream, event.version, until).unwrap();
-        for head in heads.iter().filter(|head| head.position >= event.position).step_by(11) {
+        let ask = |until| store.receipt(&event.stream_id(), event.version(), until).unwrap();
+        for head in heads.iter().filter(|head| head.position >= event.position()).step_by(11) {
             let receipt = ask(Some(head.position)).unwrap();
             assert_eq!(receipt.head, *head);
             assert_eq!(receipt.check(head), Ok(()));
-            let earlier = heads.iter().rfind(|earlier| earlier.position < event.position);
+            let earlier = heads.iter().rfind(|earlier| earlier.position < event.position());
             if let Some(earlier) = earlier {
                 assert_eq!(receipt.check(earlier), Err(NoProof::Position));
             }
         }
         let receipt = ask(None).unwrap();
         assert_eq!(
-            receipt.event().as_ref().map(|event| (&event.stream, &event.data)),
-            Some((&event.stream, &event.data))
+            receipt.event().as_ref().map(|event| (event.stream(), event.data())),
+            Some((event.stream(), event.data()))
         );
         let wrong = |change: &dyn Fn(&mut annals_engine::Receipt)| {
             let mut changed = receipt.clone();

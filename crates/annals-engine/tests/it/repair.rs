@@ -44,9 +44,9 @@ async fn check(log: &[RecordedEvent], disk: &FaultyDisk) -> (Repaired, Vec<Note>
     assert_ne!(repaired.source, repaired.target);
     for (old, now) in &places {
         let (old, now) = (&log[*old as usize - 1], &copied[*now as usize - 1]);
-        assert_eq!((&old.stream, old.to_new()), (&now.stream, now.to_new()));
-        assert_eq!((old.recorded_at, &old.idempotency_key), (now.recorded_at, &now.idempotency_key));
-        assert_eq!(places[&old.append.get()], now.append.get(), "appends are whole");
+        assert_eq!((old.stream(), old.to_new()), (now.stream(), now.to_new()));
+        assert_eq!((old.recorded_at(), &old.idempotency_key()), (now.recorded_at(), &now.idempotency_key()));
+        assert_eq!(places[&old.append().get()], now.append().get(), "appends are whole");
     }
     let mut lost: BTreeSet<u64> = BTreeSet::new();
     let mut told = BTreeSet::new();
@@ -64,16 +64,15 @@ async fn check(log: &[RecordedEvent], disk: &FaultyDisk) -> (Repaired, Vec<Note>
             Note::Shifted { stream, first, last, old, new } => {
                 told.extend((first.get()..=last.get()).map(|version| (stream.as_str().to_owned(), version)));
                 let event =
-                    log.iter().find(|event| event.stream == *stream && event.version == *old).unwrap();
-                assert_eq!(copied[places[&event.position.get()] as usize - 1].version, *new);
+                    log.iter().find(|event| event.stream() == *stream && event.version() == *old).unwrap();
+                assert_eq!(copied[places[&event.position().get()] as usize - 1].version(), *new);
             }
             _ => {}
         }
     }
-    let gone = log.iter().filter(|event| !places.contains_key(&event.position.get()));
-    assert_eq!(lost, gone.clone().map(|event| event.position.get()).collect());
-    let named: BTreeSet<_> =
-        gone.map(|event| (event.stream.as_str().to_owned(), event.version.get())).collect();
+    let gone = log.iter().filter(|event| !places.contains_key(&event.position().get()));
+    assert_eq!(lost, gone.clone().map(|event| event.position().get()).collect());
+    let named: BTreeSet<_> = gone.map(|event| (event.stream().to_owned(), event.version().get())).collect();
     assert!(told.is_subset(&named), "told to be lost, and is there: {:?}", told.difference(&named));
     if disk.files().keys().any(|name| name.ends_with(".idx")) {
         // All but those at the end of their streams in the last segment, of which nothing speaks.
@@ -244,11 +243,10 @@ async fn keys_are_kept() {
     let (target, _, notes) = repair(&FaultyDisk::with_files(files)).await;
     let places = places(&notes);
     let store = open(&target, small_segments()).unwrap();
-    for event in log.iter().filter(|event| event.idempotency_key.is_some()) {
-        let again =
-            append(event.stream.as_str(), 0, 1).once(event.idempotency_key.clone().unwrap()).or_original();
+    for event in log.iter().filter(|event| event.idempotency_key().is_some()) {
+        let again = append(event.stream(), 0, 1).once(event.idempotency_key().unwrap()).or_original();
         let appended = store.append(again).await.unwrap();
-        let place = places.get(&event.position.get()).map(|&place| Position::new(place));
+        let place = places.get(&event.position().get()).map(|&place| Position::new(place));
         assert_eq!(appended.duplicate.then_some(appended.first), place);
     }
 }
@@ -291,7 +289,7 @@ async fn recorded_times_are_kept_or_it_is_told() {
     assert_eq!(copied.len() as u64, repaired.events);
     for (old, now) in places(&notes) {
         let (old, now) = (&log[old as usize - 1], &copied[now as usize - 1]);
-        assert!(old.recorded_at.as_micros().abs_diff(now.recorded_at.as_micros()) < 10_000_000);
+        assert!(old.recorded_at().as_micros().abs_diff(now.recorded_at().as_micros()) < 10_000_000);
     }
 }
 

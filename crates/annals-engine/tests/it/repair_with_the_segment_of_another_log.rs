@@ -45,7 +45,7 @@ async fn repair_takes_no_events_from_the_data_of_others() {
     .await
     .unwrap();
     let store = open(&target, Options::default()).unwrap();
-    let streams: Vec<_> = all(&store).await.into_iter().map(|event| event.stream.to_string()).collect();
+    let streams: Vec<_> = all(&store).await.into_iter().map(|event| event.stream().to_string()).collect();
     assert!(
         !streams.iter().any(|name| name == "forged"),
         "an event that was never appended: {repaired:?} {notes:?}"
@@ -101,7 +101,7 @@ async fn repair_takes_no_events_from_data_whatever_else_is_broken() {
         let repaired = repair_disk(&disk, Arc::new(target.clone()), 1 << 20, &work, &mut tell).await.unwrap();
         let store = open(&target, Options::default()).unwrap();
         let log = all(&store).await;
-        assert!(log.iter().all(|event| event.stream.as_str() == "account-1"), "{which}: {repaired:?}");
+        assert!(log.iter().all(|event| event.stream() == "account-1"), "{which}: {repaired:?}");
         assert_eq!(log.len(), 19, "{which}");
         assert!(repaired.lost == 1 || repaired.more_lost, "{which}: {repaired:?}");
         let verified = verify_disk(&disk, &mut |_, _| {}).unwrap();

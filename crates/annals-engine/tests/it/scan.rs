@@ -34,10 +34,10 @@ async fn a_scan_hands_out_what_is_read() {
         let mut expected = log.iter().skip(from.saturating_sub(1) as usize);
         let next = store.scan(Position::new(from), |event| {
             let other = expected.next().unwrap();
-            assert_eq!((event.position(), event.version()), (other.position, other.version));
-            assert_eq!((event.stream(), event.id()), (other.stream.as_str(), other.id));
-            assert_eq!((event.append(), event.recorded_at()), (other.append, other.recorded_at));
-            assert_eq!(event.data(), &other.data[..]);
+            assert_eq!((event.position(), event.version()), (other.position(), other.version()));
+            assert_eq!((event.stream(), event.id()), (other.stream(), other.id()));
+            assert_eq!((event.append(), event.recorded_at()), (other.append(), other.recorded_at()));
+            assert_eq!(event.data(), other.data());
             ControlFlow::Continue(())
         });
         assert_eq!(expected.next(), None, "from {from}");

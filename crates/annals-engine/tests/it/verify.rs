@@ -113,9 +113,9 @@ async fn damage_says_what_is_lost() {
     let head = log.len() as u64;
     let of_append = |number: usize| {
         let text = format!("\"account-{} {number}.0\"", number % 5);
-        let event = log.iter().find(|event| event.data == text.as_bytes()).unwrap();
-        let last = log.iter().rfind(|other| other.append == event.append).unwrap();
-        (event.position.get(), last.position.get())
+        let event = log.iter().find(|event| event.data() == text.as_bytes()).unwrap();
+        let last = log.iter().rfind(|other| other.append() == event.append()).unwrap();
+        (event.position().get(), last.position().get())
     };
     let broken = |disk: &FaultyDisk, number: usize| {
         let name = segment_of(disk, of_append(number).0).0;
@@ -156,10 +156,10 @@ async fn damage_says_what_is_lost() {
     let last = log.last().unwrap();
     let name = segment_of(&disk, head).0;
     let torn = with(&disk, &name, |bytes| {
-        let byte = find(bytes, std::str::from_utf8(&last.data).unwrap());
+        let byte = find(bytes, std::str::from_utf8(last.data()).unwrap());
         bytes[byte] ^= 1;
     });
-    assert_eq!(lost(&torn), [events(last.append.get(), head)]);
+    assert_eq!(lost(&torn), [events(last.append().get(), head)]);
     // The last segment itself: nothing says how far it went.
     let mut files = disk.files();
     files.remove(&name);

@@ -8,9 +8,13 @@ use serde_json::{Value, json};
 fn recorded(content_type: &str, data: &[u8]) -> RecordedEvent {
     let mut event = NewEvent::new("x", data.to_vec()).unwrap();
     event.content_type = ContentType::new(content_type);
+    recorded_with(&event, None)
+}
+
+fn recorded_with(event: &NewEvent, key: Option<&IdempotencyKey>) -> RecordedEvent {
     let stream = StreamId::new("s").unwrap();
     let time = "2017-04-15T13:00:00.000001Z".parse().unwrap();
-    RecordedEvent::record(event, stream, Position::new(7), Version::new(3), Position::new(6), time, None)
+    RecordedEvent::record(event, &stream, Position::new(7), Version::new(3), Position::new(6), time, key)
 }
 
 fn line(event: &RecordedEvent) -> Value {
@@ -63,14 +67,14 @@ fn any_bytes_come_back_as_they_were() {
 
 #[test]
 fn everything_that_is_said_comes_back() {
-    let mut event = recorded("application/json", b"{}");
+    let mut event = NewEvent::new("x", "{}").unwrap();
     event.schema_version = 0;
     event.tags = vec![Tag::new("b").unwrap(), Tag::new("a").unwrap(), Tag::new("b").unwrap()];
     event.occurred_at = Some("0000-01-01".parse().unwrap());
-    event.idempotency_key = Some(IdempotencyKey::new("k\n\"").unwrap());
     event.metadata =
         Metadata { own: [("".into(), "\u{1}".into())].into(), trace: Some("".into()), ..Metadata::default() }
             .into();
+    let event = recorded_with(&event, Some(&IdempotencyKey::new("k\n\"").unwrap()));
     assert_eq!(annals_json::parse_line(&annals_json::line(&event)).unwrap(), event);
 }
 

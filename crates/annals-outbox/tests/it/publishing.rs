@@ -181,16 +181,16 @@ pub async fn a_log_has_each_message_once(place: Place) {
         let stream = annals_core::StreamId::of("order", &order.to_string()).unwrap();
         let events = store.stream_events(&stream).await.unwrap();
         let expected: Vec<_> = written.iter().skip(order).step_by(2).map(|message| message.id).collect();
-        assert_eq!(events.iter().map(|event| event.id).collect::<Vec<_>>(), expected);
+        assert_eq!(events.iter().map(|event| event.id()).collect::<Vec<_>>(), expected);
         let event = &events[0];
-        assert_eq!((event.event_type.as_str(), &event.data), ("order.changed", &written[order].data));
-        assert_eq!(event.metadata.initiator.as_deref(), Some("user:7"));
-        assert_eq!(event.metadata.own.len(), 1);
+        assert_eq!((event.event_type(), event.data()), ("order.changed", &*written[order].data));
+        assert_eq!(event.metadata().initiator.as_deref(), Some("user:7"));
+        assert_eq!(event.metadata().own.len(), 1);
         assert_eq!(
-            event.idempotency_key.as_ref().map(|key| key.as_str().to_owned()),
-            Some(event.id.to_string())
+            event.idempotency_key().as_ref().map(|key| key.as_str().to_owned()),
+            Some(event.id().to_string())
         );
-        assert!(event.occurred_at.is_some());
+        assert!(event.occurred_at().is_some());
     }
     assert_eq!(store.log_events(Query::all()).await.unwrap().len(), 6);
 }

@@ -81,7 +81,8 @@ async fn a_replica_answers_what_it_has_and_holds_nobody_up() {
     until(&mut on_replica, second).await;
 
     // A subscriber keeps running while the replica is away, and when it is back.
-    let following = tokio::spawn(hostile::follow(store.clone(), |event| event.position == Position::new(40)));
+    let following =
+        tokio::spawn(hostile::follow(store.clone(), |event| event.position() == Position::new(40)));
     for number in 2..15 {
         append(&store, number).await;
     }

@@ -46,7 +46,7 @@ impl Scoped {
         let mut narrowed = Vec::new();
         for item in items {
             match &item.category {
-                Some(category) if self.rights.read.has(category) => narrowed.push(item.clone()),
+                Some(category) if self.rights.read.has(category.as_str()) => narrowed.push(item.clone()),
                 Some(_) => {}
                 None => narrowed.extend(categories.iter().map(|category| of_category(item, category))),
             }
@@ -85,7 +85,7 @@ impl Scoped {
                 Direction::Backward => page.next < read.from,
             };
             match page.events.first() {
-                Some(event) => return Ok(Some(event.position)),
+                Some(event) => return Ok(Some(event.position())),
                 None if page.end || !moves => return Ok(None),
                 None => read.from = page.next,
             }
@@ -106,10 +106,10 @@ impl Scoped {
         let from = read.from.max(Position::FIRST);
         loop {
             let mut page = self.store.read_log(read.clone()).await.map_err(kept_back)?;
-            page.events.retain(|event| self.rights.read.has_stream(&event.stream));
+            page.events.retain(|event| self.rights.read.has(event.category()));
             let looked_at = page.next.previous();
             let reached = match page.events.last() {
-                Some(last) if last.position == looked_at => looked_at,
+                Some(last) if last.position() == looked_at => looked_at,
                 _ => self.newest(looked_at).await?,
             };
             if reached < from && !page.end && page.next > read.from {
@@ -127,10 +127,10 @@ impl Scoped {
         let from = read.from;
         loop {
             let mut page = self.store.read_log(read.clone()).await.map_err(kept_back)?;
-            page.events.retain(|event| self.rights.read.has_stream(&event.stream));
+            page.events.retain(|event| self.rights.read.has(event.category()));
             let looked_at = page.next.next();
             let reached = match page.events.last() {
-                Some(last) if last.position == looked_at => Some(looked_at),
+                Some(last) if last.position() == looked_at => Some(looked_at),
                 _ => self.oldest(looked_at).await?,
             };
             let passed = reached.is_none_or(|reached| reached > from);
@@ -205,7 +205,7 @@ impl EventStore for Scoped {
     async fn list_streams(&self, list: StreamList) -> Result<Vec<StreamInfo>> {
         let categories = match (&self.rights.read, &list.category) {
             (Categories::All, _) => return self.store.list_streams(list).await.map_err(kept_back),
-            (read, Some(category)) if !read.has(category) => return Ok(Vec::new()),
+            (read, Some(category)) if !read.has(category.as_str()) => return Ok(Vec::new()),
             (_, Some(category)) => std::slice::from_ref(category),
             (Categories::These(categories), None) => categories,
         };

@@ -51,15 +51,15 @@ pub(crate) async fn event(
         let event = found.events.first().ok_or_else(none)?;
         // Of those that may be seen: there are gaps between them.
         let beside = async |read: LogRead| access.log.read_log(read.limit(1)).await.map(|page| page.events.into_iter().next());
-        let before = beside(LogRead::backward(position.previous())).await?.filter(|other| other.position < position);
+        let before = beside(LogRead::backward(position.previous())).await?.filter(|other| other.position() < position);
         let after = beside(LogRead::forward(position.next())).await?;
         let near = Neighbours::of(&*access.log, event).await?;
         let title = format!("Event {}", number(position.get()));
         let main = html! {
             h1 { (title) }
             p.facts {
-                @if let Some(before) = before { a rel="prev" href=(links::position(before.position)) { "← before" } " · " }
-                @if let Some(after) = after { a rel="next" href=(links::position(after.position)) { "after →" } " · " }
+                @if let Some(before) = before { a rel="prev" href=(links::position(before.position())) { "← before" } " · " }
+                @if let Some(after) = after { a rel="next" href=(links::position(after.position())) { "after →" } " · " }
                 a href=(links::api_event(event)) { "JSON" }
             }
             (card(event, true))
@@ -74,21 +74,21 @@ pub(crate) async fn event(
 /// An event in full.
 pub(super) fn card(event: &RecordedEvent, with_stream: bool) -> Markup {
     html! {
-        article.event aria-label={ "Event " (event.position) } {
+        article.event aria-label={ "Event " (event.position()) } {
             h2 {
-                span.type { (event.event_type) }
-                @if event.schema_version != 1 { span.schema { "schema " (event.schema_version) } }
+                span.type { (event.event_type()) }
+                @if event.schema_version() != 1 { span.schema { "schema " (event.schema_version()) } }
             }
             p.facts {
-                @if with_stream { a.name href=(links::stream(&event.stream)) { (event.stream) } " · " }
-                "version " b { (number(event.version.get())) }
-                " · position " a href=(links::event(event)) { (number(event.position.get())) }
-                " · recorded " (time(event.recorded_at))
-                @if let Some(at) = event.occurred_at { " · occurred " (time(at)) }
+                @if with_stream { a.name href=(links::stream(event.stream())) { (event.stream()) } " · " }
+                "version " b { (number(event.version().get())) }
+                " · position " a href=(links::event(event)) { (number(event.position().get())) }
+                " · recorded " (time(event.recorded_at()))
+                @if let Some(at) = event.occurred_at() { " · occurred " (time(at)) }
             }
-            @if !event.tags.is_empty() {
+            @if event.tags().next().is_some() {
                 p.tags {
-                    @for tag in &event.tags { a.tag href={ "/?tag=" (encode(tag.as_str())) } { (tag) } " " }
+                    @for tag in event.tags() { a.tag href={ "/?tag=" (encode(tag)) } { (tag) } " " }
                 }
             }
             (data(event))
@@ -98,25 +98,25 @@ pub(super) fn card(event: &RecordedEvent, with_stream: bool) -> Markup {
 }
 
 fn data(event: &RecordedEvent) -> Markup {
-    let shown = &event.data[..event.data.len().min(DATA_BYTES)];
-    let is_json = event.content_type.is_json();
+    let shown = &event.data()[..event.data().len().min(DATA_BYTES)];
+    let is_json = event.content_type().is_json();
     let text = match text_of(event) {
         Some(_) if is_json => pretty::json(shown, 2 * DATA_BYTES),
         Some(_) => String::from_utf8_lossy(shown).into_owned(),
         None => pretty::bytes(shown),
     };
     html! {
-        @if !is_json { p.facts { (number(event.data.len() as u64)) " bytes of " (event.content_type) } }
+        @if !is_json { p.facts { (number(event.data().len() as u64)) " bytes of " (event.content_type()) } }
         pre.data { code { (text) } }
-        @if event.data.len() > DATA_BYTES {
-            p { "These are the first " (number(DATA_BYTES as u64)) " of " (number(event.data.len() as u64)) " bytes; "
+        @if event.data().len() > DATA_BYTES {
+            p { "These are the first " (number(DATA_BYTES as u64)) " of " (number(event.data().len() as u64)) " bytes; "
                 a href=(links::api_event(event)) { "all of them" } "." }
         }
     }
 }
 
 fn metadata(event: &RecordedEvent) -> Markup {
-    let metadata = &event.metadata;
+    let metadata = &event.metadata();
     let pairs = [
         ("Process", &metadata.process),
         ("Initiator", &metadata.initiator),
@@ -125,8 +125,8 @@ fn metadata(event: &RecordedEvent) -> Markup {
     ];
     html! {
         dl {
-            dt { "Id" } dd { code { (event.id) } }
-            @if let Some(key) = &event.idempotency_key { dt { "Idempotency key" } dd { (key) } }
+            dt { "Id" } dd { code { (event.id()) } }
+            @if let Some(key) = &event.idempotency_key() { dt { "Idempotency key" } dd { (key) } }
             @for (name, value) in pairs {
                 @if let Some(value) = value { dt { (name) } dd { (shortened(value.as_str().to_owned(), OWN_BYTES)) } }
             }
@@ -202,15 +202,15 @@ impl Found {
 
 impl Neighbours {
     async fn of(store: &dyn EventStore, event: &RecordedEvent) -> Result<Self> {
-        let mut append = store.read_log(LogRead::forward(event.append).limit(NEIGHBOURS)).await?.events;
-        append.retain(|other| other.append == event.append);
+        let mut append = store.read_log(LogRead::forward(event.append()).limit(NEIGHBOURS)).await?.events;
+        append.retain(|other| other.append() == event.append());
         let mut this = Self {
             append,
             process: Found::default(),
             cause: Found::default(),
-            effects: Found::of(store, Query::predecessor(event.id.to_string())).await,
+            effects: Found::of(store, Query::predecessor(event.id().to_string())).await,
         };
-        if let Some(process) = &event.metadata.process {
+        if let Some(process) = &event.metadata().process {
             let item = QueryItem { process: Some(process.clone()), ..QueryItem::default() };
             this.process = Found::of(store, Query::item(item)).await;
         }
@@ -222,12 +222,13 @@ impl Neighbours {
     }
 
     fn shown(&self, event: &RecordedEvent) -> Markup {
-        let this = Some(event.position);
-        let of_process = event.metadata.process.as_deref().unwrap_or_default();
-        let of_cause = event.metadata.predecessor.as_deref().unwrap_or_default();
+        let this = Some(event.position());
+        let metadata = event.metadata();
+        let of_process = metadata.process.as_deref().unwrap_or_default();
+        let of_cause = metadata.predecessor.as_deref().unwrap_or_default();
         html! {
             (self.cause.shown(&html! { "Predecessor" }, &format!("/v1/events?id={}", encode(of_cause)), this))
-            (self.effects.shown(&html! { "Events it caused" }, &format!("/v1/events?predecessor={}", event.id), this))
+            (self.effects.shown(&html! { "Events it caused" }, &format!("/v1/events?predecessor={}", event.id()), this))
             @if self.append.len() > 1 { section { h2 { "Same append" } (event_table(&self.append, this)) } }
             (self.process.shown(
                 &html! { "Process " span.name { (of_process) } },
@@ -240,5 +241,5 @@ impl Neighbours {
 
 /// The id of the event that triggered this one, if it has one.
 fn cause_of(event: &RecordedEvent) -> Option<EventId> {
-    event.metadata.predecessor.as_ref()?.parse().ok()
+    event.metadata().predecessor.as_ref()?.parse().ok()
 }

@@ -54,7 +54,7 @@ pub(crate) async fn stream(
         };
         let reached = token::of_stream(&*access.log, &stream, reached, &found.events).await?;
         let head = access.log.head().await?;
-        let (here, category) = (links::stream(&stream), stream.category());
+        let (here, category) = (links::stream(stream.as_str()), stream.category());
         let (way, other, other_name) = match direction {
             Direction::Forward => ("forward", "backward", "Newest first"),
             Direction::Backward => ("backward", "forward", "Oldest first"),

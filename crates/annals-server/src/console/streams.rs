@@ -58,7 +58,7 @@ pub(crate) async fn streams(
                             th.number scope="col" { "Newest event" }
                         } }
                         tbody { @for info in &found { tr {
-                            td.name { a href=(links::stream(&info.stream)) { (info.stream) } }
+                            td.name { a href=(links::stream(info.stream.as_str())) { (info.stream) } }
                             @let category = info.stream.category();
                             td.name { a href={ "/streams?category=" (encode(category.as_str())) } { (category) } }
                             td.number { (number(info.version.get())) }

@@ -76,7 +76,7 @@ fn everything_that_was_acknowledged_while_shutting_down_is_there() {
     });
     server.wait();
     let stored = block_on(store.log_events(Query::all())).unwrap();
-    let stored: std::collections::HashSet<_> = stored.iter().map(|event| event.id.to_string()).collect();
+    let stored: std::collections::HashSet<_> = stored.iter().map(|event| event.id().to_string()).collect();
     let acknowledged = acknowledged.into_inner().unwrap();
     assert!(acknowledged.len() >= 50);
     assert!(acknowledged.iter().all(|id| stored.contains(id)), "an acknowledged event is missing");

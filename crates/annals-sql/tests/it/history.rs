@@ -151,7 +151,7 @@ async fn after_a_loss_each_condition_that_names_a_place_is_named(place: Place) {
     let store = open(&place).await;
     let first = store.append(append("thing-1", Expected::NoStream)).await.unwrap();
     let stream = StreamId::new("thing-1").unwrap();
-    let newest = store.log_events(Query::all()).await.unwrap()[0].id;
+    let newest = store.log_events(Query::all()).await.unwrap()[0].id();
     let lose_some = async || {
         for _ in 0..2 {
             store.append(append("thing-2", Expected::Any)).await.unwrap();

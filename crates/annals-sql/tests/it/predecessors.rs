@@ -76,14 +76,18 @@ async fn refused(store: &dyn EventStore) {
 
 async fn found(store: &dyn EventStore) -> Vec<u64> {
     let events = store.log_events(Query::predecessor("message 7")).await.unwrap();
-    events.iter().map(|event| event.position.get()).collect()
+    events.iter().map(|event| event.position().get()).collect()
 }
 
 async fn a_log_of_an_earlier_version_gets_the_index_by_a_migration_only(place: Place) {
     let store = older(&place).await;
     store.append(caused("a-1", "message 7")).await.unwrap();
     let log = store.log_events(Query::all()).await.unwrap();
-    assert_eq!(store.log_events(Query::id(log[1].id)).await.unwrap()[..], log[1..2], "ids have their index");
+    assert_eq!(
+        store.log_events(Query::id(log[1].id())).await.unwrap()[..],
+        log[1..2],
+        "ids have their index"
+    );
     refused(&*store).await;
     let again = open(&place).await;
     refused(&*again).await;

@@ -32,14 +32,14 @@ pub async fn an_append_to_several_streams_is_one_run(trial: &mut Trial) {
     assert_eq!(done.streams, [version("a-1", 3), version("b-1", 4), version("c-1", 1)]);
 
     let run = &log(store).await[2..];
-    let places: Vec<_> = run.iter().map(|e| (e.stream.clone(), e.version, e.append, e.to_new())).collect();
+    let places: Vec<_> = run.iter().map(|e| (e.stream_id(), e.version(), e.append(), e.to_new())).collect();
     let expected: Vec<_> = writes
         .into_iter()
         .zip([1, 3, 2, 1, 4, 3])
         .map(|(write, version)| (write.stream, Version::new(version), Position::new(3), write.event))
         .collect();
     assert_eq!(places, expected);
-    let positions: Vec<_> = events_of(store, "a-1").await.iter().map(|e| e.position.get()).collect();
+    let positions: Vec<_> = events_of(store, "a-1").await.iter().map(|e| e.position().get()).collect();
     assert_eq!(positions, [3, 5, 8]);
 }
 
@@ -70,10 +70,10 @@ pub async fn a_large_append_is_one_run(trial: &mut Trial) {
     let all = log(store).await;
     assert_eq!(all.len(), COUNT + 1);
     for (index, event) in all.iter().enumerate().skip(1) {
-        assert_eq!(event.position, Position::new(index as u64 + 1));
-        assert_eq!((event.append, event.recorded_at), (done.first, done.recorded_at));
-        assert_eq!(event.data, index.to_string());
-        assert_eq!(event.idempotency_key.is_some(), index == 1, "the key stands on the first event");
+        assert_eq!(event.position(), Position::new(index as u64 + 1));
+        assert_eq!((event.append(), event.recorded_at()), (done.first, done.recorded_at));
+        assert_eq!(event.data(), index.to_string().as_bytes());
+        assert_eq!(event.idempotency_key().is_some(), index == 1, "the key stands on the first event");
     }
 }
 
@@ -107,7 +107,7 @@ async fn watch_whole_appends(store: Store, end: u64, length: u64) {
         let page = read(store.read_log(back.limit(1)).await);
         assert_eq!(page.head.get() % length, 0, "the head {} of a page is inside an append", page.head);
         let newest = page.events.first().expect("the log is not empty");
-        assert_eq!(newest.position, page.head, "the newest event stands at the head");
+        assert_eq!(newest.position(), page.head, "the newest event stands at the head");
     }
 }
 
@@ -147,12 +147,12 @@ async fn poll_and_drop<T>(future: impl Future<Output = T>, polls: usize) {
 fn check_whole(events: &[RecordedEvent]) {
     let mut versions = std::collections::HashMap::new();
     for (index, event) in events.iter().enumerate() {
-        assert_eq!(event.position, Position::new(index as u64 + 1));
-        let version = versions.entry(event.stream.clone()).or_insert(Version::ZERO);
+        assert_eq!(event.position(), Position::new(index as u64 + 1));
+        let version = versions.entry(event.stream_id()).or_insert(Version::ZERO);
         *version = version.next();
-        assert_eq!(event.version, *version);
+        assert_eq!(event.version(), *version);
     }
-    for append in events.chunk_by(|a, b| a.append == b.append) {
+    for append in events.chunk_by(|a, b| a.append() == b.append()) {
         assert_eq!(append.len(), 5, "half an append: {append:#?}");
     }
 }
@@ -178,7 +178,7 @@ pub async fn transfers_keep_the_sum(trial: &mut Trial) {
 }
 
 fn amount(event: &RecordedEvent) -> i64 {
-    std::str::from_utf8(&event.data).ok().and_then(|text| text.parse().ok()).expect("the amount as written")
+    std::str::from_utf8(event.data()).ok().and_then(|text| text.parse().ok()).expect("the amount as written")
 }
 
 async fn transfer(store: &Store, from: &str, to: &str) {

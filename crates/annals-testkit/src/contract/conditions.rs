@@ -167,7 +167,7 @@ pub async fn a_conflict_of_many_conditions_is_bounded_as_a_whole(trial: &mut Tri
         let unseen = || conflict.violations.iter().flat_map(|violation| &violation.unseen);
         assert!(unseen().count() <= 256, "{} events", unseen().count());
         assert!(unseen().count() > 0, "the first violation is explained");
-        let bytes: usize = unseen().map(|event| event.data.len()).sum();
+        let bytes: usize = unseen().map(|event| event.data().len()).sum();
         assert!(bytes <= 4 << 20, "{bytes} bytes");
         let (first, last) = (&conflict.violations[0], &conflict.violations[count - 1]);
         assert!(!first.unseen.is_empty());
@@ -185,7 +185,7 @@ fn check_cut(unseen: &[RecordedEvent], missed: &[RecordedEvent], complete: bool)
     assert!(missed.starts_with(unseen), "unseen events are carried from the oldest on, without a gap");
     assert_eq!(complete, unseen.len() == missed.len(), "whether it is all of them is said");
     assert!(unseen.len() <= 256);
-    let bytes: usize = unseen.iter().map(|event| event.data.len()).sum();
+    let bytes: usize = unseen.iter().map(|event| event.data().len()).sum();
     assert!(unseen.len() == 1 || bytes <= 4 << 20, "{bytes} bytes of unseen events are too many");
 }
 
@@ -211,7 +211,7 @@ pub async fn what_was_seen_must_be_in_the_log(trial: &mut Trial) {
         (0, EventId::generate()),
         (1, origin.id),
         (2, EventId::generate()),
-        (3, log(store).await[1].id),
+        (3, log(store).await[1].id()),
         (1_000, EventId::generate()),
     ] {
         let seen = Witness { position: Position::new(position), id };
@@ -224,7 +224,7 @@ pub async fn what_was_seen_must_be_in_the_log(trial: &mut Trial) {
     }
     let event = log(store).await[1].clone();
     let matched = some("b-1", Expected::Any, 1).unless(Query::all(), &event);
-    let violated = Violated::NoMatch { after: event.position, position: event.position.next() };
+    let violated = Violated::NoMatch { after: event.position(), position: event.position().next() };
     assert_eq!(refused(store.append(matched).await).violations[0].violated, violated);
 }
 

@@ -16,7 +16,7 @@ async fn check_kept(store: &Store, name: &str, written: NewEvent) -> RecordedEve
     let by_log = read(store.read_log(LogRead::forward(done.first).limit(1)).await).events;
     let [recorded] = &by_log[..] else { panic!("the event is read by its position") };
     assert_eq!(recorded.to_new(), written);
-    assert_eq!(recorded.stream.as_str(), name);
+    assert_eq!(recorded.stream(), name);
     let back = LogRead::backward(done.first).limit(1);
     assert_eq!(read(store.read_log(back).await).events, by_log);
     let by_stream = StreamRead::forward(stream(name), done.version()).limit(1);
@@ -105,12 +105,12 @@ pub async fn schema_content_type_and_times_are_kept(trial: &mut Trial) {
     for name in ["application/json", "application/octet-stream", "text/csv; charset=utf-8", "x"] {
         let content_type = ContentType::new(name);
         let kept = check_kept(store, "a-1", NewEvent { content_type, ..event("a.changed") }).await;
-        assert_eq!(kept.content_type.as_str(), name);
+        assert_eq!(kept.content_type().as_str(), name);
     }
     let times = [Timestamp::MIN, Timestamp::from_micros(-1), Timestamp::from_micros(0), Timestamp::MAX];
     for occurred_at in times.map(Some).into_iter().chain([None]) {
         let kept = check_kept(store, "a-1", NewEvent { occurred_at, ..event("a.changed") }).await;
-        assert_eq!(kept.time(), occurred_at.unwrap_or(kept.recorded_at));
+        assert_eq!(kept.time(), occurred_at.unwrap_or(kept.recorded_at()));
     }
 }
 
@@ -136,7 +136,7 @@ pub async fn an_event_is_the_same_by_every_way_of_reading(trial: &mut Trial) {
     assert_eq!(by_stream, log(store).await[3..]);
     for (index, event) in by_stream.iter().enumerate() {
         assert_eq!(event.to_new(), full(index as u64 + 1));
-        assert_eq!((event.version, event.append), (Version::new(index as u64 + 1), Position::new(4)));
+        assert_eq!((event.version(), event.append()), (Version::new(index as u64 + 1), Position::new(4)));
     }
     let conflict = refused(store.append(some("a-1", Expected::NoStream, 1)).await);
     assert_eq!(conflict.violations[0].unseen, by_stream);
@@ -158,13 +158,13 @@ pub async fn a_log_can_be_brought_to_another_store(trial: &mut Trial) {
     }
     let all = log(store).await;
     let another = trial.another().await;
-    for run in all.chunk_by(|a, b| a.append == b.append) {
+    for run in all.chunk_by(|a, b| a.append() == b.append()) {
         let mut append = Append::new();
         for event in run {
-            append = append.and_to(&event.stream, Expected::Any, [event.to_new()]);
+            append = append.and_to(event.stream_id(), Expected::Any, [event.to_new()]);
         }
-        append.key.clone_from(&run[0].idempotency_key);
-        append.recorded_at = Some(run[0].recorded_at);
+        append.key.clone_from(&run[0].idempotency_key());
+        append.recorded_at = Some(run[0].recorded_at());
         new(another.store().append(append).await);
     }
     assert_eq!(log(another.store()).await, all);

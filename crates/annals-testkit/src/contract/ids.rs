@@ -159,7 +159,7 @@ pub async fn every_uuid_is_an_id(trial: &mut Trial) {
     let ids = [[0_u8; 16], [255; 16], *b"0123456789abcdef"].map(EventId::from_bytes);
     let written: Vec<NewEvent> = ids.iter().map(|id| event("order.placed").with_id(*id)).collect();
     new(store.append(Append::to(stream("order-7"), Expected::NoStream, written)).await);
-    let read: Vec<_> = events_of(store, "order-7").await.iter().map(|event| event.id).collect();
+    let read: Vec<_> = events_of(store, "order-7").await.iter().map(|event| event.id()).collect();
     assert_eq!(read, ids);
     for id in ids {
         let again = Append::to(stream("order-7"), at(3), [event("order.changed").with_id(id)]);

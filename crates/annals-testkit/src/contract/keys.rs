@@ -319,6 +319,6 @@ pub async fn the_key_is_recorded_on_the_first_event(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(some("order-7", Expected::NoStream, 3).once(key("request-1"))).await);
     new(store.append(some("order-7", at(3), 2)).await);
-    let keys: Vec<_> = log(store).await.into_iter().map(|event| event.idempotency_key).collect();
+    let keys: Vec<_> = log(store).await.into_iter().map(|event| event.idempotency_key()).collect();
     assert_eq!(keys, [Some(key("request-1")), None, None, None, None]);
 }

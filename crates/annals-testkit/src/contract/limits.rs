@@ -61,7 +61,7 @@ pub async fn an_event_beyond_the_limit_is_refused(trial: &mut Trial) {
     check_invalid(store, noted([with_tag]), "events[0].data").await;
     new(store.append(noted([with_data(vec![7; limit])])).await);
     let last = log(store).await.pop().expect("the event at the limit");
-    assert!(last.data.len() == limit && last.data.iter().all(|byte| *byte == 7));
+    assert!(last.data().len() == limit && last.data().iter().all(|byte| *byte == 7));
 }
 
 /// G3: an append beyond the limit of bytes is refused, even if each of its events is within its limit.
@@ -98,7 +98,7 @@ pub async fn too_many_tags_or_too_much_metadata_are_refused(trial: &mut Trial) {
     };
     check_invalid(store, noted([with_own(limits.metadata_bytes_max + 1)]), "events[0].metadata").await;
     new(store.append(noted([tagged(limits.event_tags_max), with_own(limits.metadata_bytes_max)])).await);
-    let kept: Vec<_> = log(store).await.iter().map(|e| (e.tags.len(), e.metadata.own.len())).collect();
+    let kept: Vec<_> = log(store).await.iter().map(|e| (e.tags().count(), e.metadata().own.len())).collect();
     assert_eq!(kept, [(limits.event_tags_max, 0), (0, 1)]);
 }
 
@@ -177,11 +177,11 @@ pub async fn queries_at_the_limits_are_answered(trial: &mut Trial) {
         let query = Query { items };
         let means = |event: &RecordedEvent| query.matches(event);
         let expected: Vec<_> =
-            log(store).await.iter().filter(|event| means(event)).map(|e| e.position).collect();
+            log(store).await.iter().filter(|event| means(event)).map(|e| e.position()).collect();
         let answered = async {
             let found = read(store.log_events(query.clone()).await);
             let append = noted(events(1)).unless(query.clone(), Position::ZERO);
-            (found.iter().map(|event| event.position).collect::<Vec<_>>(), store.append(append).await)
+            (found.iter().map(|event| event.position()).collect::<Vec<_>>(), store.append(append).await)
         };
         let (found, refused) =
             tokio::time::timeout(HANG, answered).await.expect("a query within the limits is answered");

@@ -19,11 +19,11 @@ async fn page(store: &Store, request: LogRead) -> LogPage {
         page.events.len() <= request.limit.max(1),
         "a page holds at most as many events as were asked for"
     );
-    let is_meant = |event: &RecordedEvent| event.position <= request.to && request.query.matches(event);
+    let is_meant = |event: &RecordedEvent| event.position() <= request.to && request.query.matches(event);
     assert!(page.events.iter().all(is_meant), "every event was meant");
     let in_order = |a: &RecordedEvent, b: &RecordedEvent| match request.direction {
-        Direction::Forward => a.position < b.position,
-        Direction::Backward => a.position > b.position,
+        Direction::Forward => a.position() < b.position(),
+        Direction::Backward => a.position() > b.position(),
     };
     assert!(page.events.is_sorted_by(in_order), "events stand in the direction of the read");
     assert!(page.end || page.next != request.from || page.head == Position::ZERO, "a page gets on: {page:?}");
@@ -36,12 +36,12 @@ async fn page(store: &Store, request: LogRead) -> LogPage {
                 "the end is where the next page is beyond the head or the bound"
             );
             assert!(page.next >= request.from, "forward goes up");
-            assert!(page.events.iter().all(|e| e.position >= request.from && e.position < page.next));
+            assert!(page.events.iter().all(|e| e.position() >= request.from && e.position() < page.next));
         }
         Direction::Backward => {
             assert_eq!(page.end, page.next == Position::ZERO, "the end is where nothing is left");
             assert!(page.next <= request.from, "backward goes down");
-            assert!(page.events.iter().all(|e| e.position <= request.from && e.position > page.next));
+            assert!(page.events.iter().all(|e| e.position() <= request.from && e.position() > page.next));
         }
     }
     page
@@ -69,10 +69,10 @@ fn naive(all: &[RecordedEvent], request: &LogRead) -> Vec<RecordedEvent> {
     let meant = |event: &&RecordedEvent| request.query.matches(event);
     match request.direction {
         Direction::Forward => {
-            all.iter().filter(|event| event.position >= request.from).filter(meant).cloned().collect()
+            all.iter().filter(|event| event.position() >= request.from).filter(meant).cloned().collect()
         }
         Direction::Backward => {
-            all.iter().rev().filter(|event| event.position <= request.from).filter(meant).cloned().collect()
+            all.iter().rev().filter(|event| event.position() <= request.from).filter(meant).cloned().collect()
         }
     }
 }
@@ -137,8 +137,8 @@ pub async fn a_page_says_where_the_next_begins(trial: &mut Trial) {
                 assert_eq!(page.head, Position::new(10));
                 // Every event matches, so the next page begins after the last event of this one, wherever it was cut.
                 let behind = page.events.last().map(|last| match direction {
-                    Direction::Forward => last.position.next(),
-                    Direction::Backward => last.position.previous(),
+                    Direction::Forward => last.position().next(),
+                    Direction::Backward => last.position().previous(),
                 });
                 assert_eq!(page.next, behind.unwrap_or(Position::new(end)), "{read:?}");
                 read.from = page.next;
@@ -160,7 +160,7 @@ pub async fn a_read_ends_at_its_upper_bound(trial: &mut Trial) {
     new(store.append(some("b-1", Expected::NoStream, 6)).await);
     let of_b = || Query::category(category("b"));
     let positions =
-        |events: Vec<RecordedEvent>| events.iter().map(|event| event.position.get()).collect::<Vec<_>>();
+        |events: Vec<RecordedEvent>| events.iter().map(|event| event.position().get()).collect::<Vec<_>>();
     for (from, to, all, of_b_alone) in [
         (1, 8, 1..9, 7..9),
         (1, 6, 1..7, 7..7),
@@ -190,7 +190,7 @@ pub async fn a_read_ends_at_its_upper_bound(trial: &mut Trial) {
             loop {
                 let page = crate::given::read(store.read_stream(read.clone()).await);
                 assert_eq!(page.version, Version::new(6), "the version is that of the stream");
-                found.extend(page.events.iter().map(|event| event.version.get()));
+                found.extend(page.events.iter().map(|event| event.version().get()));
                 read.from = page.next;
                 if page.end {
                     break;
@@ -202,7 +202,7 @@ pub async fn a_read_ends_at_its_upper_bound(trial: &mut Trial) {
         let mut down = Vec::new();
         while backward.from > Version::ZERO {
             let page = crate::given::read(store.read_stream(backward.clone()).await);
-            down.extend(page.events.iter().map(|event| event.version.get()));
+            down.extend(page.events.iter().map(|event| event.version().get()));
             assert_eq!(page.end, page.next == Version::ZERO);
             backward.from = page.next;
         }
@@ -373,8 +373,8 @@ pub async fn large_events_are_read_in_bounded_pages(trial: &mut Trial) {
         let events = pages(store, request(direction, from)).await;
         assert_eq!(events.len(), 20);
         for event in events {
-            let number = u8::try_from(event.position.get() - 1).expect("few");
-            assert!(event.data.len() == 1 << 20 && event.data.iter().all(|byte| *byte == number));
+            let number = u8::try_from(event.position().get() - 1).expect("few");
+            assert!(event.data().len() == 1 << 20 && event.data().iter().all(|byte| *byte == number));
         }
     }
 }
@@ -396,7 +396,7 @@ pub async fn pages_hold_while_others_write(trial: &mut Trial) {
                     let back = request(Direction::Backward, 50).limit(7);
                     assert_eq!(pages(&store, back.clone()).await, naive(&before, &back));
                     let from_newest = pages(&store, request(Direction::Backward, u64::MAX).limit(7)).await;
-                    let down = from_newest.first().map_or(0, |event| event.position.get());
+                    let down = from_newest.first().map_or(0, |event| event.position().get());
                     assert_eq!(from_newest.len() as u64, down, "every position down from the newest, once");
                 }
             }

@@ -42,7 +42,7 @@ pub async fn an_id_finds_its_event_in_every_stream(trial: &mut Trial) {
     loop {
         let page = read(store.read_log(next.clone()).await);
         assert!(page.events.len() <= 1);
-        positions.extend(page.events.iter().map(|event| event.position.get()));
+        positions.extend(page.events.iter().map(|event| event.position().get()));
         if page.end {
             break;
         }
@@ -114,7 +114,7 @@ pub async fn what_one_event_caused_is_read_in_bounded_pages(trial: &mut Trial) {
         loop {
             let page = read(store.read_log(next.clone()).await);
             assert!(page.events.len() <= 700, "a page of {} events", page.events.len());
-            positions.extend(page.events.iter().map(|event| event.position.get()));
+            positions.extend(page.events.iter().map(|event| event.position().get()));
             if page.end {
                 break;
             }

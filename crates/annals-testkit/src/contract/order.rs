@@ -45,7 +45,7 @@ async fn follow(store: Store, total: usize) -> Vec<RecordedEvent> {
         let next = Position::new(seen.len() as u64 + 1);
         let page = read(store.read_log(LogRead::forward(next)).await);
         for event in &page.events {
-            assert_eq!(event.position.get(), seen.len() as u64 + 1, "a gap, or a position that came late");
+            assert_eq!(event.position().get(), seen.len() as u64 + 1, "a gap, or a position that came late");
             seen.push(event.clone());
         }
         assert!(page.head >= page.next.previous(), "a page does not read beyond its head");
@@ -71,7 +71,7 @@ pub async fn whoever_has_seen_the_head_finds_all_before_it(trial: &mut Trial) {
                     last = head;
                     if head > Position::ZERO {
                         let page = read(store.read_log(LogRead::forward(head).limit(1)).await);
-                        assert_eq!(page.events.first().map(|event| event.position), Some(head));
+                        assert_eq!(page.events.first().map(|event| event.position()), Some(head));
                     }
                     tokio::task::yield_now().await;
                 }
@@ -108,7 +108,7 @@ pub async fn an_acknowledged_append_can_be_read_at_once(trial: &mut Trial) {
                 assert!(read(store.wait(done.last.previous()).await) >= done.last);
                 assert_eq!(read(store.stream_version(&mine).await), Version::new(number));
                 let page = read(store.read_log(LogRead::forward(done.first).limit(1)).await);
-                assert_eq!(page.events.first().map(|event| event.stream.clone()), Some(mine.clone()));
+                assert_eq!(page.events.first().map(|event| event.stream_id()), Some(mine.clone()));
                 let page = read(store.read_stream(StreamRead::forward(&mine, done.version())).await);
                 assert_eq!(page.events.len(), 1);
                 let outcome = read(store.outcome(&name).await).expect("the key is known at once");
@@ -160,7 +160,7 @@ pub async fn recorded_time_is_the_clocks(trial: &mut Trial) {
         let now = annals_core::Clock::now(clock);
         let append = some("a-1", Expected::Any, 2).and_to(stream("b-1"), Expected::Any, events(1));
         assert_eq!(new(store.append(append).await).recorded_at, now);
-        assert!(log(store).await[number * 3..].iter().all(|event| event.recorded_at == now));
+        assert!(log(store).await[number * 3..].iter().all(|event| event.recorded_at() == now));
         clock.advance(Duration::from_micros(1));
     }
 }
@@ -177,7 +177,7 @@ pub async fn recorded_time_is_held_when_the_clock_jumps_back(trial: &mut Trial) 
     }
     let one = noon.plus(hour);
     assert_eq!(times, [noon, one, one, one, one, noon.plus(hour * 2)]);
-    let recorded: Vec<_> = log(store).await.into_iter().map(|event| event.recorded_at).collect();
+    let recorded: Vec<_> = log(store).await.into_iter().map(|event| event.recorded_at()).collect();
     assert_eq!(recorded, times);
 }
 

@@ -11,8 +11,11 @@ use crate::given::{
 pub(super) async fn violated(store: &Store, query: Query, after: u64) -> Option<Position> {
     let after = Position::new(after);
     let guarded = some("probe-1", Expected::Any, 1).unless(query.clone(), after);
-    let matching: Vec<_> =
-        log(store).await.into_iter().filter(|event| event.position > after && query.matches(event)).collect();
+    let matching: Vec<_> = log(store)
+        .await
+        .into_iter()
+        .filter(|event| event.position() > after && query.matches(event))
+        .collect();
     match store.append(guarded).await {
         Ok(_) => {
             assert!(matching.is_empty(), "let through although these match: {matching:#?}");
@@ -128,7 +131,7 @@ pub async fn items_are_or_ed_and_what_an_item_names_is_and_ed(trial: &mut Trial)
 /// The positions of the matching events, found by a read and checked as a condition.
 pub(super) async fn found(store: &Store, query: Query) -> Vec<u64> {
     let events = read(store.log_events(query.clone()).await);
-    let positions: Vec<u64> = events.iter().map(|event| event.position.get()).collect();
+    let positions: Vec<u64> = events.iter().map(|event| event.position().get()).collect();
     let first = violated(store, query, 0).await;
     assert_eq!(first.map(Position::get), positions.first().copied(), "reads and conditions find the same");
     positions

@@ -21,9 +21,9 @@ async fn page(store: &Store, request: StreamRead) -> StreamPage {
         page.events.len() <= request.limit.max(1),
         "a page holds at most as many events as were asked for"
     );
-    assert!(page.events.iter().all(|event| event.stream == request.stream), "every event is the stream's");
+    assert!(page.events.iter().all(|event| event.stream() == request.stream), "every event is the stream's");
     for pair in page.events.windows(2) {
-        let (a, b) = (pair[0].version, pair[1].version);
+        let (a, b) = (pair[0].version(), pair[1].version());
         match request.direction {
             Direction::Forward => assert_eq!(b, a.next()),
             Direction::Backward => assert_eq!(a, b.next()),
@@ -64,15 +64,15 @@ pub async fn a_stream_is_read_from_anywhere(trial: &mut Trial) {
     interleaved(store).await;
     let log = crate::given::log(store).await;
     for name in ["a-1", "a-2", "b-1"] {
-        let all: Vec<_> = log.iter().filter(|event| event.stream == stream(name)).cloned().collect();
+        let all: Vec<_> = log.iter().filter(|event| event.stream() == stream(name)).cloned().collect();
         for from in (0..=14).chain([u64::MAX]) {
             let version = Version::new(from);
             for limit in [1, 2, 5, 1_000] {
                 let forward = pages(store, request(name, Direction::Forward, from).limit(limit)).await;
-                let expected: Vec<_> = all.iter().filter(|e| e.version >= version).cloned().collect();
+                let expected: Vec<_> = all.iter().filter(|e| e.version() >= version).cloned().collect();
                 assert_eq!(forward, expected, "{name} forward from {from} by {limit}");
                 let backward = pages(store, request(name, Direction::Backward, from).limit(limit)).await;
-                let expected: Vec<_> = all.iter().rev().filter(|e| e.version <= version).cloned().collect();
+                let expected: Vec<_> = all.iter().rev().filter(|e| e.version() <= version).cloned().collect();
                 assert_eq!(backward, expected, "{name} backward from {from} by {limit}");
             }
         }
@@ -116,8 +116,8 @@ pub async fn a_stream_page_says_where_the_next_begins(trial: &mut Trial) {
                 let page = page(store, read.clone()).await;
                 assert_eq!(page.version, Version::new(12));
                 let behind = page.events.last().map(|last| match direction {
-                    Direction::Forward => last.version.next(),
-                    Direction::Backward => last.version.previous(),
+                    Direction::Forward => last.version().next(),
+                    Direction::Backward => last.version().previous(),
                 });
                 assert_eq!(page.next, behind.unwrap_or(Version::new(end)), "{read:?}");
                 read.from = page.next;
@@ -152,7 +152,7 @@ pub async fn similar_names_are_different_streams(trial: &mut Trial) {
     for (index, name) in names.iter().enumerate() {
         let events = events_of(store, name).await;
         assert_eq!(events.len(), index % 3 + 1, "the events of `{name}`");
-        assert!(events.iter().all(|event| event.stream.as_str() == name));
+        assert!(events.iter().all(|event| event.stream() == name));
     }
 }
 
@@ -183,7 +183,11 @@ pub async fn streams_are_listed_in_order_with_version_and_position(trial: &mut T
     let mut expected = Vec::new();
     for name in sorted {
         let last = events_of(store, name).await.pop().expect("the stream has events");
-        expected.push(StreamInfo { stream: last.stream, version: last.version, position: last.position });
+        expected.push(StreamInfo {
+            stream: last.stream_id(),
+            version: last.version(),
+            position: last.position(),
+        });
     }
     for limit in [0, 1, 2, 7, 1_000] {
         assert_eq!(list(store, StreamList { limit, ..StreamList::default() }).await, expected);

@@ -51,7 +51,7 @@ async fn end(store: &Store) {
 }
 
 fn is_end(event: &RecordedEvent) -> bool {
-    event.event_type.as_str() == "end.reached"
+    event.event_type() == "end.reached"
 }
 
 /// Runs concurrent writers that write 20 events each.
@@ -94,7 +94,7 @@ pub async fn a_subscription_resumes_from_its_checkpoint(trial: &mut Trial) {
             let kept = Ladder::from_bytes(&checkpoint).expect("it is read as it was written");
             let mut subscription = subscribe(store, kept, Query::all()).page_limit(page_limit);
             let events = take(&mut subscription, 7).await;
-            let last = events.last().expect("some were taken").position;
+            let last = events.last().expect("some were taken").position();
             assert_eq!(reached(&subscription), last, "the checkpoint is what was handed out");
             seen.extend(events);
             checkpoint = subscription.checkpoint().to_bytes();
@@ -116,8 +116,8 @@ pub async fn a_subscription_from_the_head_gives_what_comes_next(trial: &mut Tria
         let next = new(store.append(some("c-1", Expected::NoStream, 2)).await);
         (read(first.await), next)
     };
-    assert_eq!(first.position, next.first);
-    assert_eq!(read(subscription.next().await).position, next.last);
+    assert_eq!(first.position(), next.first);
+    assert_eq!(read(subscription.next().await).position(), next.last);
     assert_eq!(next.first, head.next());
 }
 
@@ -129,7 +129,7 @@ pub async fn a_filtered_subscription_moves_its_checkpoint_on(trial: &mut Trial) 
     new(store.append(one("order-1", event("order.paid"))).await);
     new(store.append(some("a-1", Expected::Any, 4)).await);
     let mut subscription = subscribe(store, Ladder::default(), meant());
-    assert_eq!(read(subscription.next().await).position, Position::new(6));
+    assert_eq!(read(subscription.next().await).position(), Position::new(6));
     assert_eq!(reached(&subscription), Position::new(6));
 
     let sixth = read(Witness::at(&**store, Position::new(6)).await).expect("it is there");
@@ -142,7 +142,7 @@ pub async fn a_filtered_subscription_moves_its_checkpoint_on(trial: &mut Trial) 
     assert_eq!(reached(&pages), Position::new(10), "events that are not meant are passed, up to the head");
     new(store.append(one("order-1", event("order.paid"))).await);
     let page = read(pages.next_page().await);
-    assert_eq!(page.iter().map(|e| e.position.get()).collect::<Vec<_>>(), [11]);
+    assert_eq!(page.iter().map(|e| e.position().get()).collect::<Vec<_>>(), [11]);
 }
 
 /// G7: a filtered subscription misses nothing while writers run.

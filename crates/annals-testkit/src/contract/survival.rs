@@ -39,7 +39,7 @@ pub async fn acknowledged_events_survive_reopening(trial: &mut Trial) {
             assert_eq!(read(store.log_events(query.clone()).await), meant);
         }
         let of_stream: Vec<_> =
-            before.events.iter().filter(|event| event.stream == stream("order-2")).cloned().collect();
+            before.events.iter().filter(|event| event.stream() == stream("order-2")).cloned().collect();
         assert_eq!(read(store.stream_events(&stream("order-2")).await), of_stream);
     }
 }
@@ -74,7 +74,7 @@ pub async fn recorded_times_are_unchanged_after_reopening(trial: &mut Trial) {
         trial.clock().advance(Duration::from_secs(7));
     }
     let times = async |store: &crate::given::Store| -> Vec<Timestamp> {
-        log(store).await.iter().map(|event| event.recorded_at).collect()
+        log(store).await.iter().map(|event| event.recorded_at()).collect()
     };
     let before = times(trial.store()).await;
     assert!(before.is_sorted() && before[0] < before[5], "{before:?}");
@@ -145,7 +145,7 @@ pub async fn a_checkpoint_survives_reopening(trial: &mut Trial) {
     let mut subscription = Subscription::new(store.clone(), checkpoint, Query::all());
     new(store.append(some("b-1", Expected::NoStream, 1)).await);
     for position in 4..=6 {
-        assert_eq!(read(subscription.next().await).position, Position::new(position));
+        assert_eq!(read(subscription.next().await).position(), Position::new(position));
     }
 }
 

@@ -13,9 +13,9 @@ pub async fn the_first_event_has_version_and_position_one(trial: &mut Trial) {
     assert_eq!(first.streams, [(stream("order-7"), Version::FIRST)]);
     let events = events_of(store, "order-7").await;
     assert_eq!(events.len(), 1);
-    assert_eq!((events[0].position, events[0].version), (Position::FIRST, Version::FIRST));
-    assert_eq!(events[0].append, Position::FIRST);
-    assert_eq!(events[0].recorded_at, first.recorded_at);
+    assert_eq!((events[0].position(), events[0].version()), (Position::FIRST, Version::FIRST));
+    assert_eq!(events[0].append(), Position::FIRST);
+    assert_eq!(events[0].recorded_at(), first.recorded_at);
 }
 
 /// G3: an append that expects exactly the current version of the stream is committed, and the stream continues from there.
@@ -27,7 +27,7 @@ pub async fn the_exact_version_continues_the_stream(trial: &mut Trial) {
     let five = new(store.append(some("order-7", at(2), 3)).await);
     assert_eq!(five.streams, [(stream("order-7"), Version::new(5))]);
     assert_eq!((five.first, five.last, five.count()), (Position::new(6), Position::new(8), 3));
-    let versions: Vec<u64> = events_of(store, "order-7").await.iter().map(|e| e.version.get()).collect();
+    let versions: Vec<u64> = events_of(store, "order-7").await.iter().map(|e| e.version().get()).collect();
     assert_eq!(versions, [1, 2, 3, 4, 5]);
 }
 
@@ -176,7 +176,11 @@ pub async fn writers_who_decide_again_lose_no_update(trial: &mut Trial) {
     let events = events_of(store, "stock-1").await;
     assert_eq!(events.len(), WRITERS * EACH);
     for event in events {
-        assert_eq!(event.data, event.version.to_string(), "each was decided on the one before");
+        assert_eq!(
+            event.data(),
+            event.version().to_string().as_bytes(),
+            "each was decided on the one before"
+        );
     }
 }
 
@@ -189,8 +193,8 @@ async fn count_one_up(store: &dyn EventStore, counter: &StreamId, mut seen: Vers
             Err(annals_core::Error::Conflict(conflict)) => {
                 let violation = &conflict.violations[0];
                 let newest = violation.unseen.last().expect("a stale version carries what was not seen");
-                assert!(newest.version > seen);
-                seen = newest.version;
+                assert!(newest.version() > seen);
+                seen = newest.version();
             }
             Err(error) => panic!("nothing but a conflict may refuse this: {}", error.chain()),
         }
@@ -222,12 +226,13 @@ pub async fn an_append_after_the_newest_event_continues_the_stream(trial: &mut T
     new(store.append(some("order-7", Expected::NoStream, 2)).await);
     new(store.append(some("order-8", Expected::NoStream, 1)).await);
     let (seven, eight) = (events_of(store, "order-7").await, events_of(store, "order-8").await);
-    let append = after("order-7", 2, seven[1].id).after_event(stream("order-8"), Version::FIRST, eight[0].id);
+    let append =
+        after("order-7", 2, seven[1].id()).after_event(stream("order-8"), Version::FIRST, eight[0].id());
     let third = new(store.append(append.clone()).await);
     assert_eq!(third.version(), Version::new(3));
     let again = store.append(append).await.expect("the same append is known");
     assert!(again.duplicate, "the same append is known, although its event is not the newest any more");
-    let third = events_of(store, "order-7").await[2].id;
+    let third = events_of(store, "order-7").await[2].id();
     assert_eq!(new(store.append(after("order-7", 3, third)).await).version(), Version::new(4));
 }
 
@@ -244,7 +249,7 @@ pub async fn an_append_after_another_event_than_the_newest_changes_nothing(trial
         actual: Version::new(3),
     };
     let lost = EventId::from_name(b"an event that was lost");
-    for (version, event) in [(3, lost), (2, lost), (4, lost), (3, events[1].id), (1, elsewhere[0].id)] {
+    for (version, event) in [(3, lost), (2, lost), (4, lost), (3, events[1].id()), (1, elsewhere[0].id())] {
         let conflict = refused(store.append(after("order-7", version, event)).await);
         assert_eq!(conflict.violations[0].violated, history(version), "{version} {event}");
         assert!(conflict.is_stale(), "to read the stream again helps");
@@ -254,14 +259,14 @@ pub async fn an_append_after_another_event_than_the_newest_changes_nothing(trial
         some("order-9", Expected::NoStream, 1).after_event(stream("order-7"), Version::new(3), lost);
     assert_eq!(refused(store.append(guarded).await).violations[0].violated, history(3));
     // An existing event that is no longer the newest: the conflict contains the events after it.
-    let conflict = refused(store.append(after("order-7", 2, events[1].id)).await);
+    let conflict = refused(store.append(after("order-7", 2, events[1].id())).await);
     let violation = &conflict.violations[0];
     assert_eq!(
         violation.violated,
         Violated::Version { stream: stream("order-7"), expected: at(2), actual: Version::new(3) }
     );
     assert_eq!((&*violation.unseen, violation.unseen_complete), (&events[2..], true));
-    let none = refused(store.append(after("order-6", 1, events[0].id)).await);
+    let none = refused(store.append(after("order-6", 1, events[0].id())).await);
     assert!(matches!(none.violations[0].violated, Violated::Newest { actual: Version::ZERO, .. }));
     assert_eq!(Picture::of(store).await, before);
 }
@@ -271,7 +276,7 @@ pub async fn of_many_who_append_after_one_event_one_wins(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(some("order-7", Expected::NoStream, 1)).await);
     for version in 1..=8 {
-        let newest = events_of(store, "order-7").await.pop().expect("the stream has events").id;
+        let newest = events_of(store, "order-7").await.pop().expect("the stream has events").id();
         let answers = race(8, |_| {
             let store = store.clone();
             async move { store.append(after("order-7", version, newest)).await }

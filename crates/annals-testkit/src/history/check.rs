@@ -64,19 +64,22 @@ fn verdicts(
 fn check_log(log: &[RecordedEvent]) {
     let mut time = Timestamp::MIN;
     for (index, event) in log.iter().enumerate() {
-        assert_eq!(event.position, Position::new(index as u64 + 1), "positions have no gaps");
-        let before = model::version(&log[..index], &event.stream);
-        assert_eq!(event.version, before.next(), "versions of `{}` have no gaps", event.stream);
-        assert!(event.recorded_at >= time, "recorded time decreases at position {}", event.position);
-        time = event.recorded_at;
+        assert_eq!(event.position(), Position::new(index as u64 + 1), "positions have no gaps");
+        let before = model::version(&log[..index], event.stream());
+        assert_eq!(event.version(), before.next(), "versions of `{}` have no gaps", event.stream());
+        assert!(event.recorded_at() >= time, "recorded time decreases at position {}", event.position());
+        time = event.recorded_at();
     }
-    for run in log.chunk_by(|a, b| a.append == b.append) {
-        assert_eq!(run[0].append, run[0].position, "an append is named by its first position");
+    for run in log.chunk_by(|a, b| a.append() == b.append()) {
+        assert_eq!(run[0].append(), run[0].position(), "an append is named by its first position");
         assert!(
-            run[1..].iter().all(|event| event.idempotency_key.is_none()),
+            run[1..].iter().all(|event| event.idempotency_key().is_none()),
             "a key stands on the first event"
         );
-        assert!(run.iter().all(|event| event.recorded_at == run[0].recorded_at), "an append has one time");
+        assert!(
+            run.iter().all(|event| event.recorded_at() == run[0].recorded_at()),
+            "an append has one time"
+        );
     }
 }
 
@@ -88,7 +91,7 @@ struct Order {
 impl Order {
     fn of(log: &[RecordedEvent]) -> Self {
         let mut ends = vec![0];
-        for run in log.chunk_by(|a, b| a.append == b.append) {
+        for run in log.chunk_by(|a, b| a.append() == b.append()) {
             ends.push(ends[ends.len() - 1] + run.len());
         }
         Self { ends }
@@ -126,7 +129,7 @@ fn written(log: &[RecordedEvent], order: &Order, steps: &[Step], faults: bool) -
         let run = &log[start..order.ends[place + 1]];
         assert_eq!(found(run), sent(append), "what was acknowledged is what stands in the log");
         assert_eq!(*done, Appended::of(run, false), "the outcome is what stands in the log");
-        assert_eq!(run[0].idempotency_key, append.key, "the key is recorded");
+        assert_eq!(run[0].idempotency_key(), append.key, "the key is recorded");
         assert_eq!(writers[place].replace(index), None, "two appends were given the same place");
     }
     for place in 0..writers.len() {
@@ -134,7 +137,7 @@ fn written(log: &[RecordedEvent], order: &Order, steps: &[Step], faults: bool) -
             let run = &log[order.ends[place]..order.ends[place + 1]];
             let wrote = |(index, step): (usize, &Step)| match &step.asked {
                 Asked::Append(append, Err(Error::Indeterminate(_))) if !writers.contains(&Some(index)) => {
-                    sent(append) == found(run) && append.key == run[0].idempotency_key
+                    sent(append) == found(run) && append.key == run[0].idempotency_key()
                 }
                 _ => false,
             };
@@ -154,7 +157,7 @@ fn sent(append: &annals_core::Append) -> Vec<(StreamId, NewEvent)> {
 }
 
 fn found(run: &[RecordedEvent]) -> Vec<(StreamId, NewEvent)> {
-    run.iter().map(|event| (event.stream.clone(), event.to_new())).collect()
+    run.iter().map(|event| (event.stream_id(), event.to_new())).collect()
 }
 
 /// Whether a store with the first `place` appends returns the response of this step.
@@ -199,11 +202,11 @@ fn carries_unseen(log: &[RecordedEvent], append: &annals_core::Append, violation
     match (&violation.violated, condition) {
         (Violated::Version { stream, expected, actual }, _) => {
             let seen = expected.version().unwrap_or(Version::MAX);
-            let missed = log.iter().filter(|event| event.stream == *stream);
-            unseen.eq(missed.filter(|event| event.version > seen && event.version <= *actual))
+            let missed = log.iter().filter(|event| event.stream() == *stream);
+            unseen.eq(missed.filter(|event| event.version() > seen && event.version() <= *actual))
         }
         (Violated::NoMatch { after, .. }, annals_core::Condition::NoMatch { query, .. }) => {
-            let mut matching = log.iter().filter(|event| event.position > *after && query.matches(event));
+            let mut matching = log.iter().filter(|event| event.position() > *after && query.matches(event));
             !violation.unseen.is_empty() && unseen.map(Some).all(|event| matching.next() == event)
         }
         (Violated::History { .. }, annals_core::Condition::NoMatch { .. }) => {
@@ -219,13 +222,14 @@ fn page_says(seen: &[RecordedEvent], read: &LogRead, page: &LogPage) -> bool {
     let last = head.min(read.to.get());
     let (next, from) = (page.next.get(), read.from.get());
     let looked_at: Vec<&RecordedEvent> = match read.direction {
-        Direction::Forward => {
-            seen.iter().filter(|event| event.position >= read.from && event.position < page.next).collect()
-        }
+        Direction::Forward => seen
+            .iter()
+            .filter(|event| event.position() >= read.from && event.position() < page.next)
+            .collect(),
         Direction::Backward => seen
             .iter()
             .rev()
-            .filter(|event| event.position <= read.from && event.position > page.next)
+            .filter(|event| event.position() <= read.from && event.position() > page.next)
             .collect(),
     };
     let end = match read.direction {
@@ -236,25 +240,30 @@ fn page_says(seen: &[RecordedEvent], read: &LogRead, page: &LogPage) -> bool {
         Direction::Forward => next > from.max(last + 1),
         Direction::Backward => next > from.min(last),
     };
-    let meant = looked_at.into_iter().filter(|event| event.position <= read.to && read.query.matches(event));
+    let meant =
+        looked_at.into_iter().filter(|event| event.position() <= read.to && read.query.matches(event));
     page.head.get() == head && page.end == end && !beyond && meant.eq(page.events.iter())
 }
 
 /// Like [`page_says`], for one stream.
 fn stream_page_says(seen: &[RecordedEvent], read: &StreamRead, page: &StreamPage) -> bool {
-    let events: Vec<&RecordedEvent> = seen.iter().filter(|event| event.stream == read.stream).collect();
+    let events: Vec<&RecordedEvent> = seen.iter().filter(|event| event.stream() == read.stream).collect();
     let version = Version::new(events.len() as u64);
-    let events: Vec<&RecordedEvent> = events.into_iter().filter(|event| event.version <= read.to).collect();
+    let events: Vec<&RecordedEvent> = events.into_iter().filter(|event| event.version() <= read.to).collect();
     let (meant, end): (Vec<&RecordedEvent>, bool) = match read.direction {
         Direction::Forward => (
             events
                 .into_iter()
-                .filter(|event| event.version >= read.from && event.version < page.next)
+                .filter(|event| event.version() >= read.from && event.version() < page.next)
                 .collect(),
             page.next > version.min(read.to),
         ),
         Direction::Backward => (
-            events.into_iter().rev().filter(|e| e.version <= read.from && e.version > page.next).collect(),
+            events
+                .into_iter()
+                .rev()
+                .filter(|e| e.version() <= read.from && e.version() > page.next)
+                .collect(),
             page.next == Version::ZERO,
         ),
     };

@@ -5,8 +5,8 @@
 use std::collections::HashSet;
 
 use annals_core::{
-    Append, Appended, Condition, EventId, Expected, IdempotencyKey, Position, RecordedEvent, StreamId,
-    Version, Violated, Witness,
+    Append, Appended, Condition, EventId, Expected, IdempotencyKey, Position, RecordedEvent, Version,
+    Violated, Witness,
 };
 
 /// The response of a store to an append.
@@ -47,33 +47,37 @@ fn same_or_reused(log: &[RecordedEvent], append: &Append, original: Appended) ->
     let there = log[first..last].iter();
     // The data of each random request is unique, so an event with the same data is the same event. The store compares ids
     // only where the caller gave them, and then they are equal too.
-    let same = there.map(|event| (&event.stream, &event.event_type, &event.data));
-    let sent = append.writes.iter().map(|write| (&write.stream, &write.event.event_type, &write.event.data));
+    let same = there.map(|event| (event.stream(), event.event_type(), event.data()));
+    let sent = append
+        .writes
+        .iter()
+        .map(|write| (write.stream.as_str(), write.event.event_type.as_str(), &*write.event.data));
     if same.eq(sent) { Verdict::Duplicate(original) } else { Verdict::Reused(original.first) }
 }
 
 /// The outcome of the append with this key.
 pub(super) fn outcome(log: &[RecordedEvent], key: &IdempotencyKey) -> Option<Appended> {
-    let first = log.iter().find(|event| event.idempotency_key.as_ref() == Some(key))?;
-    let run: Vec<_> = log.iter().filter(|event| event.append == first.append).cloned().collect();
+    let first = log.iter().find(|event| event.idempotency_key().as_ref() == Some(key))?;
+    let run: Vec<_> = log.iter().filter(|event| event.append() == first.append()).cloned().collect();
     Some(Appended::of(&run, true))
 }
 
-pub(super) fn version(log: &[RecordedEvent], stream: &StreamId) -> Version {
-    Version::new(log.iter().filter(|event| event.stream == *stream).count() as u64)
+pub(super) fn version(log: &[RecordedEvent], stream: &str) -> Version {
+    Version::new(log.iter().filter(|event| event.stream() == stream).count() as u64)
 }
 
 /// The events of this append, by stream and id, if they are in the log at the versions that it expects.
 fn stands_already<'a>(log: &'a [RecordedEvent], append: &Append) -> Option<&'a [RecordedEvent]> {
-    let wanted: Vec<(&StreamId, EventId)> = append.writes.iter().map(|w| (&w.stream, w.event.id)).collect();
-    let start = log.iter().position(|event| (&event.stream, event.id) == wanted[0])?;
+    let wanted: Vec<(&str, EventId)> =
+        append.writes.iter().map(|w| (w.stream.as_str(), w.event.id)).collect();
+    let start = log.iter().position(|event| (event.stream(), event.id()) == wanted[0])?;
     let run = log.get(start..start + wanted.len())?;
-    let same = run.iter().map(|event| (&event.stream, event.id)).eq(wanted);
+    let same = run.iter().map(|event| (event.stream(), event.id())).eq(wanted);
     let before = &log[..start];
     let in_place = append.conditions.iter().all(|condition| match condition {
         Condition::Version { stream, expected } => {
-            let written = run.iter().any(|event| event.stream == *stream);
-            !written || holds(*expected, version(before, stream))
+            let written = run.iter().any(|event| event.stream() == *stream);
+            !written || holds(*expected, version(before, stream.as_str()))
         }
         _ => true,
     });
@@ -81,8 +85,8 @@ fn stands_already<'a>(log: &'a [RecordedEvent], append: &Append) -> Option<&'a [
 }
 
 fn reuses_an_id(log: &[RecordedEvent], append: &Append) -> bool {
-    let mut used: HashSet<(&StreamId, EventId)> = log.iter().map(|event| (&event.stream, event.id)).collect();
-    append.writes.iter().any(|write| !used.insert((&write.stream, write.event.id)))
+    let mut used: HashSet<(&str, EventId)> = log.iter().map(|event| (event.stream(), event.id())).collect();
+    append.writes.iter().any(|write| !used.insert((write.stream.as_str(), write.event.id)))
 }
 
 fn holds(expected: Expected, actual: Version) -> bool {
@@ -97,7 +101,7 @@ fn holds(expected: Expected, actual: Version) -> bool {
 fn violated(log: &[RecordedEvent], condition: &Condition) -> Option<Violated> {
     match condition {
         Condition::Version { stream, expected } => {
-            let actual = version(log, stream);
+            let actual = version(log, stream.as_str());
             let violated = Violated::Version { stream: stream.clone(), expected: *expected, actual };
             (!holds(*expected, actual)).then_some(violated)
         }
@@ -108,8 +112,8 @@ fn violated(log: &[RecordedEvent], condition: &Condition) -> Option<Violated> {
                 return Some(Violated::History { seen });
             }
             let after = after.position;
-            let found = log.iter().find(|event| event.position > after && query.matches(event))?;
-            Some(Violated::NoMatch { after, position: found.position })
+            let found = log.iter().find(|event| event.position() > after && query.matches(event))?;
+            Some(Violated::NoMatch { after, position: found.position() })
         }
         other => panic!("the model knows no condition {other:?}"),
     }

@@ -16,6 +16,8 @@ use annals_core::{
 use annals_testkit::Subject;
 use async_trait::async_trait;
 
+use crate::changed::{cut, lower, number_from_zero, with};
+
 /// What is wrong with a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -355,20 +357,18 @@ impl Faulty {
         };
         query.is_all()
             || query.items.iter().any(|item| {
-                item.category
-                    .as_ref()
-                    .is_none_or(|name| same(name.as_str(), event.stream.category().as_str()))
+                item.category.as_ref().is_none_or(|name| same(name.as_str(), event.category()))
                     && (item.types.is_empty()
-                        || item.types.iter().any(|name| same(name.as_str(), event.event_type.as_str())))
+                        || item.types.iter().any(|name| same(name.as_str(), event.event_type())))
                     && item.tags.iter().all(|asked| {
                         let is_cut = self.fault == FindsEventsByTheFirstTags && item.tags.len() == 1;
                         let tags = if is_cut { 32 } else { usize::MAX };
-                        event.tags.iter().take(tags).any(|has| same(has.as_str(), asked.as_str()))
+                        event.tags().take(tags).any(|has| same(has, asked.as_str()))
                     })
-                    && text(&item.process, &event.metadata.process)
-                    && text(&item.initiator, &event.metadata.initiator)
-                    && self.finds_cause(item.predecessor.as_ref(), event.metadata.predecessor.as_ref())
-                    && item.id.is_none_or(|id| id.as_bytes()[..of_id] == event.id.as_bytes()[..of_id])
+                    && text(&item.process, &event.metadata().process)
+                    && text(&item.initiator, &event.metadata().initiator)
+                    && self.finds_cause(item.predecessor.as_ref(), event.metadata().predecessor.as_ref())
+                    && item.id.is_none_or(|id| id.as_bytes()[..of_id] == event.id().as_bytes()[..of_id])
             })
     }
 
@@ -443,7 +443,7 @@ impl Faulty {
             JudgesIdsFirst => {
                 for write in &append.writes {
                     let events = self.store.stream_events(&write.stream).await?;
-                    if events.iter().any(|event| event.id == write.event.id) {
+                    if events.iter().any(|event| event.id() == write.event.id) {
                         return Err(Invalid::new("id", "is used").into());
                     }
                 }
@@ -483,7 +483,7 @@ impl Faulty {
                         && after < Position::new(u64::MAX)
                         && let Some(event) = page.events.first()
                     {
-                        refused.push((index, Violated::NoMatch { after, position: event.position }));
+                        refused.push((index, Violated::NoMatch { after, position: event.position() }));
                     }
                 }
                 _ => {}
@@ -591,20 +591,11 @@ impl Faulty {
     fn spoil_events(&self, events: &mut [RecordedEvent]) {
         let truth = self.truth.lock().unwrap();
         for event in events {
-            if let Some((id, time)) = truth.get(&event.position) {
-                (event.id, event.recorded_at) = (*id, *time);
+            if let Some((id, time)) = truth.get(&event.position()) {
+                *event = with(event, *id, event.version(), *time);
             }
         }
     }
-}
-
-fn lower(stream: &StreamId) -> StreamId {
-    StreamId::new(stream.as_str().to_lowercase()).unwrap()
-}
-
-fn cut(key: &IdempotencyKey) -> IdempotencyKey {
-    let text: String = key.as_str().chars().take(64).collect();
-    IdempotencyKey::new(text).unwrap()
 }
 
 #[async_trait]
@@ -677,11 +668,11 @@ impl EventStore for Faulty {
         page.events.retain(|event| self.finds(&asked, event));
         match self.fault {
             LosesTheOldestBackward if direction == Direction::Backward => {
-                page.events.retain(|event| event.position > Position::FIRST);
+                page.events.retain(|event| event.position() > Position::FIRST);
             }
             FindsOneEventOfAnId if asked.items.iter().any(|item| item.id.is_some()) => {
                 let mut seen = HashSet::new();
-                page.events.retain(|event| seen.insert(event.id));
+                page.events.retain(|event| seen.insert(event.id()));
             }
             SaysTheEndTooEarly if !page.events.is_empty() => page.end = true,
             StopsAtThePageLimitForEver if from.get() > 5 => page.events.truncate(1),
@@ -699,25 +690,27 @@ impl EventStore for Faulty {
             CutsLargePages => {
                 let mut bytes = 0;
                 page.events.retain(|event| {
-                    bytes += event.data.len();
+                    bytes += event.data().len();
                     bytes <= 4 << 20
                 });
             }
             NumbersVersionsFromZero => {
-                page.events.iter_mut().for_each(|event| event.version = event.version.previous());
+                number_from_zero(&mut page.events);
             }
             ShowsTheLogAsItWasOpened => {
-                page.events.retain(|event| self.shows_up_to.is_none_or(|last| event.position <= last));
+                page.events.retain(|event| self.shows_up_to.is_none_or(|last| event.position() <= last));
             }
             MovesTimesWithTheClock if self.times_opened > 1 => {
                 let moved = |time: Timestamp| time.min(self.opened_at);
-                page.events.iter_mut().for_each(|event| event.recorded_at = moved(event.recorded_at));
+                for event in &mut page.events {
+                    *event = with(event, event.id(), event.version(), moved(event.recorded_at()));
+                }
             }
             HidesALateCommit => {
                 let head = page.head;
                 page.events.retain(|event| {
-                    let late = event.position < head && event.position.get() % 5 == 0;
-                    !late || !self.first_time(event.position.to_string())
+                    let late = event.position() < head && event.position().get() % 5 == 0;
+                    !late || !self.first_time(event.position().to_string())
                 });
             }
             _ => {}
@@ -738,11 +731,11 @@ impl EventStore for Faulty {
             page.version = page.version.max(Version::FIRST);
         }
         if self.fault == NumbersVersionsFromZero {
-            page.events.iter_mut().for_each(|event| event.version = event.version.previous());
+            number_from_zero(&mut page.events);
         }
         if self.fault == ReadsStreamsLate && self.first_time(format!("{page:?}")) && page.version.get() > 1 {
             page.version = page.version.previous();
-            page.events.retain(|event| event.version <= page.version);
+            page.events.retain(|event| event.version() <= page.version);
             page.next = page.next.min(page.version.next());
         }
         self.spoil_events(&mut page.events);

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may unwrap")]
 
 mod caught;
+mod changed;
 mod kept;
 mod state_caught;
 mod state_kept;

@@ -72,7 +72,7 @@
 //! - commands through [`Delivery::repository`](crate::Delivery::repository) are executed once: the event, the subscriber and the
 //!   aggregate are their key. A second command for the same aggregate needs its own name, `.once("refund")`;
 //! - a request to another system (a mail, a payment) needs a key that this system compares. Build it from the stream, the id and
-//!   the part (`event.stream`, `event.id`, `event.part`), which are the same each time: an id is unique in its stream, and the
+//!   the part (`event.stream()`, `event.id()`, `event.part`), which are the same each time: an id is unique in its stream, and the
 //!   parts of an event that is [read as several](crate::guide::evolving_events) share it;
 //! - rows that must change exactly once belong in a projection.
 //!

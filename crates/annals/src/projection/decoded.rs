@@ -42,22 +42,23 @@ struct Stored {
 
 impl<E: Event> Decoded<E> {
     /// Decodes stored events. One that cannot be decoded is an error only when it is applied.
-    pub fn all(stored: &[RecordedEvent]) -> Vec<Self> {
+    pub fn all(stored: Vec<RecordedEvent>) -> Vec<Self> {
         let mut page =
             Page { stored: Vec::with_capacity(stored.len()), events: Vec::with_capacity(stored.len()) };
         for event in stored {
-            let (witness, append, bytes) = (Witness::of(event), event.append, LogReader::bytes(event));
+            let (witness, append, bytes) = (Witness::of(&event), event.append(), LogReader::bytes(&event));
             let begin = page.events.len();
-            let events = match codec::recorded(event) {
-                Ok(Parts::One(event)) => {
-                    page.events.push(event);
+            let events = match codec::numbered(&event) {
+                Ok(Parts::One((part, decoded))) => {
+                    page.events.push(Recorded::new(decoded, part, event));
                     Ok(begin..begin + 1)
                 }
                 Ok(Parts::Several(parts)) => {
-                    page.events.extend(parts);
+                    let recorded = |(part, decoded)| Recorded::new(decoded, part, event.clone());
+                    page.events.extend(parts.into_iter().map(recorded));
                     Ok(begin..page.events.len())
                 }
-                Err(_) => Err(Box::new(event.clone())),
+                Err(_) => Err(Box::new(event)),
             };
             page.stored.push(Stored { witness, append, bytes, events });
         }
@@ -140,7 +141,7 @@ impl<E: Event> Source for DecodedLog<E> {
         Ok(match self.log.read().await? {
             Read::Lost => Read::Lost,
             Read::Page { items, through, is_end } => {
-                Read::Page { items: Decoded::all(&items), through, is_end }
+                Read::Page { items: Decoded::all(items), through, is_end }
             }
         })
     }

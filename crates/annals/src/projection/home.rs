@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use annals_core::{EventStore, Position, Result, Witness};
-use annals_state::{Checked, Lease, SqlError};
+use annals_state::{Checked, Lease, SqlError, blocking};
 
 use super::Projection;
 use super::decoded::Decoded;
@@ -104,7 +104,8 @@ impl Home {
         }
     }
 
-    /// Applies events in one transaction with the checkpoint before and after them.
+    /// Applies events in one transaction with the checkpoint before and after them. To a file they are applied on the thread of the
+    /// caller, which must be one for blocking work; the checkpoint alone is written from any.
     pub async fn apply<P: Projection>(
         &self,
         projection: Arc<P>,
@@ -114,7 +115,11 @@ impl Home {
         batching: Batching,
     ) -> Result<(), NotApplied> {
         match self {
-            Self::File(file) => run::apply(&file.database, projection, events, before, at, batching).await,
+            Self::File(file) if events.is_empty() => {
+                let database = file.database.clone();
+                blocking(move || run::apply(&database, &*projection, &[], before, at, batching)).await
+            }
+            Self::File(file) => run::apply(&file.database, &*projection, &events, before, at, batching),
             Self::Schema(schema) => {
                 let lease = schema.lease();
                 schema::apply(schema.place(), projection, events, before, at, batching, lease).await

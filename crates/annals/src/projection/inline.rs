@@ -114,12 +114,12 @@ impl<P: Projection> InlineWriter<P> {
         let mut places = Vec::new();
         let mut events = Vec::new();
         for (place, event) in group.events.iter().enumerate() {
-            if crate::codec::takes::<P::Event>(event.event_type.as_str()) {
+            if crate::codec::takes::<P::Event>(event.event_type()) {
                 places.push(place);
                 events.push(event.clone());
             }
         }
-        let (projection, events) = (self.projection.clone(), Arc::new(Decoded::all(&events)));
+        let (projection, events) = (self.projection.clone(), Arc::new(Decoded::all(events)));
         let taken = take(session, &self.place, projection, events, Batching::OneByOne, Some(deadline)).await;
         taken.map_err(|not_taken| {
             let failure = not_taken.failed.failure;
@@ -127,7 +127,7 @@ impl<P: Projection> InlineWriter<P> {
                 return self.behind(failure);
             }
             let event = places[not_taken.failed.index.unwrap_or_default()];
-            let kind = &group.events[event].event_type;
+            let kind = group.events[event].event_type();
             let problem =
                 format!("({kind}) is refused by the projection `{}`: {}", P::NAME, failure.into_text());
             Left::NotTaken(NotTaken::Refused { event, problem: Invalid::new("events", problem) })
@@ -172,9 +172,9 @@ impl<P: Projection> InlineWriter<P> {
             let page = tokio::time::timeout_at(deadline.into(), self.store.read_log(read.clone())).await;
             let page =
                 page.map_err(|_| HandlerError::new("the missing events could not be read in time"))??;
-            let missing = |event: &RecordedEvent| event.position <= through;
+            let missing = |event: &RecordedEvent| event.position() <= through;
             let events: Vec<_> = page.events.into_iter().filter(missing).collect();
-            let events = Decoded::all(&events);
+            let events = Decoded::all(events);
             let projection = self.projection.clone();
             let taken =
                 take(session, &self.place, projection, Arc::new(events), Batching::AllAtOnce, Some(deadline))

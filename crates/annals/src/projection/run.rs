@@ -170,6 +170,7 @@ impl<P: Projection> ProjectionRunner<P> {
         let options = Options {
             lanes: 1,
             batch_max: *batch,
+            is_blocking: matches!(self.0.target.lock().await.home, Home::File(_)),
             is_total: true,
             window_max: WINDOW * batch,
             bytes_max: WINDOW_BYTES,
@@ -501,25 +502,24 @@ pub(super) fn give<P: Projection>(
 }
 
 /// Applies events in one transaction with the checkpoint before and after them, so that two tasks on one file
-/// cannot both apply them.
-pub(super) async fn apply<P: Projection>(
+/// cannot both apply them. Blocks.
+pub(super) fn apply<P: Projection>(
     database: &Database,
-    projection: Arc<P>,
-    events: Arc<Vec<Decoded<P::Event>>>,
+    projection: &P,
+    events: &[Decoded<P::Event>],
     before: Position,
     at: Witness,
     batching: Batching,
 ) -> Result<(), NotApplied> {
-    let work = move |connection: &rusqlite::Connection| {
+    database.write_now(|connection| {
         let found = checkpoint(connection)?;
         if found != before {
             return Err(NotApplied::Moved);
         }
         if !events.is_empty() {
-            give(&*projection, &events, &Tx::new(connection), batching).map_err(NotApplied::Failed)?;
+            give(projection, events, &Tx::new(connection), batching).map_err(NotApplied::Failed)?;
         }
         set_checkpoint(connection, at)?;
         Ok(())
-    };
-    database.write(work).await
+    })
 }

@@ -72,8 +72,8 @@ where
             let left = outcome.count().saturating_sub(events.len() as u64);
             let read_now = read.clone().limit(usize::try_from(left).unwrap_or(usize::MAX).clamp(1, 1_000));
             let page = self.repository.shared.store.read_stream(read_now).await?;
-            let is_end = page.end || page.events.iter().any(|event| event.position < outcome.first);
-            events.extend(page.events.into_iter().filter(|event| event.position >= outcome.first));
+            let is_end = page.end || page.events.iter().any(|event| event.position() < outcome.first);
+            events.extend(page.events.into_iter().filter(|event| event.position() >= outcome.first));
             if is_end || events.len() as u64 >= outcome.count() {
                 break;
             }
@@ -81,7 +81,7 @@ where
         }
         events.reverse();
         match events.last() {
-            Some(last) if last.version == version && last.position <= outcome.last => Ok(events),
+            Some(last) if last.version() == version && last.position() <= outcome.last => Ok(events),
             _ => {
                 let problem =
                     format!("event {version} of stream `{stream}` is another one than a moment ago");

@@ -40,7 +40,7 @@ const TEXT_BYTES_MAX: usize = 4_096;
 /// # async fn start(annals: &Annals) -> annals::Result<()> {
 /// let audit = annals.subscribe("audit").on::<Answer, _>(async |answer: Recorded<Answer>, _| {
 ///     if let Some(refusal) = &answer.event.refusal {
-///         println!("{} refused {:?}: {refusal}", answer.event.stream, answer.metadata.initiator);
+///         println!("{} refused {:?}: {refusal}", answer.event.stream, answer.metadata().initiator);
 ///     }
 ///     Ok(())
 /// });
@@ -159,7 +159,7 @@ impl Event for Answer {
         })
     }
 
-    fn decode(event_type: &str, schema_version: u16, data: &Bytes) -> Result<Self, CodecError> {
+    fn decode(event_type: &str, schema_version: u16, data: &[u8]) -> Result<Self, CodecError> {
         let failed = |cause: annals_core::Cause| CodecError::Decode {
             event_type: event_type.to_owned(),
             schema_version,

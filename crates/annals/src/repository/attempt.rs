@@ -296,7 +296,7 @@ where
         };
         let read = StreamRead::backward(into, *version).limit(1);
         let page = self.execute.repository.shared.store.read_stream(read).await?;
-        Ok(page.events.first().is_some_and(|event| event.version == *version && event.id == id))
+        Ok(page.events.first().is_some_and(|event| event.version() == *version && event.id() == id))
     }
 
     /// Applies the missed events after a conflict, unless no retries are left.

@@ -118,11 +118,11 @@ impl<A: Aggregate, C> CommandBuilder<A, C> {
     ///
     /// If one event leads to several commands for the same aggregate, distinguish them: `.once("refund")`.
     pub fn caused_by<E>(self, event: &Recorded<E>) -> Self {
-        let (stream, id) = (event.stream.clone(), event.id);
+        let (stream, id) = (event.stream_id(), event.id());
         // Without a position, because the event may be from another log than that of the command.
         let part = event.part;
         let cause = Cause { stream, id, part, position: None, subscriber: String::new(), again: false };
-        self.caused(cause, &event.metadata)
+        self.caused(cause, &event.metadata())
     }
 
     pub(crate) fn caused(mut self, cause: Cause, by: &EventMetadata) -> Self {

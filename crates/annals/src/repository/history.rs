@@ -52,7 +52,7 @@ impl<A: Aggregate> History<A> {
                 self.read = self.page().await?;
             }
             let Some(stored) = self.read.front() else { return Ok(None) };
-            let (version, id) = (stored.version, stored.id);
+            let (version, id) = (stored.version(), stored.id());
             self.parts = codec::recorded(stored)?.into_iter().collect();
             self.read.pop_front();
             self.last = Some((version, id));
@@ -61,9 +61,9 @@ impl<A: Aggregate> History<A> {
         let (before, mut after) = (self.state.clone(), self.state.clone());
         evolve(&mut after, &event.event, event.event.event_type()).map_err(|cause| {
             LoadError::Unreadable {
-                stream: event.stream.clone(),
-                version: event.version,
-                position: event.position,
+                stream: event.stream_id(),
+                version: event.version(),
+                position: event.position(),
                 cause,
             }
         })?;
@@ -78,7 +78,7 @@ impl<A: Aggregate> History<A> {
         let page = self.store.read_stream(StreamRead::forward(&self.stream, from)).await?;
         let mut events = VecDeque::from(page.events);
         let Some((version, id)) = self.last else { return Ok(events) };
-        if events.pop_front().is_none_or(|event| event.version != version || event.id != id) {
+        if events.pop_front().is_none_or(|event| event.version() != version || event.id() != id) {
             return Err(other_history());
         }
         if events.is_empty() && !page.end {
@@ -87,7 +87,7 @@ impl<A: Aggregate> History<A> {
             // The last event is read again after the page, so that the page is of the same history.
             let read = StreamRead::forward(&self.stream, version).limit(1);
             let page = self.store.read_stream(read).await?;
-            if page.events.first().is_none_or(|event| event.version != version || event.id != id) {
+            if page.events.first().is_none_or(|event| event.version() != version || event.id() != id) {
                 return Err(other_history());
             }
         }

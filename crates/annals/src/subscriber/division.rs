@@ -19,7 +19,7 @@
 use std::time::Duration;
 
 use annals_consume::Ladder;
-use annals_core::{Error, EventStore, Position, Result, StreamId, Witness};
+use annals_core::{Error, EventStore, Position, Result, Witness};
 use annals_state::Checkpoint;
 
 use super::checkpoint::{CheckpointError, Checkpoints, Stored};
@@ -44,7 +44,7 @@ struct Division {
 
 impl Finished {
     /// Whether this event was finished.
-    pub fn has(&self, stream: &StreamId, position: Position) -> bool {
+    pub fn has(&self, stream: &str, position: Position) -> bool {
         self.0.iter().any(|division| {
             let share = Share::index_of(stream, division.positions.len());
             division.positions.get(share).is_some_and(|finished| *finished >= position)
@@ -250,8 +250,7 @@ mod tests {
             assert_eq!(Finished::from_bytes(&bytes[..cut]), None, "{cut}");
         }
         assert_eq!(Finished::from_bytes(&[0xff; 8]), None, "more than there are bytes");
-        let stream = StreamId::new("a-1").unwrap();
-        assert!(finished.has(&stream, Position::new(7)) && !finished.has(&stream, Position::new(8)));
+        assert!(finished.has("a-1", Position::new(7)) && !finished.has("a-1", Position::new(8)));
         assert_eq!(finished.with(None, Position::new(3)), Finished(vec![division(&[7])]));
     }
 }

@@ -13,7 +13,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use annals_core::StreamId;
 use annals_state::{Fault, HeldLease, SqlState};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -42,13 +41,13 @@ impl Share {
     }
 
     /// Whether this stream belongs to the share, by the FNV-1a hash of its name.
-    pub fn has(self, stream: &StreamId) -> bool {
+    pub fn has(self, stream: &str) -> bool {
         Self::index_of(stream, self.of) == self.index
     }
 
     /// The index of a stream's share among `of` shares.
-    pub fn index_of(stream: &StreamId, of: usize) -> usize {
-        let hash = stream.as_str().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+    pub fn index_of(stream: &str, of: usize) -> usize {
+        let hash = stream.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
         // The low bits of this hash alone are not good enough to divide by.

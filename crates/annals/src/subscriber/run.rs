@@ -135,11 +135,11 @@ impl Undelivered {
     /// compared with the log after the page was read, so that events at the positions of lost ones are not dropped.
     async fn retain(&mut self, events: &mut Vec<RecordedEvent>) -> annals_core::Result<()> {
         if let Some(share) = self.share {
-            events.retain(|event| share.has(&event.stream));
+            events.retain(|event| share.has(event.stream()));
         }
-        if events.iter().any(|event| self.finished.has(&event.stream, event.position)) {
+        if events.iter().any(|event| self.finished.has(event.stream(), event.position())) {
             self.finished.step_back(&*self.store).await?;
-            events.retain(|event| !self.finished.has(&event.stream, event.position));
+            events.retain(|event| !self.finished.has(event.stream(), event.position()));
         }
         Ok(())
     }
@@ -264,16 +264,16 @@ impl SubscriberRunner {
         let delivered = Arc::new(Delivered {
             subscriber: self.name.clone(),
             log: self.shared.store.id(),
-            stream: event.stream.clone(),
-            position: event.position,
-            event_id: event.id,
+            stream: event.stream_id(),
+            position: event.position(),
+            event_id: event.id(),
             part: 0,
             first: None,
-            metadata: event.metadata.clone(),
+            metadata: event.metadata(),
             commanded: Default::default(),
         });
         let (mut refusals, mut failures) = (Vec::new(), Vec::new());
-        let event_type = event.event_type.as_str();
+        let event_type = event.event_type();
         for handler in self.handlers.iter().filter(|handler| handler.takes(event_type)) {
             let handling = Delivery { shared: self.shared.clone(), delivered: delivered.clone(), attempt };
             // The closure may panic before there is a future.
@@ -294,7 +294,7 @@ impl SubscriberRunner {
     /// Logs and counts refusals. A refusal is not a failure: the event is done.
     fn report(&self, event: &RecordedEvent, refusals: &[String]) {
         for refusal in refusals {
-            tracing::info!(subscriber = %self.name, position = %event.position, refusal, "a command was refused; the event is done");
+            tracing::info!(subscriber = %self.name, position = %event.position(), refusal, "a command was refused; the event is done");
         }
         if !refusals.is_empty() {
             self.progress.refused();

@@ -58,8 +58,8 @@ pub(super) async fn copy(
         ahead = read_ahead?;
         for (appended, events) in appended.into_iter().zip(&whole) {
             let appended = appended?;
-            if appended.first != events[0].position || appended.duplicate {
-                let problem = format!("has the event {} at {}", events[0].position, appended.first);
+            if appended.first != events[0].position() || appended.duplicate {
+                let problem = format!("has the event {} at {}", events[0].position(), appended.first);
                 return Err(Invalid::new("the copy", problem).into());
             }
             copied = appended.last;
@@ -113,7 +113,7 @@ fn whole_appends(held: &mut Vec<RecordedEvent>, end: bool) -> Vec<Vec<RecordedEv
     let mut appends: Vec<Vec<RecordedEvent>> = Vec::new();
     for event in held.drain(..) {
         match appends.last_mut() {
-            Some(append) if append[0].append == event.append => append.push(event),
+            Some(append) if append[0].append() == event.append() => append.push(event),
             _ => appends.push(vec![event]),
         }
     }
@@ -127,10 +127,10 @@ fn append(events: &[RecordedEvent]) -> Append {
     Append {
         writes: events
             .iter()
-            .map(|event| Write { stream: event.stream.clone(), event: event.to_new() })
+            .map(|event| Write { stream: event.stream_id(), event: event.to_new() })
             .collect(),
-        key: events[0].idempotency_key.clone(),
-        recorded_at: Some(events[0].recorded_at),
+        key: events[0].idempotency_key(),
+        recorded_at: Some(events[0].recorded_at()),
         ..Append::new()
     }
 }

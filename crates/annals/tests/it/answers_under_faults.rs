@@ -87,16 +87,16 @@ async fn all_get_one_outcome(seed: u64) {
     let accounts = annals.repository::<Account>();
     accounts.execute("a1", Bank::Deposit(1_000)).await.unwrap();
     let log = annals.store().log_events(Query::all()).await.unwrap();
-    let withdrawn = log.iter().filter(|event| event.event_type.as_str() == "account.withdrawn").count();
+    let withdrawn = log.iter().filter(|event| event.event_type() == "account.withdrawn").count();
     let mut done = 0;
     for key in 0..AMOUNTS.len() {
         let under = format!("account-a1/k{key}");
         let of_key = |event: &&annals::RecordedEvent| {
-            event.idempotency_key.as_ref().is_some_and(|key| key.as_str() == under)
+            event.idempotency_key().as_ref().is_some_and(|key| key.as_str() == under)
         };
         let facts: Vec<_> = log.iter().filter(of_key).collect();
         assert!(facts.len() <= 1, "seed {seed}: key {key} has one fact at most");
-        let has_effect = facts.iter().any(|fact| fact.stream.as_str() == "account-a1");
+        let has_effect = facts.iter().any(|fact| fact.stream() == "account-a1");
         done += usize::from(has_effect);
         // All others who gave the command got no outcome.
         let Some(all) = outcomes.get(&key) else { continue };

@@ -43,17 +43,14 @@ async fn what_the_caller_says_is_recorded_with_the_event() {
     let command = accounts.execute("a1", Bank::Open("kim")).by("user:7").process("p-1").trace("00-ab-cd-01");
     command.meta("ip", "10.0.0.1").occurred_at(time).tag("vip").tag("vip").await.unwrap();
     let recorded = &annals.store().stream_events(&stream("account-a1")).await.unwrap()[0];
-    let metadata = &recorded.metadata;
+    let metadata = &recorded.metadata();
     assert_eq!(metadata.initiator.as_deref(), Some("user:7"));
     assert_eq!(metadata.process.as_deref(), Some("p-1"));
     assert_eq!(metadata.trace.as_deref(), Some("00-ab-cd-01"));
     assert_eq!(metadata.own.get("ip").map(|ip| ip.as_str()), Some("10.0.0.1"));
-    assert_eq!(recorded.occurred_at, Some(time));
-    assert_eq!(recorded.tags.iter().map(|tag| tag.as_str()).collect::<Vec<_>>(), ["vip"]);
-    assert_eq!(
-        (recorded.event_type.as_str(), &recorded.data[..]),
-        ("account.opened", &br#"{"owner":"kim"}"#[..])
-    );
+    assert_eq!(recorded.occurred_at(), Some(time));
+    assert_eq!(recorded.tags().collect::<Vec<_>>(), ["vip"]);
+    assert_eq!((recorded.event_type(), recorded.data()), ("account.opened", &br#"{"owner":"kim"}"#[..]));
 }
 
 #[tokio::test]
@@ -185,9 +182,9 @@ async fn a_command_that_an_event_caused_is_carried_out_once_and_knows_its_cause(
         assert_eq!((done.duplicate, done.version), (round > 0, Version::FIRST));
     }
     let effect = annals.store().stream_events(&stream("account-a2")).await.unwrap().remove(0);
-    assert_eq!(effect.metadata.predecessor.as_deref(), Some(opened.id.to_string().as_str()));
-    assert_eq!(effect.metadata.process.as_deref(), Some("p-1"));
-    assert_eq!(effect.metadata.initiator.as_deref(), Some("user:7"));
+    assert_eq!(effect.metadata().predecessor.as_deref(), Some(opened.id().to_string().as_str()));
+    assert_eq!(effect.metadata().process.as_deref(), Some("p-1"));
+    assert_eq!(effect.metadata().initiator.as_deref(), Some("user:7"));
     // Another command for the same aggregate, told apart.
     for round in 0..2 {
         let done = accounts.execute("a2", Bank::Deposit(1)).caused_by(&opened).once("gift").await.unwrap();
@@ -283,7 +280,7 @@ async fn an_append_whose_answer_is_lost_is_written_once_and_is_no_duplicate() {
                 assert!(withdraw().await.unwrap().duplicate);
             }
             let written = annals.store().stream_events(&stream("account-a1")).await.unwrap();
-            let withdrawn = written.iter().filter(|event| event.event_type.as_str() == "account.withdrawn");
+            let withdrawn = written.iter().filter(|event| event.event_type() == "account.withdrawn");
             assert_eq!(withdrawn.count(), 1, "{fault:?}");
         }
     }
@@ -329,7 +326,7 @@ async fn the_key_of_a_caller_meets_none_that_a_cause_makes() {
     let accounts = annals.repository::<Account>();
     let stored = annals.store().stream_events(&stream("account-a1")).await.unwrap().remove(0);
     let event = Recorded::<AccountEvent>::read(&stored).unwrap().remove(0);
-    let refused = accounts.execute("a1", Bank::Deposit(1)).once(format!("caused:{}", event.id)).await;
+    let refused = accounts.execute("a1", Bank::Deposit(1)).once(format!("caused:{}", event.id())).await;
     assert!(matches!(refused, Err(ExecuteError::Store(Error::Invalid(_)))), "{refused:?}");
     let one = accounts.execute("a1", Bank::Deposit(1)).caused_by(&event).once("pays").await.unwrap();
     annals
@@ -679,9 +676,9 @@ async fn history_shows_each_event_with_the_state_before_and_after() {
     accounts.execute("a1", Bank::Withdraw(30)).by("user:7").await.unwrap();
     let changes = accounts.history("a1").unwrap().all().await.unwrap();
     let seen: Vec<_> =
-        changes.iter().map(|c| (c.event.version.get(), c.before.balance, c.after.balance)).collect();
+        changes.iter().map(|c| (c.event.version().get(), c.before.balance, c.after.balance)).collect();
     assert_eq!(seen, [(1, 0, 0), (2, 0, 100), (3, 100, 70)]);
-    assert_eq!(changes[2].event.metadata.initiator.as_deref(), Some("user:7"));
+    assert_eq!(changes[2].event.metadata().initiator.as_deref(), Some("user:7"));
     assert!(accounts.history("nobody").unwrap().all().await.unwrap().is_empty());
 }
 

@@ -39,7 +39,7 @@ impl Projection for Sum {
     type Event = AccountEvent;
     fn apply(&self, event: &Recorded<AccountEvent>, rows: &Tx<'_>) -> Result<(), HandlerError> {
         rows.execute("UPDATE sum SET amount = amount + 1", ())?;
-        if self.dies && event.position.get() == DIES_AT {
+        if self.dies && event.position().get() == DIES_AT {
             std::process::abort();
         }
         Ok(())

@@ -319,7 +319,7 @@ async fn services_that_handlers_and_projections_have_do_not_keep_the_system() {
                     let accounts = service.annals.repository::<Account>();
                     accounts
                         .execute(event.aggregate_id(), Bank::Deposit(1))
-                        .once(event.id.to_string())
+                        .once(event.id().to_string())
                         .await?;
                 }
                 Ok(())

@@ -75,8 +75,8 @@ impl FaultyStore {
     pub async fn brought_back(store: &MemoryStore, up_to: u64) -> Arc<Self> {
         let restored = Arc::new(MemoryStore::new());
         for event in store.read_log(LogRead::forward(Position::FIRST).limit(100)).await.unwrap().events {
-            if event.position.get() <= up_to {
-                let append = Append::to(event.stream.clone(), Expected::Any, [event.to_new()]);
+            if event.position().get() <= up_to {
+                let append = Append::to(event.stream_id(), Expected::Any, [event.to_new()]);
                 restored.append(append).await.unwrap();
             }
         }

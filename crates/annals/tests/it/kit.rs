@@ -30,7 +30,7 @@ impl Event for Noted {
         let Self::WithBytes(count) = self else { return Ok(Bytes::from(format!("\"{self:?}\""))) };
         Ok(Bytes::from(format!("\"{}\"", "x".repeat(*count))))
     }
-    fn decode(_: &str, _: u16, data: &Bytes) -> Result<Self, CodecError> {
+    fn decode(_: &str, _: u16, data: &[u8]) -> Result<Self, CodecError> {
         let text = std::str::from_utf8(data).unwrap().trim_matches('"');
         Ok(match text {
             "Unfoldable" => Self::Unfoldable,

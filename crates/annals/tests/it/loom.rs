@@ -42,8 +42,8 @@ async fn a_command_appends_right_behind_the_state_that_it_was_decided_on() {
     let done = accounts.execute("a1", Bank::Withdraw(7)).by("user:7").process("p").await.unwrap();
     let events = annals.store().stream_events(&StreamId::new("account-a1").unwrap()).await.unwrap();
     let last = events.last().unwrap();
-    assert_eq!((last.version, last.position), (done.version, done.position));
-    assert_eq!(last.metadata.process.as_deref(), Some("p"));
+    assert_eq!((last.version(), last.position()), (done.version, done.position));
+    assert_eq!(last.metadata().process.as_deref(), Some("p"));
     let refused = accounts.execute("a1", Bank::Withdraw(1)).await.unwrap_err();
     assert!(matches!(refused, ExecuteError::Rejected(_)), "{refused}");
 }

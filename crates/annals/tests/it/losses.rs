@@ -301,7 +301,7 @@ async fn a_view_does_not_answer_for_an_event_that_was_lost() {
     let annals = open(&store, directory.path()).await;
     annals.project(Balances).start().await.unwrap();
     let done = annals.repository::<Account>().execute("a", Bank::Deposit(1)).await.unwrap();
-    assert_eq!(done.event, store.log_events(Query::all()).await.unwrap().last().map(|event| event.id));
+    assert_eq!(done.event, store.log_events(Query::all()).await.unwrap().last().map(|event| event.id()));
     let view = annals.view::<Balances>().within(Duration::from_secs(60));
     let sql = "SELECT amount FROM balances WHERE account = 'a'";
     let amount = async |view: &View<Balances>| view.one(sql, (), |row| row.get::<u64>(0)).await;
@@ -330,7 +330,7 @@ async fn rows_of_lost_events_do_not_answer_for_what_was_written_instead() {
     lose(&store, 1, &["-"]).await;
     opened(&*store, "b").await;
     let instead = store.log_events(Query::all()).await.unwrap().pop().unwrap();
-    assert!(instead.position < Position::new(4), "the rows are beyond it");
+    assert!(instead.position() < Position::new(4), "the rows are beyond it");
     let view = annals.view::<Balances>().at_least(&instead).within(Duration::from_secs(60));
     let rows = view.query("SELECT account FROM balances ORDER BY account", (), |row| row.get::<String>(0));
     assert_eq!(rows.await.unwrap(), ["a", "b"]);

@@ -215,7 +215,7 @@ impl Projection for InWords {
         "CREATE TABLE in_words (position BIGINT, part BIGINT, stream VARCHAR(100), words VARCHAR(100))";
     type Event = OrderEvent;
     fn apply(&self, event: &Recorded<OrderEvent>, rows: &Tx<'_>) -> Result<(), HandlerError> {
-        let row = (event.position, event.part, event.stream.as_str(), in_words(&event.event));
+        let row = (event.position(), event.part, event.stream(), in_words(&event.event));
         rows.execute("INSERT INTO in_words VALUES (?1, ?2, ?3, ?4)", row)?;
         Ok(())
     }

@@ -45,7 +45,7 @@ impl Projection for Counted {
     const SCHEMA: &'static str = "CREATE TABLE seen (position INTEGER PRIMARY KEY, account TEXT)";
     type Event = AccountEvent;
     fn apply(&self, event: &Recorded<AccountEvent>, rows: &Tx<'_>) -> Result<(), HandlerError> {
-        rows.execute("INSERT INTO seen VALUES (?1, ?2)", (event.position, event.aggregate_id()))?;
+        rows.execute("INSERT INTO seen VALUES (?1, ?2)", (event.position(), event.aggregate_id()))?;
         if self.broken.load(Ordering::SeqCst) && matches!(event.event, AccountEvent::Blocked { .. }) {
             assert!(!self.panics, "it panics at a blocked account");
             return Err(HandlerError::new("it fails at a blocked account"));
@@ -188,11 +188,13 @@ async fn a_projection_of_several_aggregates_takes_a_union() {
         type Event = Either;
         fn apply(&self, event: &Recorded<Either>, rows: &Tx<'_>) -> Result<(), HandlerError> {
             let line = match &event.event {
-                Either::Account(AccountEvent::Opened { owner }) => format!("{owner} opened {}", event.stream),
+                Either::Account(AccountEvent::Opened { owner }) => {
+                    format!("{owner} opened {}", event.stream())
+                }
                 Either::Account(_) => return Ok(()),
                 Either::Member(MemberEvent::Joined { name }) => format!("{name} joined"),
             };
-            rows.execute("INSERT INTO lines VALUES (?1, ?2)", (event.position, line))?;
+            rows.execute("INSERT INTO lines VALUES (?1, ?2)", (event.position(), line))?;
             Ok(())
         }
     }
@@ -359,7 +361,7 @@ impl Projection for Changed {
     const SCHEMA: &'static str = "CREATE TABLE seen (position INTEGER PRIMARY KEY)";
     type Event = AccountEvent;
     fn apply(&self, event: &Recorded<AccountEvent>, rows: &Tx<'_>) -> Result<(), HandlerError> {
-        rows.execute("INSERT INTO seen VALUES (?1)", (event.position,))?;
+        rows.execute("INSERT INTO seen VALUES (?1)", (event.position(),))?;
         Ok(())
     }
 }
@@ -391,7 +393,7 @@ impl Projection for Later {
         if self.0.load(Ordering::SeqCst) {
             return Err(HandlerError::new("not yet"));
         }
-        rows.execute("INSERT INTO seen VALUES (?1, ?2)", (event.position, event.aggregate_id().len()))?;
+        rows.execute("INSERT INTO seen VALUES (?1, ?2)", (event.position(), event.aggregate_id().len()))?;
         Ok(())
     }
 }
@@ -481,7 +483,7 @@ impl Projection for Ending {
         if matches!(event.event, AccountEvent::Withdrawn { .. }) {
             let _ = rows.execute(self.0, ());
         }
-        rows.execute("INSERT INTO seen VALUES (?1)", (event.position,))?;
+        rows.execute("INSERT INTO seen VALUES (?1)", (event.position(),))?;
         Ok(())
     }
 }
@@ -657,8 +659,10 @@ impl Projection for AtOnce {
 
     fn apply_all(&self, events: &[Recorded<AccountEvent>], rows: &Tx<'_>) -> Result<(), HandlerError> {
         self.calls.fetch_add(1, Ordering::SeqCst);
-        let values: Vec<_> =
-            events.iter().map(|event| format!("({}, '{}')", event.position, event.aggregate_id())).collect();
+        let values: Vec<_> = events
+            .iter()
+            .map(|event| format!("({}, '{}')", event.position(), event.aggregate_id()))
+            .collect();
         rows.execute(&format!("INSERT INTO seen VALUES {}", values.join(", ")), ())?;
         let is_blocked = |event: &Recorded<_>| matches!(event.event, AccountEvent::Blocked { .. });
         if self.broken.load(Ordering::SeqCst) && events.iter().any(is_blocked) {

@@ -39,7 +39,7 @@ async fn charge(annals: &Annals) -> Arc<Mutex<Vec<u64>>> {
                 if let AccountEvent::Deposited { .. } = event.event
                     && event.aggregate_id() == "a1"
                 {
-                    noting.lock().unwrap().push(event.position.get());
+                    noting.lock().unwrap().push(event.position().get());
                     delivery.repository::<Account>().execute("fees", Bank::Withdraw(50)).await?;
                 }
                 Ok(())
@@ -69,8 +69,8 @@ async fn a_subscriber_whose_command_is_refused_is_done_with_the_event_and_takes_
     let stream = StreamId::new("annals.answers-account-fees").unwrap();
     let facts = annals.store().stream_events(&stream).await.unwrap();
     let log = annals.store().log_events(annals::Query::all()).await.unwrap();
-    let ids = delivered[1..].iter().map(|&position| log[position as usize - 1].id.to_string());
-    let predecessors = facts.iter().map(|fact| fact.metadata.predecessor.as_ref().unwrap().to_string());
+    let ids = delivered[1..].iter().map(|&position| log[position as usize - 1].id().to_string());
+    let predecessors = facts.iter().map(|fact| fact.metadata().predecessor.as_ref().unwrap().to_string());
     assert!(ids.eq(predecessors));
 }
 
@@ -204,7 +204,7 @@ async fn conflicts_and_what_must_exist_are_failures_and_tried_again() {
     open_with(&annals, "a1", 1).await;
     let subscriber =
         annals.subscribe("updates").retry(QUICKLY).on(|event: Recorded<AccountEvent>, delivery| async move {
-            if event.version.get() == 1 && event.aggregate_id() == "a1" {
+            if event.version().get() == 1 && event.aggregate_id() == "a1" {
                 delivery.repository::<Account>().update("later", Bank::Deposit(5)).await?;
             }
             Ok(())
@@ -247,10 +247,10 @@ async fn a_repository_of_the_delivery_gives_every_command_its_cause_and_a_key() 
     let log = annals.store().log_events(annals::Query::all()).await.unwrap();
     assert_eq!(log.len(), 4);
     for event in &log[1..] {
-        assert_eq!(event.metadata.predecessor.as_deref(), Some(log[0].id.to_string().as_str()));
-        assert_eq!(event.metadata.process.as_deref(), Some("p-1"));
-        assert_eq!(event.metadata.initiator.as_deref(), Some("user:7"));
-        assert!(event.idempotency_key.as_ref().unwrap().as_str().contains("/caused:"), "{event:?}");
+        assert_eq!(event.metadata().predecessor.as_deref(), Some(log[0].id().to_string().as_str()));
+        assert_eq!(event.metadata().process.as_deref(), Some("p-1"));
+        assert_eq!(event.metadata().initiator.as_deref(), Some("user:7"));
+        assert!(event.idempotency_key().as_ref().unwrap().as_str().contains("/caused:"), "{event:?}");
     }
     assert!(refused.lock().unwrap().clone().unwrap().contains(".once(..)"));
 }
@@ -261,7 +261,7 @@ async fn a_subscriber_hears_of_answers_as_of_other_events() {
     let heard = Arc::new(Mutex::new(Vec::new()));
     let hearing = heard.clone();
     let audit = annals.subscribe("audit").on(move |answer: Recorded<Answer>, _| {
-        let (initiator, refusal) = (answer.metadata.initiator.clone(), answer.event.refusal);
+        let (initiator, refusal) = (answer.metadata().initiator.clone(), answer.event.refusal);
         hearing.lock().unwrap().push((initiator.unwrap().to_string(), refusal.map(|refusal| refusal.code)));
         async { Ok(()) }
     });

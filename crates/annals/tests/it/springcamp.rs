@@ -245,7 +245,7 @@ async fn bug_10_reads_have_no_order() {
         accounts.execute("a1", Bank::Withdraw(1)).await.unwrap();
     }
     let versions: Vec<_> = accounts.history("a1").unwrap().all().await.unwrap();
-    let versions: Vec<_> = versions.iter().map(|change| change.event.version.get()).collect();
+    let versions: Vec<_> = versions.iter().map(|change| change.event.version().get()).collect();
     assert_eq!(versions, (1..=52).collect::<Vec<_>>());
     // And a store that does not keep the order is found out, instead of being folded into a wrong state.
     let annals = Annals::with_store(Arc::new(Unordered(MemoryStore::new())), State::memory()).await.unwrap();
@@ -323,11 +323,11 @@ async fn bug_12_the_names_of_classes_are_the_names_of_types() {
     let annals = bank().await;
     open_with(&annals, "a1", 5).await;
     let stored = annals.store().stream_events(&StreamId::new("account-a1").unwrap()).await.unwrap();
-    let types: Vec<_> = stored.iter().map(|event| event.event_type.as_str()).collect();
+    let types: Vec<_> = stored.iter().map(|event| event.event_type()).collect();
     assert_eq!(types, ["account.opened", "account.deposited"]);
     for event in &stored {
-        assert!(!format!("{:?}", event.data).contains("AccountEvent"));
+        assert!(!format!("{:?}", event.data()).contains("AccountEvent"));
     }
-    let read = Movements::decode(types[1], 1, &stored[1].data).unwrap();
+    let read = Movements::decode(types[1], 1, stored[1].data()).unwrap();
     assert_eq!(read, Movements::PaidIn { cents: 5 });
 }

@@ -23,7 +23,7 @@ async fn hear(annals: &Annals, name: &str) -> Heard {
     let heard = Heard::default();
     let hearing = heard.clone();
     let subscriber = annals.subscribe(name).on::<AccountEvent, _>(move |event, _| {
-        hearing.lock().unwrap().push(event.position.get());
+        hearing.lock().unwrap().push(event.position().get());
         async { Ok(()) }
     });
     subscriber.start().await.unwrap();
@@ -66,7 +66,7 @@ async fn from_now_means_from_its_very_first_start() {
     let start = |annals: &Annals, heard: &Heard| {
         let hearing = heard.clone();
         let subscriber = annals.subscribe("news").from_now().on::<AccountEvent, _>(move |event, _| {
-            hearing.lock().unwrap().push(event.position.get());
+            hearing.lock().unwrap().push(event.position().get());
             async { Ok(()) }
         });
         subscriber.start()
@@ -91,8 +91,8 @@ async fn an_event_that_fails_is_tried_again_until_it_works() {
     let subscriber = annals.subscribe("tries").retry(QUICKLY).on::<AccountEvent, _>(move |event, context| {
         let trying = trying.clone();
         async move {
-            trying.lock().unwrap().push((event.position.get(), context.attempt()));
-            match (event.position.get(), context.attempt()) {
+            trying.lock().unwrap().push((event.position().get(), context.attempt()));
+            match (event.position().get(), context.attempt()) {
                 (2, 1) => Err(HandlerError::new("once")),
                 (2, 2) => panic!("and again"),
                 (2, 3) => Err("x".parse::<u64>().unwrap_err())?,
@@ -113,7 +113,7 @@ async fn an_event_that_fails_is_tried_again_until_it_works() {
 async fn while_an_event_fails_the_status_says_so() {
     let annals = bank().await;
     let subscriber = annals.subscribe("fails").retry(QUICKLY).on::<AccountEvent, _>(|event, _| async move {
-        if event.position.get() == 2 { Err(HandlerError::new("the mail server is away")) } else { Ok(()) }
+        if event.position().get() == 2 { Err(HandlerError::new("the mail server is away")) } else { Ok(()) }
     });
     subscriber.start().await.unwrap();
     open_with(&annals, "a1", 1).await;
@@ -147,14 +147,14 @@ async fn streams_go_side_by_side_and_each_keeps_its_order() {
         async move {
             let now = working.fetch_add(1, Ordering::SeqCst) + 1;
             peak.fetch_max(now, Ordering::SeqCst);
-            for _ in 0..event.version.get() % 7 {
+            for _ in 0..event.version().get() % 7 {
                 tokio::task::yield_now().await;
             }
             working.fetch_sub(1, Ordering::SeqCst);
-            if event.position.get() % 11 == 0 && context.attempt() == 1 {
+            if event.position().get() % 11 == 0 && context.attempt() == 1 {
                 return Err(HandlerError::new("at first"));
             }
-            noting.lock().unwrap().entry(event.stream).or_default().push(event.version.get());
+            noting.lock().unwrap().entry(event.stream_id()).or_default().push(event.version().get());
             Ok(())
         }
     });
@@ -176,7 +176,7 @@ async fn events_before_one_whose_handler_does_not_end_are_done() {
     open_with(&annals, "a1", 1).await;
     open_with(&annals, "a2", 1).await;
     let subscriber = annals.subscribe("waits").on::<AccountEvent, _>(|event, _| async move {
-        if event.position.get() == 4 {
+        if event.position().get() == 4 {
             std::future::pending::<()>().await;
         }
         Ok(())
@@ -210,7 +210,7 @@ async fn a_stream_that_is_stuck_holds_the_checkpoint_but_not_the_other_streams()
                 if stuck && event.aggregate_id() == "stuck" {
                     return Err(HandlerError::new("stuck"));
                 }
-                hearing.lock().unwrap().push(event.position.get());
+                hearing.lock().unwrap().push(event.position().get());
                 Ok(())
             }
         });
@@ -296,12 +296,12 @@ async fn a_reaction_knows_its_cause_and_settling_waits_for_reactions_to_reaction
     accounts.execute("a1", Bank::Open("kim")).by("user:7").process("p-1").await.unwrap();
     annals.settle().await.unwrap();
     let events = annals.store().stream_events(&StreamId::new("account-a1").unwrap()).await.unwrap();
-    let types: Vec<_> = events.iter().map(|event| event.event_type.as_str()).collect();
+    let types: Vec<_> = events.iter().map(|event| event.event_type()).collect();
     assert_eq!(types, ["account.opened", "account.deposited", "account.blocked"]);
     for pair in events.windows(2) {
-        assert_eq!(pair[1].metadata.predecessor.as_deref(), Some(pair[0].id.to_string().as_str()));
-        assert_eq!(pair[1].metadata.process.as_deref(), Some("p-1"));
-        assert_eq!(pair[1].metadata.initiator.as_deref(), Some("user:7"));
+        assert_eq!(pair[1].metadata().predecessor.as_deref(), Some(pair[0].id().to_string().as_str()));
+        assert_eq!(pair[1].metadata().process.as_deref(), Some("p-1"));
+        assert_eq!(pair[1].metadata().initiator.as_deref(), Some("user:7"));
     }
 }
 

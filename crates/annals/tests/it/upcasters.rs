@@ -23,8 +23,8 @@ async fn hear(annals: &Annals) -> Heard {
     let heard = Heard::default();
     let hearing = heard.clone();
     let subscriber = annals.subscribe("hears").on(move |event: Recorded<OrderEvent>, _| {
-        let words = format!("{}: {}", event.stream, in_words(&event.event));
-        hearing.lock().unwrap().push((event.position.get(), event.part, words));
+        let words = format!("{}: {}", event.stream(), in_words(&event.event));
+        hearing.lock().unwrap().push((event.position().get(), event.part, words));
         std::future::ready(Ok(()))
     });
     subscriber.start().await.unwrap();
@@ -82,7 +82,7 @@ async fn former_shapes_are_read_as_todays_by_every_reader() {
         assert_eq!(change.after.story, expected[..=index]);
     }
     let places: Vec<_> =
-        changes.iter().map(|change| (change.event.version.get(), change.event.part)).collect();
+        changes.iter().map(|change| (change.event.version().get(), change.event.part)).collect();
     assert_eq!(places, [(2, 0), (3, 0), (5, 0), (6, 0), (7, 0), (7, 1), (8, 0)]);
 
     assert_eq!(rows_of(&annals, "o1").await, expected);
@@ -399,7 +399,7 @@ impl Event for Measured {
     fn encode(&self) -> Result<Bytes, CodecError> {
         Ok(Bytes::copy_from_slice(&self.0.to_be_bytes()))
     }
-    fn decode(event_type: &str, schema_version: u16, data: &Bytes) -> Result<Self, CodecError> {
+    fn decode(event_type: &str, schema_version: u16, data: &[u8]) -> Result<Self, CodecError> {
         let bytes = data[..].try_into().map_err(|_| CodecError::Decode {
             event_type: event_type.to_owned(),
             schema_version,
@@ -449,7 +449,7 @@ async fn the_content_type_is_that_of_the_codec() {
     let stored =
         store.read_log(annals::contract::LogRead::forward(annals::Position::FIRST)).await.unwrap().events;
     assert_eq!(
-        (&stored[1].content_type, &stored[1].data[..]),
+        (&stored[1].content_type(), stored[1].data()),
         (&ContentType::Binary, &8_u64.to_be_bytes()[..])
     );
     // JSON under the version that is binary is not taken for eight bytes.

@@ -48,7 +48,7 @@ impl Projection for Careful {
 impl Careful {
     fn insert(&self, event: &Recorded<OrderEvent>, rows: &Tx<'_>) -> Result<(), HandlerError> {
         let words = in_words(&event.event);
-        rows.execute("INSERT INTO careful VALUES (?1, ?2, ?3)", (event.position, event.part, &words))?;
+        rows.execute("INSERT INTO careful VALUES (?1, ?2, ?3)", (event.position(), event.part, &words))?;
         match self.refuses.load(Ordering::SeqCst) && words.starts_with("shipped") {
             true => Err(HandlerError::new("nothing is shipped today")),
             false => Ok(()),
@@ -117,11 +117,7 @@ impl Event for Letter {
         Ok(serde_json::to_vec(&self.0).unwrap().into())
     }
 
-    fn decode(
-        event_type: &str,
-        schema_version: u16,
-        data: &annals::Bytes,
-    ) -> Result<Self, annals::CodecError> {
+    fn decode(event_type: &str, schema_version: u16, data: &[u8]) -> Result<Self, annals::CodecError> {
         let text: String = serde_json::from_slice(data).unwrap();
         if text == "sealed" && IS_SEALED.load(Ordering::SeqCst) {
             let event_type = event_type.to_owned();
@@ -139,7 +135,7 @@ impl Projection for Letters {
     const SCHEMA: &'static str = "CREATE TABLE letters (position BIGINT, words TEXT)";
     type Event = Letter;
     fn apply(&self, event: &Recorded<Letter>, rows: &Tx<'_>) -> Result<(), HandlerError> {
-        rows.execute("INSERT INTO letters VALUES (?1, ?2)", (event.position, &event.event.0))?;
+        rows.execute("INSERT INTO letters VALUES (?1, ?2)", (event.position(), &event.event.0))?;
         Ok(())
     }
 }
@@ -229,7 +225,7 @@ async fn when_a_part_fails_all_parts_are_handled_again_and_their_commands_are_ex
         annals.subscribe("notes").retry(QUICKLY).on(move |event: Recorded<OrderEvent>, handling| {
             let (handled, failures) = (handling_of.clone(), failures.clone());
             async move {
-                handled.lock().unwrap().push((event.position.get(), event.part, handling.attempt()));
+                handled.lock().unwrap().push((event.position().get(), event.part, handling.attempt()));
                 note(&event, &handling).await?;
                 if event.part == 1 && failures.fetch_add(1, Ordering::SeqCst) < 2 {
                     return Err(HandlerError::new("not now"));

@@ -69,8 +69,8 @@ fn log(directory: &Path) -> String {
 async fn told(directory: &Path, order: &str) -> Vec<String> {
     let log = annals::open_store(&log(directory).parse().unwrap()).await.unwrap();
     let events = log.log_events(Query::all()).await.unwrap();
-    let of_order = events.iter().filter(|event| event.stream.as_str() == format!("order-{order}"));
-    of_order.map(|event| event.event_type.as_str().to_owned()).collect()
+    let of_order = events.iter().filter(|event| event.stream() == format!("order-{order}"));
+    of_order.map(|event| event.event_type().to_owned()).collect()
 }
 
 async fn nothing_is_lost_between_any_two_steps(database: &str) {

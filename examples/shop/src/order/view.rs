@@ -74,7 +74,7 @@ impl Projection for Orders {
                 tx.execute(
                     "INSERT INTO orders (id, placed_at, position, member, delivery, items, amount)
                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-                    (id, event.time(), event.position, member, delivery, items, amount),
+                    (id, event.time(), event.position(), member, delivery, items, amount),
                 )?
             }
             Seen::Order(OrderEvent::Backordered { .. }) => {

@@ -17,7 +17,7 @@ impl Reading {
         let begun = match store.outcome(&self.recipe.key_of_place(0)).await? {
             Some(there) => {
                 let event = &read_from(store, there.first, 1).await?[0];
-                rows.first().is_none_or(|row| self.recipe.id(row).is_ok_and(|id| id == event.id))
+                rows.first().is_none_or(|row| self.recipe.id(row).is_ok_and(|id| id == event.id()))
             }
             None => store.head().await? == Position::ZERO,
         };

@@ -185,13 +185,13 @@ impl Findings {
 
     /// Checks the next event, which begins at this byte of the file.
     fn add_event(&mut self, before: &HashMap<u64, u64>, event: &RecordedEvent, byte: u64, name: &str) {
-        let hash = xxhash_rust::xxh3::xxh3_64(event.stream.as_str().as_bytes());
+        let hash = xxhash_rust::xxh3::xxh3_64(event.stream().as_bytes());
         let known = self.versions.get(&hash).or_else(|| before.get(&hash)).copied().unwrap_or_default();
-        let version = event.version.get();
+        let version = event.version().get();
         // A gap after lost events is expected: the loss is reported already.
         if version != known + 1 && !(self.lossy && version > known) {
-            let problem = format!("stream `{}` goes from version {known} to {version}", event.stream);
-            self.report(name, byte, Some(event.position), problem, Lost::Nothing);
+            let problem = format!("stream `{}` goes from version {known} to {version}", event.stream());
+            self.report(name, byte, Some(event.position()), problem, Lost::Nothing);
         }
         self.versions.insert(hash, version);
         self.events += 1;

@@ -75,7 +75,7 @@ impl Witness {
             let Ok(page) = store.read_log(LogRead::forward(next).limit(7)).await else { return };
             for event in page.events {
                 let expected = Position::new(self.consumed.len() as u64 + 1);
-                assert_eq!(event.position, expected, "a subscription continues without gap and repetition");
+                assert_eq!(event.position(), expected, "a subscription continues without gap and repetition");
                 self.consumed.push(event);
             }
             if page.end {
@@ -98,7 +98,7 @@ impl Witness {
         assert_eq!(self.consumed, log, "what was read once is read forever, and the rest follows");
         for refused in &self.refused {
             let id = refused.writes[0].event.id;
-            assert!(!log.iter().any(|event| event.id == id), "an append that was refused is there");
+            assert!(!log.iter().any(|event| event.id() == id), "an append that was refused is there");
         }
         for (append, outcome) in &self.done {
             for append in [append.clone(), Append { key: None, ..append.clone() }] {
@@ -117,9 +117,9 @@ impl Witness {
         if decided {
             for append in std::mem::take(&mut self.unknown) {
                 let id = append.writes[0].event.id;
-                if let Some(event) = log.iter().find(|event| event.id == id) {
+                if let Some(event) = log.iter().find(|event| event.id() == id) {
                     let again = store.append(append.clone()).await.unwrap();
-                    assert!(again.duplicate && again.first == event.append);
+                    assert!(again.duplicate && again.first == event.append());
                     self.done.push((append, again));
                 } else {
                     self.refused.push(append);
@@ -165,7 +165,7 @@ impl Witness {
         }
         for (append, outcome) in &self.done {
             let stream = &append.writes[0].stream;
-            let theirs: Vec<_> = self.consumed.iter().filter(|event| event.stream == *stream).collect();
+            let theirs: Vec<_> = self.consumed.iter().filter(|event| event.stream() == *stream).collect();
             let read = annals_core::StreamRead::backward(stream, Version::MAX).limit(theirs.len());
             match store.read_stream(read).await {
                 Ok(page) => assert!(page.events.iter().rev().eq(theirs), "another stream is read"),

@@ -31,7 +31,7 @@ macro_rules! tables {
             fn encode(&self) -> Result<Bytes, CodecError> {
                 Ok(Bytes::new())
             }
-            fn decode(_: &str, _: u16, _: &Bytes) -> Result<Self, CodecError> {
+            fn decode(_: &str, _: u16, _: &[u8]) -> Result<Self, CodecError> {
                 Ok(Self)
             }
         }
@@ -203,7 +203,7 @@ impl Event for Panics {
     fn encode(&self) -> Result<Bytes, CodecError> {
         Ok(Bytes::new())
     }
-    fn decode(_: &str, _: u16, _: &Bytes) -> Result<Self, CodecError> {
+    fn decode(_: &str, _: u16, _: &[u8]) -> Result<Self, CodecError> {
         Ok(Self)
     }
 }
@@ -228,7 +228,7 @@ fn a_panic_of_a_content_type_or_a_version_is_an_error() {
         fn encode(&self) -> Result<Bytes, CodecError> {
             Ok(Bytes::new())
         }
-        fn decode(_: &str, _: u16, _: &Bytes) -> Result<Self, CodecError> {
+        fn decode(_: &str, _: u16, _: &[u8]) -> Result<Self, CodecError> {
             Ok(Self)
         }
     }

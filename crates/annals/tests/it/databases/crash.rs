@@ -34,7 +34,7 @@ impl Projection for Dying {
     type Event = CounterEvent;
     fn apply(&self, event: &Recorded<CounterEvent>, rows: &Tx<'_>) -> Result<(), HandlerError> {
         change(rows, (event.aggregate_id(), 1_u64))?;
-        if event.position.get() == DIES_AT {
+        if event.position().get() == DIES_AT {
             std::process::abort();
         }
         Ok(())
@@ -103,7 +103,7 @@ async fn echo(annals: &Annals, hang: Option<u64>) {
             handling.execute::<crate::databases::counter::Counter, _>("out", Increase(1)).await?;
         }
         // It dies before it is done.
-        if hang.is_some_and(|at| event.version.get() >= at) {
+        if hang.is_some_and(|at| event.version().get() >= at) {
             std::future::pending::<()>().await;
         }
         Ok(())

@@ -44,7 +44,7 @@ impl Projection for Count {
     const SCHEMA: &'static str = "CREATE TABLE counted (position BIGINT PRIMARY KEY)";
     type Event = CounterEvent;
     fn apply(&self, event: &Recorded<CounterEvent>, rows: &Tx<'_>) -> Result<(), HandlerError> {
-        rows.execute("INSERT INTO counted VALUES (?1)", (event.position.get(),))?;
+        rows.execute("INSERT INTO counted VALUES (?1)", (event.position().get(),))?;
         Ok(())
     }
 }

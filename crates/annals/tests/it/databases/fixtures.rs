@@ -73,7 +73,7 @@ async fn command_of(event: Recorded<AccountEvent>, handling: Delivery) -> Result
 
 /// The events of accounts among these.
 fn of_accounts(events: &[RecordedEvent]) -> impl Iterator<Item = Recorded<AccountEvent>> {
-    let of_accounts = events.iter().filter(|event| event.event_type.as_str().starts_with("account."));
+    let of_accounts = events.iter().filter(|event| event.event_type().starts_with("account."));
     of_accounts.flat_map(|event| Recorded::read(event).unwrap())
 }
 
@@ -82,36 +82,37 @@ async fn the_log_is_complete_and_equal_event_by_event(fixture: Fixture) {
     let (store, log) = (annals.store(), &fixture.log);
     let found = store.log_events(Query::all()).await.unwrap();
     for (found, event) in found.iter().zip(log) {
-        assert_eq!(found, event, "{}", fixture.lost(&format!("the event at position {}", event.position)));
+        assert_eq!(found, event, "{}", fixture.lost(&format!("the event at position {}", event.position())));
     }
     assert_eq!(found.len(), log.len(), "{}", fixture.lost("the end of the log"));
     for event in log {
         let mut queries = vec![
-            Query::id(event.id),
-            Query::types([event.event_type.clone()]),
-            Query::category(event.stream.category()),
+            Query::id(event.id()),
+            Query::types([event.event_type().try_into().unwrap()]),
+            Query::category(event.stream_id().category()),
         ];
-        queries.extend(event.tags.iter().map(|tag| Query::tags([tag.clone()])));
-        queries.extend(event.metadata.predecessor.clone().map(Query::predecessor));
-        let process = event.metadata.process.clone();
-        let initiator = event.metadata.initiator.clone();
+        queries.extend(event.tags().map(|tag| Query::tags([tag.try_into().unwrap()])));
+        queries.extend(event.metadata().predecessor.clone().map(Query::predecessor));
+        let process = event.metadata().process.clone();
+        let initiator = event.metadata().initiator.clone();
         queries.push(Query::item(QueryItem { process, initiator, ..QueryItem::default() }));
         for query in queries {
             let matching: Vec<_> = log.iter().filter(|event| query.matches(event)).cloned().collect();
             let found = store.log_events(query.clone()).await.unwrap();
             assert_eq!(found, matching, "{}", fixture.lost(&format!("what {query:?} finds")));
         }
-        let of_stream: Vec<_> = log.iter().filter(|other| other.stream == event.stream).cloned().collect();
-        let found = store.stream_events(&event.stream).await.unwrap();
-        assert_eq!(found, of_stream, "{}", fixture.lost(&format!("the stream {}", event.stream)));
+        let of_stream: Vec<_> =
+            log.iter().filter(|other| other.stream() == event.stream()).cloned().collect();
+        let found = store.stream_events(&event.stream_id()).await.unwrap();
+        assert_eq!(found, of_stream, "{}", fixture.lost(&format!("the stream {}", event.stream())));
     }
     // It is written to as before.
     let (last, stream) = (log.last().unwrap(), StreamId::new("account-müller").unwrap());
     let version = store.stream_version(&stream).await.unwrap();
     let event = NewEvent::new("account.deposited", r#"{"amount":1}"#).unwrap();
     let appended = store.append(Append::to(stream, Expected::Exact(version), [event])).await.unwrap();
-    assert_eq!(appended.first, last.position.next(), "{}", fixture.lost("the end of the log"));
-    assert!(appended.recorded_at > last.recorded_at);
+    assert_eq!(appended.first, last.position().next(), "{}", fixture.lost("the end of the log"));
+    assert!(appended.recorded_at > last.recorded_at());
     let read = LogRead::forward(appended.first);
     assert_eq!(store.read_log(read).await.unwrap().events.len(), 1);
     annals.shutdown().await;
@@ -154,13 +155,14 @@ async fn subscribers_get_what_comes_after_their_checkpoints(fixture: Fixture) {
         let handled = handled.clone();
         let subscriber = annals.subscribe(name).partitions(if name == MAILS { 4 } else { 1 });
         let subscriber = subscriber.on(move |event: Recorded<AccountEvent>, _| {
-            handled.lock().push(event.position.get());
+            handled.lock().push(event.position().get());
             std::future::ready(Ok(()))
         });
         subscriber.start().await.unwrap();
     }
     annals.settle().await.unwrap();
-    let after: Vec<u64> = of_accounts(fixture.after_checkpoint()).map(|event| event.position.get()).collect();
+    let after: Vec<u64> =
+        of_accounts(fixture.after_checkpoint()).map(|event| event.position().get()).collect();
     for handled in handled {
         let mut handled = std::mem::take(&mut *handled.lock());
         // The shares of a group run beside each other.
@@ -203,10 +205,10 @@ async fn a_key_that_was_used_gets_its_first_answer(fixture: Fixture) {
     assert!(nothing.duplicate && nothing.events.is_empty(), "{nothing:?}: {lost}");
     // An append without the framework.
     let again = annals.store().append(write::first_append(&fixture.log)).await.unwrap();
-    assert!(again.duplicate && again.first == fixture.log[0].append, "{again:?}: {lost}");
-    let outcome = annals.store().outcome(fixture.log[0].idempotency_key.as_ref().unwrap()).await.unwrap();
+    assert!(again.duplicate && again.first == fixture.log[0].append(), "{again:?}: {lost}");
+    let outcome = annals.store().outcome(fixture.log[0].idempotency_key().as_ref().unwrap()).await.unwrap();
     assert!(outcome.is_some_and(|outcome| outcome.first == again.first), "{lost}");
-    assert_eq!(annals.store().head().await.unwrap(), fixture.log.last().unwrap().position, "{lost}");
+    assert_eq!(annals.store().head().await.unwrap(), fixture.log.last().unwrap().position(), "{lost}");
     annals.shutdown().await;
 }
 
@@ -220,7 +222,7 @@ async fn a_command_that_an_event_led_to_is_not_executed_again(fixture: Fixture) 
     let new = of_accounts(fixture.after_checkpoint()).filter(large).count() as u64;
     let caused = of_accounts(&fixture.log).filter(large).count() as u64;
     assert!(new > 0 && caused > new + 1);
-    let (before, after) = (fixture.log.last().unwrap().position, annals.store().head().await.unwrap());
+    let (before, after) = (fixture.log.last().unwrap().position(), annals.store().head().await.unwrap());
     let lost = fixture
         .lost("the keys of what events led to, and every command of a subscriber would be executed twice");
     assert_eq!(after, Position::new(before.get() + new), "{lost}");

@@ -96,7 +96,7 @@ async fn an_append_that_is_refused_by_a_projection_writes_nothing(place: Place) 
     assert_eq!(written, 60);
     let log = annals.store().log_events(Query::all()).await.unwrap();
     assert_eq!(log.len(), 60);
-    assert!(log.iter().zip(1..).all(|(event, place)| event.position.get() == place), "without holes");
+    assert!(log.iter().zip(1..).all(|(event, place)| event.position().get() == place), "without holes");
     let view = annals.view::<Sums>().at_least(Position::new(60));
     let rows =
         view.query("SELECT amount, events FROM sums", (), |row| row.read::<(u64, u64)>()).await.unwrap();

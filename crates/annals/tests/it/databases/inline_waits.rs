@@ -248,7 +248,7 @@ impl Projection for SlowOnce {
             true => "INSERT INTO slow_once SELECT ?1 + SLEEP(50)",
             false => "INSERT INTO slow_once VALUES (?1)",
         };
-        rows.execute(change, (event.position.get(),))?;
+        rows.execute(change, (event.position().get(),))?;
         self.applied.fetch_add(1, Ordering::SeqCst);
         Ok(())
     }

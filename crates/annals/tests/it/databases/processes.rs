@@ -116,7 +116,7 @@ async fn subscribe_in_group(annals: &Annals, process: usize, told: &Told, shares
     let told = told.clone();
     let subscriber = annals.subscribe("told").concurrency(4).partitions(shares).retry(QUICKLY);
     let subscriber = subscriber.on(move |event: Recorded<CounterEvent>, _| {
-        told.lock().push((process, event.stream.to_string(), event.version));
+        told.lock().push((process, event.stream().to_string(), event.version()));
         std::future::ready(Ok(()))
     });
     subscriber.start().await.unwrap();

@@ -41,15 +41,15 @@ impl Projection for Seen {
     fn apply(&self, event: &Recorded<CounterEvent>, tx: &Tx<'_>) -> Result<(), HandlerError> {
         let CounterEvent::Increased { by } = event.event;
         let words = format!("it's \\ {} \"?1\"", event.aggregate_id());
-        tx.queue(INSERT, (event.position, words.as_str()))?;
+        tx.queue(INSERT, (event.position(), words.as_str()))?;
         if by == 13 && self.superstitious.load(Ordering::SeqCst) {
-            tx.queue(INSERT, (event.position, words.as_str()))?;
+            tx.queue(INSERT, (event.position(), words.as_str()))?;
         }
-        if event.position == Position::FIRST {
+        if event.position() == Position::FIRST {
             tx.queue("INSERT INTO total VALUES (1, 0)", ())?;
         }
         tx.queue("UPDATE total SET events = events + ?1 WHERE id = ?2", (1, 1))?;
-        if self.dies_at == Some(event.position.get()) {
+        if self.dies_at == Some(event.position().get()) {
             std::process::abort();
         }
         Ok(())
@@ -100,7 +100,7 @@ impl Projection for Order {
     type Event = CounterEvent;
 
     fn apply(&self, event: &Recorded<CounterEvent>, tx: &Tx<'_>) -> Result<(), HandlerError> {
-        let id = event.position;
+        let id = event.position();
         let double = "UPDATE ordered SET n = n * 2 WHERE id = ?1";
         tx.queue("INSERT INTO ordered (id, n) VALUES (?1, ?2)", (id, 1))?;
         for _ in 0..5 {
@@ -139,8 +139,8 @@ impl Projection for Ending {
     type Event = CounterEvent;
 
     fn apply(&self, event: &Recorded<CounterEvent>, tx: &Tx<'_>) -> Result<(), HandlerError> {
-        tx.queue("INSERT INTO seen VALUES (?1)", (event.position,))?;
-        if event.position.get() == 2 {
+        tx.queue("INSERT INTO seen VALUES (?1)", (event.position(),))?;
+        if event.position().get() == 2 {
             // A second time, when the connection knows it.
             let _ = tx.queue(self.0, ());
             let _ = tx.queue(self.0, ());
@@ -280,7 +280,7 @@ impl Projection for Large {
 
     fn apply(&self, event: &Recorded<CounterEvent>, tx: &Tx<'_>) -> Result<(), HandlerError> {
         for (number, kilobytes) in (0_u64..).zip([1, 1, 20, 20, 1, 45, 45, 7, 7, 7, 7, 7]) {
-            let id = event.position.get() * 100 + number;
+            let id = event.position().get() * 100 + number;
             tx.queue("INSERT INTO large VALUES (?1, ?2)", (id, vec![0xA7_u8; kilobytes << 10]))?;
         }
         Ok(())

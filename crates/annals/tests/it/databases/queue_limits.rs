@@ -33,7 +33,7 @@ impl Projection for Texts {
     type Event = CounterEvent;
 
     fn apply(&self, event: &Recorded<CounterEvent>, tx: &Tx<'_>) -> Result<(), HandlerError> {
-        let (first, texts) = (event.position.get() * 1_000, self.of_an_event);
+        let (first, texts) = (event.position().get() * 1_000, self.of_an_event);
         for number in 0..texts {
             let insert = format!("INSERT INTO texts (id, n) VALUES (?1, ?2) /* {} */", first + number);
             tx.queue(&insert, (first + number, 0))?;
@@ -162,7 +162,7 @@ impl Projection for Wide {
     type Event = CounterEvent;
 
     fn apply(&self, event: &Recorded<CounterEvent>, tx: &Tx<'_>) -> Result<(), HandlerError> {
-        let is_wide = event.position.get() == 2 && self.is_too_wide.load(Ordering::SeqCst);
+        let is_wide = event.position().get() == 2 && self.is_too_wide.load(Ordering::SeqCst);
         let count = if is_wide { 70_000 } else { 3 };
         let marks: Vec<String> = (1..=count).map(|number| format!("(?{number})")).collect();
         let insert = format!("INSERT INTO wide (n) VALUES {}", marks.join(", "));
@@ -268,7 +268,7 @@ impl Projection for Counted {
 
     fn apply(&self, event: &Recorded<CounterEvent>, tx: &Tx<'_>) -> Result<(), HandlerError> {
         // Without a key: an event that is applied twice is no error.
-        tx.queue("INSERT INTO counted VALUES (?1)", (event.position,))?;
+        tx.queue("INSERT INTO counted VALUES (?1)", (event.position(),))?;
         tx.queue("UPDATE total SET events = events + ?1", (1,))?;
         Ok(())
     }
@@ -307,9 +307,9 @@ impl Projection for Huge {
     type Event = CounterEvent;
 
     fn apply(&self, event: &Recorded<CounterEvent>, tx: &Tx<'_>) -> Result<(), HandlerError> {
-        let is_huge = event.position.get() == 2 && self.0.load(Ordering::SeqCst);
+        let is_huge = event.position().get() == 2 && self.0.load(Ordering::SeqCst);
         let bytes = if is_huge { 3 << 20 } else { 10 };
-        tx.queue("INSERT INTO huge VALUES (?1, ?2)", (event.position, vec![7_u8; bytes]))?;
+        tx.queue("INSERT INTO huge VALUES (?1, ?2)", (event.position(), vec![7_u8; bytes]))?;
         Ok(())
     }
 }

@@ -204,7 +204,7 @@ impl Projection for Both {
         let marks: Vec<String> = (1..=18).map(|place| format!("?{place}")).collect();
         let insert = |table: &str| format!("INSERT INTO {table} VALUES ({})", marks.join(", "));
         let terms = |table: &str| terms(tx.dialect()).replace("{}", table);
-        let mut random = Random(self.seed ^ event.position.get());
+        let mut random = Random(self.seed ^ event.position().get());
         let rows: Vec<Vec<Value>> = (0..ROWS).map(|id| random.row(id, is_postgres)).collect();
         let mut of_terms = |id: u64| {
             let small = random.whole(-1_000, 1_000);

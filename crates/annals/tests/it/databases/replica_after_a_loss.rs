@@ -96,11 +96,11 @@ async fn a_replica_with_events_that_the_primary_has_lost_is_not_read() {
     let (before, after) = (log(&[a, b, c]).await, log(&[a, b, other]).await);
     let (primary, replica) = (Address::to(before.id(), &before), Address::to(before.id(), &before));
     let store = replicated(&primary, &replica).await;
-    assert_eq!(page(&store).await.events[2].id, c.id);
+    assert_eq!(page(&store).await.events[2].id(), c.id);
     // A failover; the replica still has what the old primary had.
     primary.lead_to(&after);
     let read = async {
-        while page(&store).await.events[2].id != other.id {
+        while page(&store).await.events[2].id() != other.id {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
@@ -160,7 +160,7 @@ async fn a_page_of_a_replica_with_lost_events_passes_over_nothing_that_the_prima
         let (primary, replica) = (Address::to(before.id(), &after), Address::to(before.id(), &before));
         let store = replicated(&primary, &replica).await;
         let page = store.read_log(read.clone()).await.unwrap();
-        let ids: Vec<_> = page.events.iter().map(|event| event.id).collect();
+        let ids: Vec<_> = page.events.iter().map(|event| event.id()).collect();
         assert!(ids.contains(&other.id), "{read:?} is answered without it, and up to {}", page.next);
     }
 }

@@ -15,8 +15,8 @@ use crate::databases::replica_after_a_loss::{Address, replicated};
 async fn copy(store: &MemoryStore, up_to: u64) -> Arc<MemoryStore> {
     let copy = Arc::new(MemoryStore::new());
     for event in store.log_events(Query::all()).await.unwrap() {
-        if event.position.get() <= up_to {
-            let append = Append::to(event.stream.clone(), Expected::Any, [event.to_new()]);
+        if event.position().get() <= up_to {
+            let append = Append::to(event.stream_id(), Expected::Any, [event.to_new()]);
             copy.append(append).await.unwrap();
         }
     }
@@ -58,7 +58,7 @@ async fn a_read_with_a_bound_reaches_it_although_the_replica_is_behind() {
     for (from, limit) in [(1, 10), (3, 10), (4, 1), (3, 1)] {
         let read = LogRead::forward(Position::new(from)).to(head).limit(limit);
         let page = store.read_log(read).await.unwrap();
-        let last = page.events.last().map(|event| event.position);
+        let last = page.events.last().map(|event| event.position());
         assert!(!page.end || last == Some(head), "from {from}: it ends at {last:?}");
     }
     let page = store.read_log(LogRead::forward(Position::FIRST)).await.unwrap();

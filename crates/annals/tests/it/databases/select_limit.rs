@@ -21,7 +21,7 @@ async fn a_server_that_answers_few_rows_hides_no_event() {
     let told = Arc::new(Mutex::new(Vec::new()));
     let heard = told.clone();
     let subscriber = annals.subscribe("told").on(move |event: Recorded<CounterEvent>, _| {
-        heard.lock().push(event.position.get());
+        heard.lock().push(event.position().get());
         std::future::ready(Ok(()))
     });
     subscriber.start().await.unwrap();

@@ -22,7 +22,7 @@ async fn all_of_it(url: &str) {
     let heard = Arc::new(Mutex::new(Vec::new()));
     let hears = heard.clone();
     let subscriber = annals.subscribe("told").on(move |event: Recorded<CounterEvent>, _| {
-        hears.lock().push(event.position.get());
+        hears.lock().push(event.position().get());
         std::future::ready(Ok(()))
     });
     subscriber.start().await.unwrap();

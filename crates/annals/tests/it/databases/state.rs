@@ -94,7 +94,7 @@ impl Projection for Changed {
     const SCHEMA: &'static str = "CREATE TABLE seen (position BIGINT PRIMARY KEY)";
     type Event = CounterEvent;
     fn apply(&self, event: &Recorded<CounterEvent>, rows: &Tx<'_>) -> Result<(), HandlerError> {
-        rows.execute("INSERT INTO seen VALUES (?1)", (event.position,))?;
+        rows.execute("INSERT INTO seen VALUES (?1)", (event.position(),))?;
         Ok(())
     }
 }

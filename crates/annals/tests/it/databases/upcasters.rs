@@ -74,7 +74,7 @@ impl Projection for Parcels {
             }
             ParcelEvent::Sent { to } => format!("to {to}"),
         };
-        rows.execute("INSERT INTO parcels VALUES (?1, ?2, ?3)", (event.position, event.part, words))?;
+        rows.execute("INSERT INTO parcels VALUES (?1, ?2, ?3)", (event.position(), event.part, words))?;
         Ok(())
     }
 }

@@ -56,7 +56,7 @@ impl Projection for Kinds {
         let count =
             rows.one("SELECT COUNT(*) FROM kinds WHERE small = ?1", (-5,), |row| row.get::<u64>(0))?;
         assert_eq!(count, Some(3), "what was written is seen");
-        let (bytes, id) = (vec![0_u8, 1, 255], event.id.as_bytes().to_vec());
+        let (bytes, id) = (vec![0_u8, 1, 255], event.id().as_bytes().to_vec());
         rows.execute("INSERT INTO bytes VALUES (?1, ?2, ?3, ?4)", (bytes, id, event.time(), "{\"a\": 1}"))?;
         Ok(())
     }
@@ -89,8 +89,8 @@ async fn values_come_out_as_they_went_in(place: Place) {
     let bytes = view.one("SELECT content, id, at FROM bytes", (), |row| row.read::<(Vec<u8>, Value, i64)>());
     let (content, id, at) = bytes.await.unwrap().unwrap();
     let events = annals::EventStoreExt::log_events(&**annals.store(), annals::Query::all()).await.unwrap();
-    assert_eq!((content, at), (vec![0, 1, 255], events[0].recorded_at.as_micros()));
-    let expected = events[0].id;
+    assert_eq!((content, at), (vec![0, 1, 255], events[0].recorded_at().as_micros()));
+    let expected = events[0].id();
     match id {
         Value::Blob(bytes) => assert_eq!(bytes, expected.as_bytes()),
         other => assert_eq!(other, Value::Text(expected.to_string())),
@@ -152,10 +152,10 @@ impl Projection for Ending {
     const SCHEMA: &'static str = "CREATE TABLE seen (position BIGINT PRIMARY KEY)";
     type Event = CounterEvent;
     fn apply(&self, event: &Recorded<CounterEvent>, rows: &Tx<'_>) -> Result<(), HandlerError> {
-        if event.position.get() == 3 {
+        if event.position().get() == 3 {
             let _ = rows.execute(self.0, ());
         }
-        rows.execute("INSERT INTO seen VALUES (?1)", (event.position,))?;
+        rows.execute("INSERT INTO seen VALUES (?1)", (event.position(),))?;
         Ok(())
     }
 }
@@ -230,7 +230,7 @@ async fn metadata_at_the_limit_is_kept(place: Place) {
         let append = annals::Append::to(stream, annals::Expected::Any, [event.clone()]);
         let appended = store.append(append).await.unwrap();
         let page = store.read_log(annals_core::LogRead::forward(appended.last)).await.unwrap();
-        assert!(page.events[0].metadata == event.metadata, "{number}");
+        assert!(page.events[0].metadata() == event.metadata, "{number}");
     }
 }
 
@@ -251,8 +251,8 @@ async fn callers_that_go_away_leave_everything_whole(place: Place) {
         let _ = tokio::time::timeout(patience / 2, store.read_log(read)).await;
     }
     let events = annals::EventStoreExt::log_events(&*store, annals::Query::all()).await.unwrap();
-    assert!(events.iter().zip(1..).all(|(event, place)| event.position.get() == place));
+    assert!(events.iter().zip(1..).all(|(event, place)| event.position().get() == place));
     for append in events.chunks(3) {
-        assert!(append.len() == 3 && append.iter().all(|event| event.append == append[0].position));
+        assert!(append.len() == 3 && append.iter().all(|event| event.append() == append[0].position()));
     }
 }

@@ -1,32 +1,40 @@
-//! The encoding of one event as the caller gave it, without its position and version. Pure.
+//! The body of a recorded event: the event as the caller gave it, in bytes, without its position and version. Pure. For store
+//! implementers.
+//!
+//! A [`RecordedEvent`](crate::RecordedEvent) is a view over these bytes, and the engine stores them as they are.
 //!
 //! ```text
 //! | flags u8 | id 16 | stream | type | [schema u16] [content] [occurred i64] [key] [tags] [metadata] | data
 //! ```
 //!
 //! Each name is preceded by its length, a varint. A field in brackets is present if its flag is set. The data is
-//! the rest. The digest of the log is computed from the SHA-256 digests of these bytes (`digest`), so this format
-//! never changes: a new field gets a new flag.
+//! the rest. The digest of a log is computed from the SHA-256 digests of these bytes, so this format never changes: a
+//! new field gets a new flag.
+
+pub mod encoding;
 
 use std::collections::BTreeMap;
 
-use annals_core::{
-    ContentType, EventId, EventMetadata, EventType, IdempotencyKey, Metadata, NewEvent, StreamId, Tag, Text,
-    Timestamp,
-};
 use bytes::Bytes;
 
-use super::encoding::{Malformed, Reader, get_time, put_varint};
+use self::encoding::{Malformed, Reader, get_varint, put_varint, time_of};
+use crate::name::check_name;
+use crate::{
+    ContentType, EventId, EventType, IdempotencyKey, Metadata, NewEvent, StreamId, Tag, Text, Timestamp,
+};
 
 const HAS_SCHEMA: u8 = 1;
-const HAS_CONTENT: u8 = 2;
-const HAS_OCCURRED: u8 = 4;
-const HAS_KEY: u8 = 8;
+pub(crate) const HAS_CONTENT: u8 = 2;
+pub(crate) const HAS_OCCURRED: u8 = 4;
+pub(crate) const HAS_KEY: u8 = 8;
 const HAS_TAGS: u8 = 16;
-const HAS_METADATA: u8 = 32;
+pub(crate) const HAS_METADATA: u8 = 32;
 const FLAGS_KNOWN: u8 = 63;
 
-/// Writes the body of a record.
+/// Where the names begin: after the flags and the id.
+const NAMES_AT: usize = 17;
+
+/// Writes the body of an event. The key is that of its append, for the append's first event.
 pub fn encode(out: &mut Vec<u8>, stream: &StreamId, event: &NewEvent, key: Option<&IdempotencyKey>) {
     let mut flags = 0;
     let mut set = |flag, on| flags |= if on { flag } else { 0 };
@@ -78,7 +86,7 @@ fn encode_metadata(out: &mut Vec<u8>, metadata: &Metadata) {
     }
 }
 
-/// The body of a record, borrowed from its bytes. Names are not yet checked to be UTF-8.
+/// A body, borrowed from its bytes. Names are not [checked](Self::check) yet.
 #[derive(Clone, Copy, Debug)]
 pub struct Body<'a> {
     /// Identifies the event.
@@ -105,9 +113,11 @@ pub struct Body<'a> {
     metadata: Option<&'a [u8]>,
     /// The event's data.
     pub data: &'a [u8],
+    /// All bytes between the id and the data.
+    names: &'a [u8],
 }
 
-/// Consecutive names that [`Body::read`] has already validated.
+/// Consecutive names that [`Body::read`] has already found.
 #[derive(Clone, Copy, Debug, Default)]
 struct List<'a> {
     count: u64,
@@ -115,7 +125,10 @@ struct List<'a> {
 }
 
 impl<'a> Body<'a> {
-    /// Reads the body of a record, which is all of the bytes.
+    /// Reads a body, which is all of the bytes.
+    ///
+    /// # Errors
+    /// [`Malformed`].
     pub fn read(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(bytes);
         let [flags] = reader.array("flags")?;
@@ -137,6 +150,7 @@ impl<'a> Body<'a> {
             tags: List::default(),
             metadata: None,
             data: &[],
+            names: &[],
         };
         if has(HAS_SCHEMA) {
             body.schema_version = u16::from_le_bytes(reader.array("schema version")?);
@@ -145,7 +159,7 @@ impl<'a> Body<'a> {
             body.content_type = Some(reader.name("content type")?);
         }
         if has(HAS_OCCURRED) {
-            body.occurred_at = Some(get_time(&reader.array::<8>("occurred time")?)?);
+            body.occurred_at = Some(time_of(reader.array("occurred time")?)?);
         }
         if has(HAS_KEY) {
             body.key = Some(reader.name("idempotency key")?);
@@ -171,74 +185,121 @@ impl<'a> Body<'a> {
             body.metadata = Some(&bytes[..bytes.len() - reader.rest().len()]);
         }
         body.data = reader.rest();
+        body.names = &bytes[NAMES_AT..bytes.len() - body.data.len()];
         Ok(body)
     }
 
+    /// Checks that each name is UTF-8 and a name that a caller could have given.
+    ///
+    /// # Errors
+    /// [`Malformed::Field`], with the field.
+    pub fn check(&self) -> Result<(), Malformed> {
+        // Nearly all names are ASCII and shorter than 128 bytes. Then each byte here is one of 1 to 127, and nothing has to be told
+        // apart: not even the lengths, which are no more than names may have.
+        if self.names.iter().fold(true, |plain, byte| plain & (1..0x80).contains(byte)) {
+            return Ok(());
+        }
+        name(self.stream, "stream", StreamId::BYTES_MAX)?;
+        name(self.event_type, "type", EventType::BYTES_MAX)?;
+        if let Some(media_type) = self.content_type {
+            utf8(media_type, "content type")?;
+        }
+        if let Some(key) = self.key {
+            name(key, "idempotency key", IdempotencyKey::BYTES_MAX)?;
+        }
+        for tag in self.tags() {
+            name(tag, "tag", Tag::BYTES_MAX)?;
+        }
+        let Some(metadata) = self.metadata else { return Ok(()) };
+        let mut reader = Reader::new(metadata);
+        for _ in 0..4 {
+            utf8(optional(&mut reader)?.unwrap_or_default(), "metadata")?;
+        }
+        for _ in 0..2 * reader.varint("metadata")? {
+            utf8(reader.name("metadata")?, "metadata")?;
+        }
+        Ok(())
+    }
+
     /// The tags, in the order in which they were given.
-    pub fn tags(&self) -> impl Iterator<Item = &'a [u8]> {
+    pub fn tags(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let mut reader = Reader::new(self.tags.bytes);
         (0..self.tags.count).map(move |_| reader.name("tag").expect("they were read before"))
     }
 
-    /// The event. It shares the bytes that the body was read from, which are part of `block`.
-    pub fn event(&self, block: &Bytes) -> Result<(StreamId, Option<IdempotencyKey>, NewEvent), Malformed> {
-        let text =
-            |bytes: &[u8], what| Text::from_utf8(block.slice_ref(bytes)).map_err(|_| Malformed::Field(what));
-        let stream = StreamId::new(text(self.stream, "stream")?).map_err(|_| Malformed::Field("stream"))?;
-        let event_type =
-            EventType::new(text(self.event_type, "type")?).map_err(|_| Malformed::Field("type"))?;
-        let content_type = match self.content_type {
-            Some(name) => ContentType::new(text(name, "content type")?),
-            None => ContentType::Json,
-        };
-        let key = match self.key {
-            Some(key) => {
-                let key = IdempotencyKey::new(text(key, "idempotency key")?);
-                Some(key.map_err(|_| Malformed::Field("idempotency key"))?)
-            }
-            None => None,
-        };
-        let mut tags =
-            Vec::with_capacity(usize::try_from(self.tags.count).unwrap_or(0).min(self.tags.bytes.len()));
-        for tag in self.tags() {
-            tags.push(Tag::new(text(tag, "tag")?).map_err(|_| Malformed::Field("tag"))?);
-        }
-        let event = NewEvent {
-            id: self.id,
-            event_type,
-            schema_version: self.schema_version,
-            content_type,
-            data: block.slice_ref(self.data),
-            tags,
-            metadata: self.metadata.map_or_else(
-                || Ok(EventMetadata::default()),
-                |bytes| metadata(bytes, text).map(Into::into),
-            )?,
-            occurred_at: self.occurred_at,
-        };
-        Ok((stream, key, event))
+    /// The metadata of a [checked](Self::check) body. It shares the bytes that the body was read from, which are part of `block`.
+    pub(crate) fn metadata(&self, block: &Bytes) -> Metadata {
+        let Some(bytes) = self.metadata else { return Metadata::default() };
+        let text = |bytes| Text::from_utf8(block.slice_ref(bytes)).expect(CHECKED);
+        let mut reader = Reader::new(bytes);
+        let mut next = || optional(&mut reader).expect(CHECKED).map(text);
+        let (process, initiator, predecessor, trace) = (next(), next(), next(), next());
+        let count = reader.varint("metadata").expect(CHECKED);
+        let mut name = || text(reader.name("metadata").expect(CHECKED));
+        let own = (0..count).map(|_| (name(), name())).collect::<BTreeMap<_, _>>();
+        Metadata { process, initiator, predecessor, trace, own }
     }
+}
+
+/// The id in a checked body.
+#[inline]
+pub(crate) fn id(body: &[u8]) -> EventId {
+    EventId::from_bytes(body[1..NAMES_AT].try_into().expect("16 bytes"))
+}
+
+/// The name of the stream in a checked body, and what follows it.
+#[inline]
+pub(crate) fn stream(body: &[u8]) -> (&[u8], &[u8]) {
+    next_name(&body[NAMES_AT..])
+}
+
+/// The name of the type in a checked body, and what follows it.
+#[inline]
+pub(crate) fn event_type(body: &[u8]) -> (&[u8], &[u8]) {
+    next_name(stream(body).1)
+}
+
+/// Whether a checked body has this field; most have none of those that may be missing.
+#[inline]
+pub(crate) fn has(body: &[u8], field: u8) -> bool {
+    body[0] & field != 0
+}
+
+/// The version of the shape of the data, in a checked body.
+#[inline]
+pub(crate) fn schema_version(body: &[u8]) -> u16 {
+    if !has(body, HAS_SCHEMA) {
+        return 1;
+    }
+    u16::from_le_bytes(event_type(body).1[..2].try_into().expect("2 bytes"))
+}
+
+#[inline]
+fn next_name(bytes: &[u8]) -> (&[u8], &[u8]) {
+    let (length, at) = get_varint(bytes).expect(CHECKED);
+    bytes[at..].split_at(length as usize)
+}
+
+/// The text of a name in a checked body.
+#[inline]
+pub(crate) fn str_of(name: &[u8]) -> &str {
+    std::str::from_utf8(name).expect(CHECKED)
+}
+
+const CHECKED: &str = "a body is checked when it becomes an event";
+
+fn utf8<'a>(bytes: &'a [u8], field: &'static str) -> Result<&'a str, Malformed> {
+    std::str::from_utf8(bytes).map_err(|_| Malformed::Field(field))
+}
+
+fn name(bytes: &[u8], field: &'static str, bytes_max: usize) -> Result<(), Malformed> {
+    check_name(field, utf8(bytes, field)?, bytes_max).map_err(|_| Malformed::Field(field))
 }
 
 /// An optional text: its length is written plus one; zero means that it is missing.
 fn optional<'a>(reader: &mut Reader<'a>) -> Result<Option<&'a [u8]>, Malformed> {
     let length = usize::try_from(reader.varint("metadata")?).map_err(|_| Malformed::Short("metadata"))?;
     if length == 0 { Ok(None) } else { reader.take(length - 1, "metadata").map(Some) }
-}
-
-fn metadata(
-    bytes: &[u8],
-    text: impl Fn(&[u8], &'static str) -> Result<Text, Malformed>,
-) -> Result<Metadata, Malformed> {
-    let mut reader = Reader::new(bytes);
-    let mut next = || optional(&mut reader)?.map(|bytes| text(bytes, "metadata")).transpose();
-    let (process, initiator, predecessor, trace) = (next()?, next()?, next()?, next()?);
-    let mut own = BTreeMap::new();
-    for _ in 0..reader.varint("metadata")? {
-        let key = text(reader.name("metadata")?, "metadata")?;
-        own.insert(key, text(reader.name("metadata")?, "metadata")?);
-    }
-    Ok(Metadata { process, initiator, predecessor, trace, own })
 }
 
 fn put_text(out: &mut Vec<u8>, text: &str) {
@@ -249,6 +310,7 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Position, RecordedEvent, Version};
 
     fn rich() -> (StreamId, NewEvent, IdempotencyKey) {
         let mut event = NewEvent::new("account.opened", r#"{"owner":"김"}"#)
@@ -257,11 +319,16 @@ mod tests {
             .with_tag(Tag::new("vip").unwrap());
         event.schema_version = 7;
         event.content_type = ContentType::new("application/cbor");
-        event.occurred_at = Some(annals_core::Timestamp::from_micros(-1));
+        event.occurred_at = Some(Timestamp::from_micros(-1));
         event.metadata.process = Some("p-1".into());
         event.metadata.trace = Some("".into());
         event.metadata.own.insert("ip".into(), "::1".into());
         (StreamId::new("account-1").unwrap(), event, IdempotencyKey::new("k").unwrap())
+    }
+
+    fn recorded(bytes: Vec<u8>) -> Result<RecordedEvent, Malformed> {
+        let place = (Position::new(7), Version::new(3), Position::new(6));
+        RecordedEvent::of_body(bytes.into(), place.0, place.1, place.2, Timestamp::from_micros(5))
     }
 
     #[test]
@@ -271,21 +338,20 @@ mod tests {
         for (event, key) in [(event, Some(key)), (plain, None)] {
             let mut bytes = Vec::new();
             encode(&mut bytes, &stream, &event, key.as_ref());
-            let bytes = Bytes::from(bytes);
-            let read = Body::read(&bytes).unwrap().event(&bytes);
-            assert_eq!(read, Ok((stream.clone(), key, event)));
+            let read = recorded(bytes).unwrap();
+            assert_eq!(
+                (read.stream_id(), read.idempotency_key(), read.to_new()),
+                (stream.clone(), key, event)
+            );
         }
     }
 
     #[test]
-    fn no_bytes_make_decoding_panic() {
+    fn no_bytes_make_reading_panic() {
         let (stream, event, key) = rich();
         let mut bytes = Vec::new();
         encode(&mut bytes, &stream, &event, Some(&key));
-        let read = |bytes: Vec<u8>| {
-            let bytes = Bytes::from(bytes);
-            Body::read(&bytes).and_then(|body| body.event(&bytes))
-        };
+        let read = |bytes: Vec<u8>| recorded(bytes).map(|event| (event.to_new(), format!("{event:?}")));
         for cut in 0..bytes.len() {
             let _ = read(bytes[..cut].to_vec());
             for value in [0, 1, 0x7f, 0x80, 0xff] {
@@ -294,6 +360,30 @@ mod tests {
                 let _ = read(wrong);
             }
         }
-        assert_eq!(read(vec![0xc0; 40]), Err(Malformed::Field("flags")));
+        assert_eq!(read(vec![0xc0; 40]).unwrap_err(), Malformed::Field("flags"));
+    }
+
+    #[test]
+    fn a_name_that_no_caller_could_have_given_is_refused() {
+        let (stream, event, key) = rich();
+        let mut bytes = Vec::new();
+        encode(&mut bytes, &stream, &event, Some(&key));
+        let find = |text: &[u8]| bytes.windows(text.len()).position(|bytes| bytes == text).unwrap();
+        for (text, field) in [
+            (&b"account-1"[..], "stream"),
+            (b"account.opened", "type"),
+            (b"application/cbor", "content type"),
+            (b"k\x02", "idempotency key"),
+            (b"vip", "tag"),
+            (b"::1", "metadata"),
+        ] {
+            for value in [0, 0xff] {
+                let mut wrong = bytes.clone();
+                wrong[find(text)] = value;
+                let is_free = matches!(field, "content type" | "metadata") && value == 0;
+                let expected = if is_free { None } else { Some(Malformed::Field(field)) };
+                assert_eq!(recorded(wrong).err(), expected, "{field} with {value:#x}");
+            }
+        }
     }
 }
