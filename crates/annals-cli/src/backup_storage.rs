@@ -55,7 +55,7 @@ impl std::str::FromStr for Destination {
         match scheme {
             _ if text.is_empty() => Err("is empty; name a directory, or s3://BUCKET/PATH".to_owned()),
             Some(scheme) if !SCHEMES.contains(&scheme) => Err(format!(
-                "`{scheme}://` is no place for backups; name a directory, or s3://, gs:// or az://"
+                "`{scheme}://` is not a destination for backups; name a directory, or s3://, gs:// or az://"
             )),
             None if SCHEMES.iter().any(|scheme| text.strip_prefix(scheme).is_some_and(|rest| rest.starts_with(':'))) => {
                 Err("names object storage without `//`, as in s3://BUCKET/PATH; a directory of that name is ./s3:…".to_owned())

@@ -228,13 +228,13 @@ impl Import {
             return Ok(Done::Checked { events, streams });
         }
         let store = self.store.open().await?;
-        let tell = |counts: &Counts| bar.set_message(counted(counts.new + counts.there, "event"));
+        let show = |counts: &Counts| bar.set_message(counted(counts.new + counts.there, "event"));
         Ok(Done::Written(match recipe {
-            None => restore::restore(&store, reader, tell).await?,
+            None => restore::restore(&store, reader, show).await?,
             Some(recipe) => {
                 let rows = rows::Rows::open(self.format, self.delimiter, reader);
                 let rows = rows.map_err(|error| stopped(error.into(), &Counts::default()))?;
-                chunks::write_all(&store, rows, recipe, tell).await?
+                chunks::write_all(&store, rows, recipe, show).await?
             }
         }))
     }

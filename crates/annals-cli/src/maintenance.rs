@@ -154,7 +154,7 @@ impl StoreMaintenance {
                 known.passes += 1;
                 let (events, head) = (found.events, found.head.get());
                 if known.damage == 0 {
-                    tracing::info!(events, head, "verified: the store is whole");
+                    tracing::info!(events, head, "verified: no damage found");
                 } else {
                     let places = known.damage;
                     tracing::error!(

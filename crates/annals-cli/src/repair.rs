@@ -78,8 +78,8 @@ impl Repair {
         let (work, disk, runtime) = (Work::new(None), fresh.disk(), tokio::runtime::Handle::current());
         let watched = work.clone();
         let repaired = progress::of(&work, "copying", move || {
-            let mut tell = |note| report.note(&note);
-            let repaired = repair_disk(&source, disk.clone(), SEGMENT_BYTES, &watched, &mut tell);
+            let mut add_note = |note| report.note(&note);
+            let repaired = repair_disk(&source, disk.clone(), SEGMENT_BYTES, &watched, &mut add_note);
             let repaired = runtime.block_on(repaired)?;
             let options = VerifyOptions { work: watched, ..VerifyOptions::default() };
             let found = verify_disk_with(&*disk, &options)?;
@@ -98,13 +98,13 @@ impl Repair {
         if self.json {
             output.line(&in_json(&repaired).to_string())?;
         } else {
-            self.tell(&repaired, &left, &mut output)?;
+            self.print_outcome(&repaired, &left, &mut output)?;
         }
         output.flush()?;
         Ok(if repaired.lost > 0 || repaired.more_lost { Failure::Damaged.into() } else { ExitCode::SUCCESS })
     }
 
-    fn tell(&self, repaired: &Repaired, left: &[String], output: &mut Output) -> anyhow::Result<()> {
+    fn print_outcome(&self, repaired: &Repaired, left: &[String], output: &mut Output) -> anyhow::Result<()> {
         let directory = self.to.directory().context("a repaired store is a directory")?;
         for line in &left[..left.len().min(SHOWN)] {
             output.line(&output.styled(&plain(line), Style::Strong))?;
@@ -126,7 +126,7 @@ impl Repair {
         if lost == 0 && !more_lost {
             output.line("no event is lost")?;
         } else {
-            let more = if more_lost { ", and how many more at the end nothing says" } else { "" };
+            let more = if more_lost { ", and an unknown number at the end" } else { "" };
             output.line(&format!(
                 "lost {}{more}, of {} as far as they are known; {} moved to other positions",
                 number(lost, "event", "events"),

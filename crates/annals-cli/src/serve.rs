@@ -31,12 +31,12 @@ SIGTERM the server finishes the requests in progress and exits; nothing acknowle
 pub(crate) struct Serve {
     #[command(flatten)]
     store: StoreOption,
-    /// The address to answer at; port 0 takes any that is free. 0.0.0.0:2113 answers on every address of this machine
+    /// The address to listen on; port 0 selects a free port, and 0.0.0.0:2113 listens on every address of this machine
     #[arg(long, default_value = "127.0.0.1:2113", value_name = "HOST:PORT", value_parser = address)]
     listen: String,
-    /// A name under which the server is reached, such as that of a proxy; may be repeated. Beside these only localhost,
-    /// addresses of this machine and names without a dot are answered; on other addresses than loopback, any name if none is
-    /// given
+    /// A name under which clients reach the server, such as that of a proxy; may be repeated. Requests for other names are
+    /// refused, except localhost, addresses of this machine and names without a dot. If none is given and the server does not
+    /// listen on a loopback address, every name is accepted
     #[arg(long = "host", value_name = "NAME", value_parser = host)]
     hosts: Vec<String>,
     /// Accept only clients with a token from this file, each with the rights of its token: see `annals token`
@@ -51,16 +51,16 @@ pub(crate) struct Serve {
     /// Serve every client that reaches the address, even if other machines can reach it and there are no tokens
     #[arg(long, conflicts_with = "tokens")]
     insecure: bool,
-    /// Verify the store in the background, again and again, reading at most this many MiB a second
+    /// Verify the store in the background, repeatedly, reading at most this many MiB per second
     #[arg(long, value_name = "MIB", value_parser = crate::numbers::rate)]
     verify_rate: Option<u64>,
-    /// Bring the indexes of an earlier version to the newest form in the background, as `annals migrate` does
+    /// Rewrite indexes of an earlier version in the background, as `annals migrate` does
     #[arg(long)]
     migrate: bool,
     /// The destination of backups requested with POST /v1/backup: a directory, s3://BUCKET/PATH, gs://… or az://…
     #[arg(long, value_name = "DESTINATION", value_parser = crate::address::parser::<Destination>())]
     backup: Option<Destination>,
-    /// After a backup, leave this many, the newest
+    /// The number of backups to keep: after a backup, older ones are removed
     #[arg(long, value_name = "COUNT", requires = "backup", value_parser = crate::backup::count)]
     keep: Option<usize>,
 }

@@ -187,7 +187,7 @@ impl Run {
     fn go(&mut self) -> anyhow::Result<()> {
         while !self.over() && self.violations.is_empty() {
             self.cycle()?;
-            self.tell();
+            self.print_outcome();
             if self.violations.is_empty() && bytes_of(&self.path("store").join("log")) > STORE_BYTES_MAX {
                 self.end_store()?;
             }
@@ -279,11 +279,11 @@ impl Run {
         }
         let mut last = started;
         for (word, limit) in waits {
-            match child.said(word, limit.unwrap_or(HANGS)) {
-                Said::Yes => {}
-                Said::Gone => return Ok(Err(format!("ended by itself before it reported `{word}`"))),
-                Said::No if limit.is_some() => return Ok(Ok(())),
-                Said::No => return Ok(Err(format!("hung before it reported `{word}`"))),
+            match child.wait_for(word, limit.unwrap_or(HANGS)) {
+                Reported::Yes => {}
+                Reported::Gone => return Ok(Err(format!("ended by itself before it reported `{word}`"))),
+                Reported::No if limit.is_some() => return Ok(Ok(())),
+                Reported::No => return Ok(Err(format!("hung before it reported `{word}`"))),
             }
             match word {
                 "open" => self.opening = last.elapsed(),
@@ -397,7 +397,7 @@ impl Run {
     }
 
     /// Updates the progress bar.
-    fn tell(&self) {
+    fn print_outcome(&self) {
         self.bar.set_position(self.started.elapsed().as_secs());
         let kills = self.kills.open + self.kills.load + self.kills.close;
         self.bar.set_message(format!(
@@ -553,7 +553,7 @@ struct Running {
     lines: mpsc::Receiver<String>,
 }
 
-enum Said {
+enum Reported {
     Yes,
     No,
     Gone,
@@ -574,14 +574,14 @@ impl Running {
     }
 
     /// Waits until the child prints this word.
-    fn said(&self, word: &str, limit: Duration) -> Said {
+    fn wait_for(&self, word: &str, limit: Duration) -> Reported {
         let until = Instant::now() + limit;
         loop {
             match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok(line) if line == word => return Said::Yes,
+                Ok(line) if line == word => return Reported::Yes,
                 Ok(_) => {}
-                Err(RecvTimeoutError::Timeout) => return Said::No,
-                Err(RecvTimeoutError::Disconnected) => return Said::Gone,
+                Err(RecvTimeoutError::Timeout) => return Reported::No,
+                Err(RecvTimeoutError::Disconnected) => return Reported::Gone,
             }
         }
     }

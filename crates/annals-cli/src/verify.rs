@@ -83,7 +83,7 @@ impl Verify {
         if self.json {
             output.line(&in_json(&found, proved))?;
         } else {
-            self.tell(&found, &mut output)?;
+            self.print_outcome(&found, &mut output)?;
             if let (Some(head), Some(proved)) = (&head, proved) {
                 let verdict = if proved { "as it was" } else { "not as it was" };
                 output.line(&format!(
@@ -131,7 +131,7 @@ impl Verify {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn tell(&self, found: &Verification, output: &mut Output) -> anyhow::Result<()> {
+    fn print_outcome(&self, found: &Verification, output: &mut Output) -> anyhow::Result<()> {
         let url = &self.store.url;
         let checked = [
             ("segment", found.segments),
@@ -166,7 +166,7 @@ impl Verify {
             output
                 .line(&format!("it was stopped; with --resume it continues at position {next} or before"))?;
         } else if !found.damage.is_empty() {
-            output.line("restore a backup, or copy what is whole with `annals repair`")?;
+            output.line("restore a backup, or copy the undamaged part with `annals repair`")?;
         }
         Ok(())
     }

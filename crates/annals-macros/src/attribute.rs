@@ -218,7 +218,7 @@ impl<'a> Fact<'a> {
         };
         if stored_name.starts_with("annals.") {
             let problem = format!(
-                "the stored name `{stored_name}` begins with `annals.`, which is kept for Annals itself"
+                "the stored name `{stored_name}` begins with `annals.`, which is reserved for Annals"
             );
             return Err(syn::Error::new(variant.ident.span(), problem));
         }

@@ -16,7 +16,7 @@ use sqlx::{AssertSqlSafe, Executor, Row};
 
 use crate::error::{failure, number, stopped};
 use crate::options::Options;
-use crate::session::{Connected, Door};
+use crate::session::{Connected, Connector};
 use crate::statement::{self, Value, rows};
 use crate::{group, matching, read, row, state};
 
@@ -27,7 +27,7 @@ const PACKET_HEAD: usize = 64;
 
 /// Access to the log for the writer.
 pub(crate) struct Link {
-    pub(crate) door: Arc<Door>,
+    pub(crate) connector: Arc<Connector>,
     pub(crate) lineage: Arc<Lineage>,
     pub(crate) options: Options,
 }
@@ -47,12 +47,12 @@ impl Link {
 
 #[async_trait]
 impl Database for Link {
-    type Driver = Door;
+    type Driver = Connector;
     type Connection = Connected;
     type Error = sqlx::Error;
 
-    fn driver(&self) -> &Arc<Door> {
-        &self.door
+    fn driver(&self) -> &Arc<Connector> {
+        &self.connector
     }
 
     fn lineage(&self) -> &Arc<Lineage> {
@@ -103,16 +103,16 @@ impl Database for Link {
     }
 
     fn session<'a>(&self, connection: &'a mut Connected) -> Box<dyn Session + 'a> {
-        Box::new(Held::<Door>::Open(Borrowed::new(connection, self.options.silence())))
+        Box::new(Held::<Connector>::Open(Borrowed::new(connection, self.options.silence())))
     }
 
     async fn commit(&self, connection: &mut Connected) -> Result<(), sqlx::Error> {
-        let sql = format!("{}; COMMIT", state::enter(&self.door.address.database));
+        let sql = format!("{}; COMMIT", state::enter(&self.connector.address.database));
         connection.execute(AssertSqlSafe(sql)).await.map(drop)
     }
 
     async fn roll_back(&self, connection: &mut Connected) -> Result<(), sqlx::Error> {
-        let sql = format!("ROLLBACK; {}", state::enter(&self.door.address.database));
+        let sql = format!("ROLLBACK; {}", state::enter(&self.connector.address.database));
         connection.execute(AssertSqlSafe(sql)).await.map(drop)
     }
 

@@ -81,11 +81,11 @@ pub(crate) fn failure(error: sqlx::Error, step: Step) -> Failure {
         _ => Verdict::Unknown,
     };
     let hint = hint(&error);
-    Failure::at(step, said(error), verdict, hint)
+    Failure::at(step, described(error), verdict, hint)
 }
 
 /// The server's message and number, without what the library adds.
-fn said(error: sqlx::Error) -> Cause {
+fn described(error: sqlx::Error) -> Cause {
     match &error {
         sqlx::Error::Database(refused) => format!("{} ({})", refused.message(), number(&error)).into(),
         _ => error.into(),

@@ -17,7 +17,7 @@ use sqlx::Row;
 use sqlx::mysql::MySqlRow;
 
 use crate::error::{self, ENDED, failed, stopped};
-use crate::session::{Connected, Door};
+use crate::session::{Connected, Connector};
 use crate::statement::{self, Value};
 use crate::{matching, row};
 
@@ -28,7 +28,7 @@ const HEAD: &str = "SELECT position FROM log";
 
 /// Reads a log.
 pub(crate) struct Reader {
-    pub(crate) pool: Pool<Door>,
+    pub(crate) pool: Pool<Connector>,
     pub(crate) lineage: Arc<Lineage>,
     /// The time limit of a statement.
     pub(crate) silence: Duration,

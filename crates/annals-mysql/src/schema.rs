@@ -19,7 +19,7 @@ use sqlx::{AssertSqlSafe, Executor, Row};
 
 use crate::error::{failed, number, stopped};
 use crate::options::Address;
-use crate::session::Door;
+use crate::session::Connector;
 use crate::statement::{self, Value, rows};
 use crate::{Options, row};
 
@@ -158,7 +158,7 @@ impl Opened {
     ///
     /// # Errors
     /// If a proxy has assigned it another session.
-    pub(crate) async fn still_the_same(mut self) -> Result<()> {
+    pub(crate) async fn check_same_log(mut self) -> Result<()> {
         let session = self.0.line.connection().session.clone();
         let found = self.0.ask(async |connection| {
             connection.fetch_one("SELECT @annals_session").await?.try_get::<Option<String>, _>(0)
@@ -224,7 +224,7 @@ impl Missing {
 
 /// A connection to a database, for migrations.
 struct Schema {
-    line: Line<Door>,
+    line: Line<Connector>,
     name: String,
     silence: Duration,
 }
@@ -232,8 +232,8 @@ struct Schema {
 impl Schema {
     /// Opens a single connection: a pool would retry for long if the server is not reachable.
     async fn connect(address: &Address, options: &Options) -> Result<Self> {
-        let door = Arc::new(Door::migrating(address, options));
-        let line = Line::open(&door).await.map_err(failed)?;
+        let connector = Arc::new(Connector::migrating(address, options));
+        let line = Line::open(&connector).await.map_err(failed)?;
         Ok(Self { line, name: address.database.clone(), silence: options.silence() })
     }
 

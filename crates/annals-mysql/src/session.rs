@@ -32,7 +32,7 @@ pub(crate) const SQL_MODE: &str = "SESSION sql_mode = \
     'ANSI_QUOTES,PIPES_AS_CONCAT,NO_BACKSLASH_ESCAPES,STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'";
 
 /// Opens connections of one kind.
-pub(crate) struct Door {
+pub(crate) struct Connector {
     pub(crate) address: Address,
     options: Options,
     set: String,
@@ -76,7 +76,7 @@ impl DerefMut for Connected {
     }
 }
 
-impl Door {
+impl Connector {
     /// Connections with these settings.
     pub(crate) fn new(address: &Address, options: &Options, set: String, state_of: Option<StateOf>) -> Self {
         Self { address: address.clone(), options: options.clone(), set, state_of, cancels: Arc::default() }
@@ -179,7 +179,7 @@ fn check_lock(answer: Option<i64>) -> Result<(), sqlx::Error> {
 }
 
 #[async_trait]
-impl Driver for Door {
+impl Driver for Connector {
     type Connection = Connected;
     type Error = sqlx::Error;
     type Id = Id;

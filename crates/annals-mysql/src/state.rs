@@ -16,7 +16,7 @@ use sqlx::{AssertSqlSafe, Column, Connection, Either, Executor, Row};
 
 use crate::error::{STATEMENTS, fault, number};
 use crate::options::Address;
-use crate::session::{Connected, Door, StateOf};
+use crate::session::{Connected, Connector, StateOf};
 use crate::{Options, schema, session, value};
 
 /// A pooled connection that is idle for this long is closed.
@@ -26,9 +26,9 @@ const IDLE: Duration = Duration::from_secs(60);
 pub struct MySqlState {
     address: Address,
     options: Options,
-    readers: Pool<Door>,
-    writers: Pool<Door>,
-    alone: Arc<Door>,
+    readers: Pool<Connector>,
+    writers: Pool<Connector>,
+    alone: Arc<Connector>,
     bound: StateOf,
 }
 
@@ -41,13 +41,13 @@ impl MySqlState {
     pub fn at(url: &str, options: Options) -> Result<Self> {
         let address: Address = url.parse()?;
         let bound = StateOf::default();
-        let all = Door::new(&address, &options, String::new(), None);
-        let door = |own: &str| {
+        let all = Connector::new(&address, &options, String::new(), None);
+        let connector = |own: &str| {
             let set = format!("{}; {own}", session::settings(&options));
-            Door::new(&address, &options, set, Some(bound.clone())).ended_with(&all)
+            Connector::new(&address, &options, set, Some(bound.clone())).ended_with(&all)
         };
         let pool = |own: &str| {
-            let pool = Pool::new(door(own), options.connections_max, options.patience, IDLE);
+            let pool = Pool::new(connector(own), options.connections_max, options.patience, IDLE);
             pool.reserve();
             pool
         };
@@ -55,7 +55,7 @@ impl MySqlState {
         // The locks of a connection whose machine has vanished are released.
         let writers = pool("SET SESSION wait_timeout = 60");
         // The server closes a connection that stays idle with a lock.
-        let alone = Arc::new(door("SET SESSION wait_timeout = 30"));
+        let alone = Arc::new(connector("SET SESSION wait_timeout = 30"));
         Ok(Self { alone, readers, writers, bound, address, options })
     }
 }
@@ -92,7 +92,7 @@ impl Sessions for MySqlState {
 }
 
 #[async_trait]
-impl Speaks for Door {
+impl Speaks for Connector {
     fn enter(place: &str, _: bool) -> String {
         enter(place)
     }

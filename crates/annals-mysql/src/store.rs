@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use crate::append::Link;
 use crate::options::Address;
 use crate::read::Reader;
-use crate::session::Door;
+use crate::session::Connector;
 use crate::watch::Watch;
 use crate::{Options, schema};
 
@@ -46,21 +46,21 @@ impl MySqlStore {
         let progress = Progress::at(Position::ZERO);
         let lineage = Arc::new(Lineage::of(id, progress.clone()));
         let reader = Arc::new(Reader {
-            pool: Door::reading(&address, &options).pool(),
+            pool: Connector::reading(&address, &options).pool(),
             lineage: lineage.clone(),
             silence: options.silence(),
             replica: options.replica,
             predecessors: Predecessors::default(),
         });
         progress.passed(reader.head().await.map_err(of_opening)?);
-        opened.still_the_same().await.map_err(of_opening)?;
+        opened.check_same_log().await.map_err(of_opening)?;
         reader.pool.reserve();
         let watch = Watch::start(reader.clone(), options.poll, progress.clone());
         let (limits, clock) = (options.limits, options.clock.clone());
         // Two digits per byte, and some space for the rest of the statement.
         let weight_max = packet / 5 * 2;
-        let door = Arc::new(Door::writing(&address, &options).ended_with(reader.pool.driver()));
-        let (link, inlines) = (Link { door, lineage, options }, Inlines::default());
+        let connector = Arc::new(Connector::writing(&address, &options).ended_with(reader.pool.driver()));
+        let (link, inlines) = (Link { connector, lineage, options }, Inlines::default());
         let committer =
             Committer::start(link, clock, progress.clone(), inlines.clone(), GROUP_BYTES_MAX.min(weight_max));
         Ok(Self { id, limits, weight_max, reader, committer, progress, inlines, _watch: watch })

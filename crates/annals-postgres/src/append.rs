@@ -20,7 +20,7 @@ use crate::matching::Matching;
 use crate::options::Options;
 use crate::read::{self, column};
 use crate::row::Instant;
-use crate::session::{Connected, Door};
+use crate::session::{Connected, Connector};
 
 /// Begins a transaction and locks the log until it ends.
 pub(crate) const LOCK: &str = "BEGIN; SELECT pg_advisory_xact_lock('log'::regclass::oid::integer, 1)";
@@ -28,7 +28,7 @@ const APPEND: &str = include_str!("../sql/append.sql");
 
 /// Access to the log for the writer.
 pub(crate) struct Link {
-    pub(crate) door: Arc<Door>,
+    pub(crate) connector: Arc<Connector>,
     pub(crate) lineage: Arc<Lineage>,
     pub(crate) options: Options,
     /// The head after the last commit of this process, for notifying other processes.
@@ -37,12 +37,12 @@ pub(crate) struct Link {
 
 #[async_trait]
 impl Database for Link {
-    type Driver = Door;
+    type Driver = Connector;
     type Connection = Connected;
     type Error = sqlx::Error;
 
-    fn driver(&self) -> &Arc<Door> {
-        &self.door
+    fn driver(&self) -> &Arc<Connector> {
+        &self.connector
     }
 
     fn lineage(&self) -> &Arc<Lineage> {
@@ -98,7 +98,7 @@ impl Database for Link {
     }
 
     fn session<'a>(&self, connection: &'a mut Connected) -> Box<dyn Session + 'a> {
-        Box::new(Held::<Door>::Open(Borrowed::new(connection, self.options.silence())))
+        Box::new(Held::<Connector>::Open(Borrowed::new(connection, self.options.silence())))
     }
 
     async fn commit(&self, connection: &mut Connected) -> Result<(), sqlx::Error> {

@@ -72,11 +72,11 @@ pub(crate) fn failure(error: sqlx::Error, step: Step) -> Failure {
         _ => Verdict::Unknown,
     };
     let hint = hint(&error);
-    Failure::at(step, said(error), verdict, hint)
+    Failure::at(step, described(error), verdict, hint)
 }
 
 /// The server's message and code, without what the library adds: the location in PostgreSQL's source.
-fn said(error: sqlx::Error) -> Cause {
+fn described(error: sqlx::Error) -> Cause {
     match of_server(&error) {
         Some(refused) => format!("{} ({})", refused.message(), refused.code()).into(),
         None => error.into(),

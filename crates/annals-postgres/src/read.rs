@@ -21,7 +21,7 @@ use uuid::Uuid;
 use crate::error::{code, failed, is_last, stopped};
 use crate::matching::Matching;
 use crate::row;
-use crate::session::{Connected, Door};
+use crate::session::{Connected, Connector};
 
 /// The end of the log.
 pub(crate) const HEAD: &str = "SELECT coalesce(max(position), 0) FROM events";
@@ -30,7 +30,7 @@ type Statement<'q> = Query<'q, Postgres, PgArguments>;
 
 /// Reads a log.
 pub(crate) struct Reader {
-    pub(crate) pool: Pool<Door>,
+    pub(crate) pool: Pool<Connector>,
     pub(crate) lineage: Arc<Lineage>,
     /// The time limit of a statement.
     pub(crate) silence: Duration,

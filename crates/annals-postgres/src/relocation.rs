@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::error::failed;
 use crate::options::Address;
-use crate::session::Door;
+use crate::session::Connector;
 use crate::{Options, append, read, schema};
 
 /// Executes `work` on a connection to a log, within the time limits.
@@ -19,7 +19,7 @@ pub(crate) async fn on<T>(
     work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
 ) -> Result<T> {
     let options = Options::default();
-    let mut line = Line::open(&Arc::new(Door::writing(address, &options))).await.map_err(failed)?;
+    let mut line = Line::open(&Arc::new(Connector::writing(address, &options))).await.map_err(failed)?;
     let done = line.answered(options.silence(), Step::Read, async |connection| work(connection).await);
     done.await.map_err(failed)
 }

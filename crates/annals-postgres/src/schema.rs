@@ -21,7 +21,7 @@ use uuid::Uuid;
 use crate::Options;
 use crate::error::{failed, stopped};
 use crate::options::Address;
-use crate::session::Door;
+use crate::session::Connector;
 
 /// The time limit for creating tables, and for waiting for another process that creates them.
 const TABLES_MAX: Duration = Duration::from_secs(120);
@@ -136,7 +136,7 @@ impl Opened {
     ///
     /// # Errors
     /// If a pooler has assigned it another session.
-    pub(crate) async fn still_the_same(mut self) -> Result<()> {
+    pub(crate) async fn check_same_log(mut self) -> Result<()> {
         let session = self.0.line.connection().session.clone();
         let found = self.0.ask(async |connection| {
             let sql = "SELECT current_setting('annals.session', true)";
@@ -163,7 +163,7 @@ impl Missing {
 
 /// A connection to a schema, for migrations.
 struct Schema {
-    line: Line<Door>,
+    line: Line<Connector>,
     name: String,
     silence: Duration,
 }
@@ -171,8 +171,8 @@ struct Schema {
 impl Schema {
     /// Opens a single connection: a pool would retry for long if the server is not reachable.
     async fn connect(address: &Address, options: &Options) -> Result<Self> {
-        let door = Arc::new(Door::migrating(address, options));
-        let line = Line::open(&door).await.map_err(failed)?;
+        let connector = Arc::new(Connector::migrating(address, options));
+        let line = Line::open(&connector).await.map_err(failed)?;
         Ok(Self { line, name: address.schema.clone(), silence: options.silence() })
     }
 

@@ -35,7 +35,7 @@ const MUST_BE: [(&str, &str); 3] = [
 ];
 
 /// Opens connections of one kind.
-pub(crate) struct Door {
+pub(crate) struct Connector {
     pub(crate) address: Address,
     options: Options,
     set: String,
@@ -78,7 +78,7 @@ impl DerefMut for Connected {
     }
 }
 
-impl Door {
+impl Connector {
     /// Connections with these settings.
     pub(crate) fn new(address: &Address, options: &Options, set: String, state_of: Option<StateOf>) -> Self {
         Self { address: address.clone(), options: options.clone(), set, state_of, cancels: Arc::default() }
@@ -161,7 +161,7 @@ impl Door {
 }
 
 #[async_trait]
-impl Driver for Door {
+impl Driver for Connector {
     type Connection = Connected;
     type Error = sqlx::Error;
     type Id = Id;

@@ -21,7 +21,7 @@ use sqlx::{
 
 use crate::error::reason;
 use crate::options::Address;
-use crate::session::{Connected, Door, StateOf};
+use crate::session::{Connected, Connector, StateOf};
 use crate::value::{self, Cell};
 use crate::{Options, schema, session};
 
@@ -32,9 +32,9 @@ const IDLE: Duration = Duration::from_secs(60);
 pub struct PostgresState {
     address: Address,
     options: Options,
-    readers: Pool<Door>,
-    writers: Pool<Door>,
-    alone: Arc<Door>,
+    readers: Pool<Connector>,
+    writers: Pool<Connector>,
+    alone: Arc<Connector>,
     bound: StateOf,
 }
 
@@ -47,20 +47,20 @@ impl PostgresState {
     pub fn at(url: &str, options: Options) -> Result<Self> {
         let address: Address = url.parse()?;
         let bound = StateOf::default();
-        let all = Door::new(&address, &options, String::new(), None);
-        let door = |own: &str| {
+        let all = Connector::new(&address, &options, String::new(), None);
+        let connector = |own: &str| {
             let set = format!("{}; {own}", settings(&address, &options));
-            Door::new(&address, &options, set, Some(bound.clone())).ended_with(&all)
+            Connector::new(&address, &options, set, Some(bound.clone())).ended_with(&all)
         };
         let pool = |own: &str| {
-            let pool = Pool::new(door(own), options.connections_max, options.patience, IDLE);
+            let pool = Pool::new(connector(own), options.connections_max, options.patience, IDLE);
             pool.reserve();
             pool
         };
         let readers = pool("SET default_transaction_read_only TO on");
         let writers = pool("SET synchronous_commit TO off");
         // A fencing token is durable before it is used, and does not wait for a standby.
-        let alone = door(
+        let alone = connector(
             "SET synchronous_commit TO local; \
              SELECT set_config('idle_session_timeout', '30000', false) \
              WHERE current_setting('idle_session_timeout', true) IS NOT NULL",
@@ -106,7 +106,7 @@ impl Sessions for PostgresState {
 }
 
 #[async_trait]
-impl Speaks for Door {
+impl Speaks for Connector {
     fn enter(place: &str, in_append: bool) -> String {
         match in_append {
             // The user's statements are planned as usual.

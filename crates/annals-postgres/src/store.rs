@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use crate::append::Link;
 use crate::options::Address;
 use crate::read::Reader;
-use crate::session::Door;
+use crate::session::Connector;
 use crate::watch::Watch;
 use crate::{Options, schema};
 
@@ -45,21 +45,21 @@ impl PostgresStore {
         let progress = Progress::at(Position::ZERO);
         let lineage = Arc::new(Lineage::of(id, progress.clone()));
         let reader = Arc::new(Reader {
-            pool: Door::reading(&address, &options).pool(),
+            pool: Connector::reading(&address, &options).pool(),
             lineage: lineage.clone(),
             silence: options.silence(),
             replica: options.replica,
             predecessors: Predecessors::default(),
         });
         progress.passed(reader.head().await.map_err(of_opening)?);
-        opened.still_the_same().await.map_err(of_opening)?;
+        opened.check_same_log().await.map_err(of_opening)?;
         reader.pool.reserve();
         let written = watch::Sender::new(progress.head());
         let watch =
             Watch::start(reader.clone(), &address, options.poll, written.subscribe(), progress.clone());
         let (limits, clock) = (options.limits, options.clock.clone());
-        let door = Arc::new(Door::writing(&address, &options).ended_with(reader.pool.driver()));
-        let (link, inlines) = (Link { door, lineage, options, written }, Inlines::default());
+        let connector = Arc::new(Connector::writing(&address, &options).ended_with(reader.pool.driver()));
+        let (link, inlines) = (Link { connector, lineage, options, written }, Inlines::default());
         let committer = Committer::start(link, clock, progress.clone(), inlines.clone(), GROUP_BYTES_MAX);
         Ok(Self { id, limits, reader, committer, progress, inlines, _watch: watch })
     }

@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 use crate::error::{code, failed};
 use crate::options::Address;
 use crate::read::Reader;
-use crate::session::{Connected, Door};
+use crate::session::{Connected, Connector};
 
 /// The interval between two notifications of one process, and between two reads of the head after notifications. Appends in
 /// between are part of the next notification.
@@ -63,9 +63,10 @@ impl Watch {
         let channel = format!("annals {}", address.schema);
         let mut tasks = JoinSet::new();
         tasks.spawn(notify(reader.clone(), channel.clone(), written));
-        let heard = Arc::new(Heard::default());
-        let ears = Ears { address: address.clone(), channel, silence: reader.silence, heard: heard.clone() };
-        tasks.spawn(ears.run(poll.min(AGAIN)));
+        let heard = Arc::new(Notified::default());
+        let listener =
+            Listener { address: address.clone(), channel, silence: reader.silence, heard: heard.clone() };
+        tasks.spawn(listener.run(poll.min(AGAIN)));
         tasks.spawn(look(reader, heard, poll, progress));
         Self(tasks)
     }
@@ -91,7 +92,7 @@ async fn notify_once(reader: &Reader, channel: &str, head: Position) -> Result<(
 }
 
 /// Reads the head while a reader waits: after a notification, and at intervals.
-async fn look(reader: Arc<Reader>, heard: Arc<Heard>, poll: Duration, progress: Progress) {
+async fn look(reader: Arc<Reader>, heard: Arc<Notified>, poll: Duration, progress: Progress) {
     let mut answered = Instant::now();
     let often = LOOK.min(poll);
     let mut standby = Poll::every(often);
@@ -127,21 +128,21 @@ async fn look(reader: Arc<Reader>, heard: Arc<Heard>, poll: Duration, progress: 
 
 /// The state of the listening connection.
 #[derive(Default)]
-struct Heard {
+struct Notified {
     notify: Notify,
     /// The server is a standby, which does not allow LISTEN.
     is_standby: AtomicBool,
 }
 
 /// Listens for notifications.
-struct Ears {
+struct Listener {
     address: Address,
     channel: String,
     silence: Duration,
-    heard: Arc<Heard>,
+    heard: Arc<Notified>,
 }
 
-impl Ears {
+impl Listener {
     /// Listens, and retries after this time if that fails: a standby may be promoted.
     async fn run(self, again: Duration) {
         loop {
@@ -164,7 +165,7 @@ impl Ears {
     async fn listen(&self) -> Result<(), sqlx::Error> {
         let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(self.silence);
         let pool = pool.connect_lazy_with(self.address.connect.clone());
-        let listening = answered::<Door, _>(self.silence, async {
+        let listening = answered::<Connector, _>(self.silence, async {
             let mut listener = PgListener::connect_with(&pool).await?;
             listener.listen(&self.channel).await.map(|()| listener)
         });
@@ -179,7 +180,7 @@ impl Ears {
                 Err(_) => {
                     // LISTEN is as good a check as any, and restores the session if a pooler has replaced it.
                     let ask = AssertSqlSafe(format!("LISTEN \"{}\"", self.channel));
-                    answered::<Door, _>(ANSWER.min(self.silence), listener.execute(ask)).await?;
+                    answered::<Connector, _>(ANSWER.min(self.silence), listener.execute(ask)).await?;
                 }
             }
         }

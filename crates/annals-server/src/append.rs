@@ -1,6 +1,6 @@
 //! `POST /v1/streams/{stream}` and `POST /v1/append`: the endpoints that append events.
 //!
-//! Both build one [`Append`] and pass it to the store through [`carry_out`].
+//! Both build one [`Append`] and pass it to the store through [`run_append`].
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -51,7 +51,7 @@ pub(crate) async fn to_stream(
     }
     let append =
         Append { key, key_reuse: reuse_header(&headers)?, ..Append::to(stream, Expected::Any, events) };
-    carry_out(&app, &access, append, conditions, |error| expectation.refused(error)).await
+    run_append(&app, &access, append, conditions, |error| expectation.refused(error)).await
 }
 
 /// Appends events to the stream that the parameter `name` names.
@@ -101,7 +101,7 @@ pub(crate) async fn to_streams(
     }
     let parts = append.conditions.iter().enumerate();
     let parts: Vec<Part> = parts.map(|(index, condition)| Part::of_condition(index, condition)).collect();
-    carry_out(&app, &access, append, Vec::new(), |error| {
+    run_append(&app, &access, append, Vec::new(), |error| {
         expected::refused(error, |condition| &parts[condition])
     })
     .await
@@ -109,7 +109,7 @@ pub(crate) async fn to_streams(
 
 /// Validates the append and passes it to the store, under one of the conditions in `any_of` if there are any. Responds with
 /// the outcome.
-async fn carry_out(
+async fn run_append(
     app: &App,
     access: &Access,
     append: Append,

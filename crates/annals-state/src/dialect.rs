@@ -82,14 +82,14 @@ impl Dialect {
             }
             let number: usize = number.parse().unwrap_or(usize::MAX);
             if number == 0 || number > values {
-                return Err(format!("`{sql}` names ?{number} and is given {values} values"));
+                return Err(format!("`{sql}` names ?{number} but {values} values are given"));
             }
             most = most.max(number);
             self.mark(&mut translated, number);
             rest = rest[1..].trim_start_matches(|c: char| c.is_ascii_digit());
         }
         if most < values {
-            return Err(format!("`{sql}` names {most} values, as ?1, ?2, …, and is given {values}"));
+            return Err(format!("`{sql}` names {most} values, as ?1, ?2, …, but {values} are given"));
         }
         if self == Self::MySql && self.orders_by_a_value(&translated.sql) {
             return Err(format!(

@@ -102,7 +102,7 @@ impl Leases {
             loop {
                 let Err(panic) = annals_core::caught(keeping.run(&mut asked)).await else { return };
                 // Those who had a lock are notified, and those who want one are served again.
-                keeping.give_up(&Fault::unavailable(panic));
+                keeping.lose_all(&Fault::unavailable(panic));
                 tokio::time::sleep(PULSE).await;
             }
         });
@@ -240,13 +240,13 @@ impl Keeping {
         });
         let done = done.await.unwrap_or_else(|_| Err(Fault::unavailable("the server does not answer")));
         if let Err(fault) = &done {
-            self.give_up(fault);
+            self.lose_all(fault);
         }
         done
     }
 
     /// All locks are lost with the connection.
-    fn give_up(&mut self, fault: &Fault) {
+    fn lose_all(&mut self, fault: &Fault) {
         if self.session.take().is_some() {
             tracing::warn!(%fault, locks = self.held.len(), "the connection that holds locks is lost; another is made");
         } else {
@@ -394,7 +394,7 @@ impl Keeping {
         let released = tokio::time::timeout(SILENCE, released).await;
         let released = released.unwrap_or_else(|_| Err(Fault::unavailable("the server does not answer")));
         if let Err(fault) = released {
-            self.give_up(&fault);
+            self.lose_all(&fault);
         }
     }
 }

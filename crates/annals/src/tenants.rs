@@ -391,7 +391,7 @@ async fn follow_one(tenant: String, routed: Weak<RoutedStore>) {
     while let Some(routed) = routed.upgrade() {
         let Err(error) = routed.follow().await else { return };
         drop(routed);
-        tracing::warn!(tenant, error = error.chain(), "a log that has moved is not followed yet");
+        tracing::warn!(tenant, error = error.chain(), "cannot follow a log that has moved; retrying");
         tokio::time::sleep(AGAIN).await;
     }
 }

@@ -125,7 +125,7 @@ fn a_backup_comes_back_up_to_a_position_and_a_time() {
     );
     assert!(place.fails(2, "restore backups").contains("required arguments"), "the environment is not asked");
     assert!(place.fails(2, "restore backups --store file:x --to soon").contains("nor a time like"));
-    assert!(place.fails(2, "backup ftp://x").contains("no place for backups"));
+    assert!(place.fails(2, "backup ftp://x").contains("not a destination for backups"));
     assert_eq!(place.json("backup backups --keep 1 --json")["removed"], serde_json::json!([1, 2]));
 }
 
@@ -177,7 +177,7 @@ fn a_store_is_verified_and_backed_up_while_it_is_served() {
     assert_eq!((&made["backup"], &made["head"]), (&1.into(), &4.into()));
     assert!(figure("annals_backup_last_age_seconds").unwrap() < 60.0);
     let log = server.stop();
-    assert!(log.contains("verified: the store is whole") && log.contains("backed up"), "{log}");
+    assert!(log.contains("verified: no damage found") && log.contains("backed up"), "{log}");
     assert!(place.ok("verify --last").contains("whole"));
     place.ok("restore backups --store file:restored");
     assert_eq!(place.ok("read --all --json --store file:restored"), place.ok("read --all --json"));

@@ -60,10 +60,10 @@ pub fn write(disk: &dyn Disk, store: StoreId, witness: Witness) -> Result<(), Fa
 }
 
 /// The advice for a log of which a part is missing.
-pub const MISSING: &str = "restore a backup, or copy what is whole with `annals repair`. A copy of the files of an open \
+pub const MISSING: &str = "restore a backup, or copy the undamaged part with `annals repair`. A copy of the files of an open \
                            store is not whole: make it with `annals backup`";
 /// The advice for a log that has lost its end.
-pub const REMEDY: &str = "restore a backup, or copy what is whole with `annals repair`; if the log is meant to end here, \
+pub const REMEDY: &str = "restore a backup, or copy the undamaged part with `annals repair`; if the log is meant to end here, \
                           remove `log/durable`. A copy of the files of an open store is not whole: make it with \
                           `annals backup`";
 

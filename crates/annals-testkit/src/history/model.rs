@@ -25,7 +25,7 @@ pub(super) fn judge(log: &[RecordedEvent], append: &Append) -> Verdict {
     if let Some(original) = append.key.as_ref().and_then(|key| outcome(log, key)) {
         return same_or_reused(log, append, original);
     }
-    if let Some(events) = stands_already(log, append) {
+    if let Some(events) = already_appended(log, append) {
         return same_or_reused(log, append, Appended::of(events, true));
     }
     if reuses_an_id(log, append) {
@@ -67,7 +67,7 @@ pub(super) fn version(log: &[RecordedEvent], stream: &str) -> Version {
 }
 
 /// The events of this append, by stream and id, if they are in the log at the versions that it expects.
-fn stands_already<'a>(log: &'a [RecordedEvent], append: &Append) -> Option<&'a [RecordedEvent]> {
+fn already_appended<'a>(log: &'a [RecordedEvent], append: &Append) -> Option<&'a [RecordedEvent]> {
     let wanted: Vec<(&str, EventId)> =
         append.writes.iter().map(|w| (w.stream.as_str(), w.event.id)).collect();
     let start = log.iter().position(|event| (event.stream(), event.id()) == wanted[0])?;

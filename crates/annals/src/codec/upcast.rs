@@ -146,7 +146,7 @@ fn check_table<E: Event>() -> Result<(), Invalid> {
         let problem = wrong_source::<E>(upcaster)
             .or_else(|| {
                 let twice = table[..index].iter().any(|earlier| overlap(earlier, upcaster));
-                twice.then(|| "another upcaster takes these events too: an event has one way".to_owned())
+                twice.then(|| "another upcaster takes these events too: remove one of them".to_owned())
             })
             .or_else(|| gap::<E>(upcaster))
             .or_else(|| wrong_target::<E>(upcaster))

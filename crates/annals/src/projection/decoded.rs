@@ -13,6 +13,9 @@ use annals_core::{Cause, Event, Position, RecordedEvent, Witness};
 use crate::Recorded;
 use crate::codec::{self, Parts, Unreadable};
 
+/// More bytes than this are decoded on a thread for blocking work: other tasks of the runtime would wait.
+const DECODED_HERE_MAX: usize = 512 << 10;
+
 /// A stored event, decoded: to one event, or, by upcasters, to none or several.
 pub(super) struct Decoded<E> {
     page: Arc<Page<E>>,
@@ -141,7 +144,11 @@ impl<E: Event> Source for DecodedLog<E> {
         Ok(match self.log.read().await? {
             Read::Lost => Read::Lost,
             Read::Page { items, through, is_end } => {
-                Read::Page { items: Decoded::all(items), through, is_end }
+                let items = match items.iter().map(LogReader::bytes).sum::<usize>() {
+                    ..=DECODED_HERE_MAX => Decoded::all(items),
+                    _ => tokio::task::spawn_blocking(move || Decoded::all(items)).await?,
+                };
+                Read::Page { items, through, is_end }
             }
         })
     }

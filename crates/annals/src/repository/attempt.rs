@@ -83,14 +83,14 @@ where
     pub async fn run(mut self) -> Done<A, C> {
         let repository = self.execute.repository.clone();
         let _turn = repository.shared.stream_locks.acquire(&self.stream).await;
-        let done = self.carry_out().await;
+        let done = self.run_command().await;
         if done.as_ref().is_err_and(|error| !error.is_refusal()) {
             repository.forget(&self.stream);
         }
         done
     }
 
-    async fn carry_out(&mut self) -> Done<A, C> {
+    async fn run_command(&mut self) -> Done<A, C> {
         if let Some(outcome) = self.earlier_outcome().await? {
             return self.first_answer(outcome).await;
         }

@@ -486,7 +486,7 @@ async fn futures_of<T>(count: usize, make: impl AsyncFn() -> T) -> Vec<T> {
     made
 }
 
-// Names that are kept for Annals.
+// Names that are reserved for Annals.
 
 /// An aggregate under a name that is kept.
 #[derive(Clone, Debug, Default)]
