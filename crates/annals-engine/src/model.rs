@@ -119,7 +119,7 @@ fn a_store() {
                     assert!(head >= done.last, "{} was answered, and the head is {head}", done.last);
                     let read = LogRead::forward(done.first).limit(1);
                     let page = future::block_on(store.read_log(read)).expect("nothing fails here");
-                    assert_eq!(page.events.first().map(|event| event.position), Some(done.first));
+                    assert_eq!(page.events.first().map(|event| event.position()), Some(done.first));
                 }
             })
         })
@@ -223,7 +223,7 @@ fn a_store_that_is_closed_early() {
                                 let read = LogRead::forward(appended.first).limit(2);
                                 let page = future::block_on(store.read_log(read)).expect("reads go on");
                                 let found: Vec<_> =
-                                    page.events.iter().map(|event| event.stream.as_str()).collect();
+                                    page.events.iter().map(|event| event.stream()).collect();
                                 assert_eq!(found, [name, name]);
                                 done += 1;
                             }
@@ -250,12 +250,12 @@ fn a_store_that_is_closed_early() {
                 assert_eq!(page.events.len() as u64, page.head.get(), "a head, and not the events below it");
                 assert!(page.events.len().is_multiple_of(2), "half of an append");
                 for name in ["a", "b", "c"] {
-                    let of_log = page.events.iter().filter(|event| event.stream.as_str() == name).count();
+                    let of_log = page.events.iter().filter(|event| event.stream() == name).count();
                     let stream = StreamId::new(name).expect("a fine name");
                     let read = annals_core::StreamRead::forward(&stream, annals_core::Version::FIRST);
                     let events = future::block_on(store.read_stream(read)).expect("reads go on").events;
                     assert!(events.len() >= of_log);
-                    let versions: Vec<_> = events.iter().map(|event| event.version.get()).collect();
+                    let versions: Vec<_> = events.iter().map(|event| event.version().get()).collect();
                     assert_eq!(versions, (1..=events.len() as u64).collect::<Vec<_>>());
                 }
             }
