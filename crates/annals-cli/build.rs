@@ -1,4 +1,5 @@
-//! Sets the text of `annals --version`: the version, the commit if it is built from the repository, and the features.
+//! Sets the text of `annals --version`: the version, the commit if it is built from the repository, and the
+//! features.
 //!
 //! Without git, and in a source archive or a package, there is no commit. Nothing here fails a build.
 
@@ -25,12 +26,13 @@ fn commit() -> Option<String> {
     if Path::new(".cargo_vcs_info.json").exists() {
         return None;
     }
-    // The manifest must be tracked at its path, so that a copy in another repository does not report a commit of that.
+    // The manifest must be tracked at its path, so that a copy in another repository does not report a commit
+    // of that.
     if git(&["ls-files", "--full-name", "Cargo.toml"])? != "crates/annals-cli/Cargo.toml" {
         return None;
     }
-    // Files that change with the commit. A branch is a file of its own or a line of `packed-refs`; `logs/HEAD`, if there is
-    // one, changes in both cases.
+    // Files that change with the commit. A branch is a file of its own or a line of `packed-refs`;
+    // `logs/HEAD`, if there is one, changes in both cases.
     let branch = git(&["symbolic-ref", "-q", "HEAD"]);
     for name in
         [Some("HEAD"), branch.as_deref(), Some("packed-refs"), Some("logs/HEAD")].into_iter().flatten()

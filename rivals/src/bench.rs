@@ -109,8 +109,8 @@ impl Bench {
         turn
     }
 
-    /// Who is measured side by side, Annals in every group: Tephra apart from those that go on writing after they have
-    /// answered. Rounds of two stores are so closer to each other in time.
+    /// Who is measured side by side, Annals in every group: Tephra apart from those that go on writing after
+    /// they have answered. Rounds of two stores are so closer to each other in time.
     pub fn groups(&self) -> Vec<(usize, Vec<Peer>)> {
         let (embedded, others): (Vec<_>, Vec<_>) = self.peers.iter().partition(|peer| peer.is_embedded_log());
         let mut groups = Vec::new();
@@ -181,8 +181,8 @@ impl Bench {
     }
 }
 
-/// Loads a store: these streams, `each` events in each, 1,000 a request, without conditions. The events of a stream are
-/// spread over the whole log.
+/// Loads a store: these streams, `each` events in each, 1,000 a request, without conditions. The events of a
+/// stream are spread over the whole log.
 ///
 /// # Errors
 /// As the store's.

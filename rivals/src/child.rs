@@ -1,8 +1,9 @@
-//! A process of its own for a store: its memory is the store's alone, and it can be killed in the middle of a write.
+//! A process of its own for a store: its memory is the store's alone, and it can be killed in the middle of a
+//! write.
 //!
-//! It is this binary, started with `--child WHAT PEER DIRECTORY NUMBER`. It says `open BYTES` when the store is open,
-//! `part BYTES` when a half is loaded, `loaded BYTES` when all is (the most memory that it had), and then appends
-//! until it is killed, or until nobody holds its input any more.
+//! It is this binary, started with `--child WHAT PEER DIRECTORY NUMBER`. It says `open BYTES` when the store
+//! is open, `part BYTES` when a half is loaded, `loaded BYTES` when all is (the most memory that it had), and
+//! then appends until it is killed, or until nobody holds its input any more.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;

@@ -57,9 +57,10 @@ fn written(file: &File, length: u64) -> Result<u64> {
     Ok(0)
 }
 
-/// Waits until what was written before is on the disk and this process rests: what one store still does after its
-/// round must not be paid by the next. Some work begins only when nothing was appended for a while, so it must have
-/// rested for a while. Waits a moment for the rest of the machine too, but not longer: others may go on for hours.
+/// Waits until what was written before is on the disk and this process rests: what one store still does after
+/// its round must not be paid by the next. Some work begins only when nothing was appended for a while, so it
+/// must have rested for a while. Waits a moment for the rest of the machine too, but not longer: others may
+/// go on for hours.
 pub fn settle() {
     rustix::fs::sync();
     let mut rested = 0;
@@ -102,8 +103,8 @@ impl Used {
         Self { busy, all: busy + sum(&[3, 4]), own }
     }
 
-    /// How much of the processors' time other processes had since then, in percent; `None` if that was too short
-    /// to tell.
+    /// How much of the processors' time other processes had since then, in percent; `None` if that was too
+    /// short to tell.
     pub fn others(self, since: Self) -> Option<f64> {
         let others = (self.busy - since.busy).saturating_sub(self.own - since.own);
         let all = self.all - since.all;
@@ -111,7 +112,8 @@ impl Used {
     }
 }
 
-/// Makes the system forget what memory holds of the files below this directory; and of all files, if it lets us.
+/// Makes the system forget what memory holds of the files below this directory; and of all files, if it lets
+/// us.
 ///
 /// # Errors
 /// As the operating system's.
@@ -122,7 +124,8 @@ pub fn forget(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes the system hold in memory what is in the files below this directory: what is measured next is no disk.
+/// Makes the system hold in memory what is in the files below this directory: what is measured next is no
+/// disk.
 ///
 /// # Errors
 /// As the operating system's.

@@ -1,4 +1,5 @@
-//! Runs several callers at once, each a thread or a task, and takes the time from the first start to the last end.
+//! Runs several callers at once, each a thread or a task, and takes the time from the first start to the last
+//! end.
 
 use std::future::Future;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! The events of every workload: 256 bytes of JSON each, made from the stream's number and the version.
 //!
-//! The same number and version give the same bytes in every store and every run, so that what is read can be held
-//! against what was written. Most of an event is numbers and random hex: neither constant nor easy to compress.
-//! Knows nothing of stores; next, `rival`.
+//! The same number and version give the same bytes in every store and every run, so that what is read can be
+//! held against what was written. Most of an event is numbers and random hex: neither constant nor easy to
+//! compress. Knows nothing of stores; next, `rival`.
 
 use bytes::{Bytes, BytesMut};
 use xxhash_rust::xxh3::xxh3_64;

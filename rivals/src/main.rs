@@ -1,8 +1,9 @@
 //! `rivals`: Annals side by side with other event stores, in one run on one disk.
 //!
-//! Times on a shared machine are noise; what counts are ratios of rounds that were measured next to each other. The
-//! files, in reading order: `events`, `rival` (what is asked of a store) and `peers` (the stores), `drive`, `disk`,
-//! `targets` (the table of workloads), `bench` and `workloads`, `child`, `busy` (processes that spin beside), `report`, `say`.
+//! Times on a shared machine are noise; what counts are ratios of rounds that were measured next to each
+//! other. The files, in reading order: `events`, `rival` (what is asked of a store) and `peers` (the stores),
+//! `drive`, `disk`, `targets` (the table of workloads), `bench` and `workloads`, `child`, `busy` (processes
+//! that spin beside), `report`, `say`.
 
 mod events;
 mod rival;
@@ -40,10 +41,10 @@ use workloads::{append, bulk, many, single, spread};
 
 /// Measures Annals side by side with other event stores.
 ///
-/// The same work is done by each store in turn, round by round, and by the bare disk. At the end stand the targets
-/// and lines for machines: `ratio WORKLOAD PEER VALUE` (Annals over the peer; more is better, also for times and
-/// sizes), `limit WORKLOAD VALUE` (Annals over the bare disk), `flat WORKLOAD VALUE` (cost in a large store over
-/// cost in a small one; less is better).
+/// The same work is done by each store in turn, round by round, and by the bare disk. At the end stand the
+/// targets and lines for machines: `ratio WORKLOAD PEER VALUE` (Annals over the peer; more is better, also
+/// for times and sizes), `limit WORKLOAD VALUE` (Annals over the bare disk), `flat WORKLOAD VALUE` (cost in a
+/// large store over cost in a small one; less is better).
 #[derive(Parser)]
 #[command(after_help = "Examples:
   cargo run --release --manifest-path rivals/Cargo.toml -- --quick
@@ -62,15 +63,15 @@ struct Arguments {
     /// Rounds of each workload; 5 when quick, otherwise 7.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=50))]
     rounds: Option<u16>,
-    /// Where stores are made, in a fresh directory that is removed afterwards. It must be on the disk that is to be
-    /// measured.
+    /// Where stores are made, in a fresh directory that is removed afterwards. It must be on the disk that is
+    /// to be measured.
     #[arg(long, value_name = "DIR", default_value = ".")]
     dir: PathBuf,
     /// A server of PostgreSQL to use instead of one of our own. The tables made there stay there.
     #[arg(long, value_name = "URL")]
     postgres: Option<String>,
-    /// Measure beside as many processes that spin as there are processors, as on a machine with other work. Without
-    /// `--only`, the appends. What must be reached then is the peer's own figure.
+    /// Measure beside as many processes that spin as there are processors, as on a machine with other work.
+    /// Without `--only`, the appends. What must be reached then is the peer's own figure.
     #[arg(long)]
     busy: bool,
     /// List the workloads and end.
@@ -161,8 +162,8 @@ fn asked_for(only: &[String], busy: bool) -> Result<Vec<&'static Workload>> {
     Ok(WORKLOADS.iter().filter(is_asked).collect())
 }
 
-/// The peers that are compared, Annals first, and the server of PostgreSQL if it is among them. Those that are
-/// not available are reported.
+/// The peers that are compared, Annals first, and the server of PostgreSQL if it is among them. Those that
+/// are not available are reported.
 fn compared(arguments: &Arguments, directory: &std::path::Path) -> Result<(Vec<Peer>, Option<Server>)> {
     let all = [Peer::Tephra, Peer::Umadb, Peer::Sqlite, Peer::Postgres];
     let mut peers = vec![Peer::Annals];

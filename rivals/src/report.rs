@@ -1,5 +1,5 @@
-//! Figures of a run as people and machines read them. Ratios are of rounds that were measured side by side; more is
-//! better in all of them.
+//! Figures of a run as people and machines read them. Ratios are of rounds that were measured side by side;
+//! more is better in all of them.
 
 use std::fmt::Write as _;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! What this program says. UmaDB's server prints to the standard output of its process, which is ours: that goes to
-//! the standard error instead, so that tables and lines are not torn.
+//! What this program says. UmaDB's server prints to the standard output of its process, which is ours: that
+//! goes to the standard error instead, so that tables and lines are not torn.
 
 use std::fs::File;
 use std::io::Write;

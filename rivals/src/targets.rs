@@ -40,8 +40,8 @@ pub struct Workload {
 }
 
 impl Workload {
-    /// What is to be reached; on a busy machine, to be no slower than the peer. What a store costs by itself, or beside the
-    /// bare disk, says nothing there.
+    /// What is to be reached; on a busy machine, to be no slower than the peer. What a store costs by itself,
+    /// or beside the bare disk, says nothing there.
     pub fn targets_when(&self, busy: bool) -> impl Iterator<Item = Target> {
         self.targets.iter().filter_map(move |target| match (busy, *target) {
             (false, target) => Some(target),

@@ -38,7 +38,8 @@ pub fn run(crates: &[String]) -> Outcome {
     step("test", || run::succeed(run::cargo("xtask").arg("test").args(named)))
 }
 
-/// The version of cargo-deny that is installed if there is none. Not optimised, because the build takes longer than the run.
+/// The version of cargo-deny that is installed if there is none. Not optimised, because the build takes
+/// longer than the run.
 const CARGO_DENY: [&str; 4] = ["--locked", "--debug", "--version=0.20.2", "cargo-deny"];
 
 /// Checks licenses, sources and banned crates of the dependencies: `deny.toml`.
@@ -59,8 +60,8 @@ fn deny() -> Outcome {
     run::succeed(&mut check)
 }
 
-/// Packs each published crate, and checks that a registry would accept it. The packages are not built, which would take as long as
-/// all tests: before a release, run `cargo publish --workspace --dry-run`.
+/// Packs each published crate, and checks that a registry would accept it. The packages are not built, which
+/// would take as long as all tests: before a release, run `cargo publish --workspace --dry-run`.
 fn publish() -> Outcome {
     let checked = ["--workspace", "--dry-run", "--no-verify", "--allow-dirty", "--locked", "--quiet"];
     run::succeed(run::cargo("publish").args(checked))

@@ -1,5 +1,5 @@
-//! `cargo xtask fixtures NAME`: writes files of the current formats to `fixtures/NAME`. `fixtures/README.md` describes when to run
-//! it.
+//! `cargo xtask fixtures NAME`: writes files of the current formats to `fixtures/NAME`. `fixtures/README.md`
+//! describes when to run it.
 
 use crate::run::{self, Outcome};
 

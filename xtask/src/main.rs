@@ -1,9 +1,10 @@
-//! The task runner: `cargo xtask ci`, `test`, `planted`, `sim`, `fixtures`, `tidy`, `modules`. It uses only the standard library,
-//! except `diffy` for patches.
+//! The task runner: `cargo xtask ci`, `test`, `planted`, `sim`, `fixtures`, `tidy`, `modules`. It uses only
+//! the standard library, except `diffy` for patches.
 //!
-//! The files, in reading order: `run` (a command, timed), `needs` (the requirements of the tests), `test`, `planted` (the engine
-//! with planted bugs), `sim` (the simulation of the engine, for hours), `fixtures` (files of the current formats), `ci`, `tidy`
-//! (the checks of style) over `tree` (the files of the project) and `modules` (the imports between modules).
+//! The files, in reading order: `run` (a command, timed), `needs` (the requirements of the tests), `test`,
+//! `planted` (the engine with planted bugs), `sim` (the simulation of the engine, for hours), `fixtures`
+//! (files of the current formats), `ci`, `tidy` (the checks of style) over `tree` (the files of the project)
+//! and `modules` (the imports between modules).
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a task runner speaks to its user")]
 

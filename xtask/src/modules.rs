@@ -1,9 +1,9 @@
-//! The imports between the top-level modules of a crate. `source` reads the imports of one file; this module resolves them
-//! to the modules that define the imported items.
+//! The imports between the top-level modules of a crate. `source` reads the imports of one file; this module
+//! resolves them to the modules that define the imported items.
 //!
-//! The root (`lib.rs` or `main.rs`) declares modules and re-exports their names, and neither counts as an import. Its own
-//! items are imported from the module `crate`. Traits and methods that are used without an import are
-//! not detected.
+//! The root (`lib.rs` or `main.rs`) declares modules and re-exports their names, and neither counts as an
+//! import. Its own items are imported from the module `crate`. Traits and methods that are used without an
+//! import are not detected.
 
 mod source;
 

@@ -1,6 +1,8 @@
-//! The requirements of the tests beside Rust: found, or installed from the system's packages, or requested from the user.
+//! The requirements of the tests beside Rust: found, or installed from the system's packages, or requested
+//! from the user.
 //!
-//! They are a C compiler, for the SQLite that is built in, and database servers, which the tests start themselves.
+//! They are a C compiler, for the SQLite that is built in, and database servers, which the tests start
+//! themselves.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -64,7 +66,8 @@ fn python() -> Outcome {
     package("Python with pip", find("python3").filter(|_| has_pip), &["python3", "python3-pip"], how)
 }
 
-/// The PostgreSQL of the system, and a newer one if it can be downloaded: without it the tests use the system's for both.
+/// The PostgreSQL of the system, and a newer one if it can be downloaded: without it the tests use the
+/// system's for both.
 fn postgres() -> Outcome {
     let of_system = std::fs::read_dir("/usr/lib/postgresql").ok();
     let of_system = of_system.and_then(|folders| folders.flatten().map(|folder| folder.path()).next());
@@ -102,8 +105,8 @@ fn maven_servers() -> Outcome {
     server("mariadb-11.4.5", &get)
 }
 
-/// A server for tests without a package of the system: found in the folder of an earlier run, or downloaded by these shell
-/// commands, which are run in its folder.
+/// A server for tests without a package of the system: found in the folder of an earlier run, or downloaded
+/// by these shell commands, which are run in its folder.
 fn server(name: &str, get: &str) -> Outcome {
     let folder = PathBuf::from("/var/tmp/annals-servers").join(name);
     if folder.is_dir() {
@@ -111,7 +114,8 @@ fn server(name: &str, get: &str) -> Outcome {
         return Ok(());
     }
     println!("needs {name}: not found, downloading");
-    // Servers run as the user `nobody`, who must be able to read them. The folder gets its name when it is complete.
+    // Servers run as the user `nobody`, who must be able to read them. The folder gets its name when it is
+    // complete.
     let script = format!(
         "set -e; rm -rf \"$1.partial\"; mkdir -p \"$1.partial\"; cd \"$1.partial\"; {get}; \
          chmod -R a+rX .; mv \"$1.partial\" \"$1\""
@@ -125,7 +129,8 @@ fn server(name: &str, get: &str) -> Outcome {
     }
 }
 
-/// Runs `apt-get`, and waits for another process that installs packages, as a new machine often does after its start.
+/// Runs `apt-get`, and waits for another process that installs packages, as a new machine often does after
+/// its start.
 fn apt(prefix: &[&str], arguments: &[&str]) -> Outcome {
     let command = ["apt-get", "-o", "DPkg::Lock::Timeout=600"];
     let words: Vec<&str> = prefix.iter().chain(&command).chain(arguments).copied().collect();

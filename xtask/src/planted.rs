@@ -1,9 +1,9 @@
-//! `cargo xtask planted`: the engine with planted bugs. It is a copy under `target/`, a workspace of its own, with the patches
-//! of `crates/annals-engine/planted/` applied; the engine itself contains no trace of them. All bugs are in the copy at once,
-//! so that it is compiled once; a test activates one of them at a time.
+//! `cargo xtask planted`: the engine with planted bugs. It is a copy under `target/`, a workspace of its own,
+//! with the patches of `crates/annals-engine/planted/` applied; the engine itself contains no trace of them.
+//! All bugs are in the copy at once, so that it is compiled once; a test activates one of them at a time.
 //!
-//! Only changed files are written, so that cargo rebuilds the copy only if it has changed. Its dependencies, profiles and
-//! target directory are those of the project. Next below: `planted/patches`.
+//! Only changed files are written, so that cargo rebuilds the copy only if it has changed. Its dependencies,
+//! profiles and target directory are those of the project. Next below: `planted/patches`.
 
 mod edit;
 mod patches;
@@ -150,7 +150,8 @@ fn workspace(manifest: &str) -> String {
     copy
 }
 
-/// Writes these files to the folder and removes all others. Returns the paths of the files that were written or removed.
+/// Writes these files to the folder and removes all others. Returns the paths of the files that were written
+/// or removed.
 fn write(folder: &Path, files: &Files) -> Result<Vec<String>, String> {
     let mut changed = Vec::new();
     for path in walk(folder, "").into_iter().filter(|path| !files.contains_key(path)) {

@@ -1,4 +1,5 @@
-//! `cargo xtask sim`: the simulation of the engine on a faulty disk, for a given time. It is described in `docs/proof.md`.
+//! `cargo xtask sim`: the simulation of the engine on a faulty disk, for a given time. It is described in
+//! `docs/proof.md`.
 
 use crate::run::{self, Outcome};
 

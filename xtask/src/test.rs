@@ -1,4 +1,5 @@
-//! `cargo xtask test`: runs the tests, and reports the duration of each suite and the skipped tests with the reason.
+//! `cargo xtask test`: runs the tests, and reports the duration of each suite and the skipped tests with the
+//! reason.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
@@ -8,11 +9,12 @@ use std::time::{Duration, Instant};
 use crate::run::{self, Outcome};
 use crate::{needs, planted};
 
-/// The environment variable that runs every suite on every version of a database server: `annals_testservers::kind`.
+/// The environment variable that runs every suite on every version of a database server:
+/// `annals_testservers::kind`.
 const ALL_SERVERS: &str = "ANNALS_ALL_SERVERS";
 
-/// Runs the tests of these crates, and for the engine also the planted bugs and the model of its threads. With `full`, on
-/// all servers.
+/// Runs the tests of these crates, and for the engine also the planted bugs and the model of its threads.
+/// With `full`, on all servers.
 pub fn run(crates: &[String], full: bool) -> Outcome {
     needs::meet(crates)?;
     let mut report = Report { full: full || std::env::var_os(ALL_SERVERS).is_some(), ..Report::default() };
@@ -82,7 +84,8 @@ fn has(crates: &[String], wanted: &str) -> bool {
     crates.iter().any(|name| ["--workspace", wanted].contains(&name.as_str()))
 }
 
-/// Builds the tests of a `cargo test`, then runs those that the filters select. Their output is passed on line by line.
+/// Builds the tests of a `cargo test`, then runs those that the filters select. Their output is passed on
+/// line by line.
 fn pass(cargo_test: impl Fn() -> Command, filters: &[&str], report: &mut Report) -> Outcome {
     let full = report.full;
     let cargo_test = || {

@@ -1,5 +1,5 @@
-//! `cargo xtask tidy`: the checks of style. Each rule is a function from the files of the project to their problems;
-//! there is one list of rules. `documents` has the rules for pages that must agree with the code,
+//! `cargo xtask tidy`: the checks of style. Each rule is a function from the files of the project to their
+//! problems; there is one list of rules. `documents` has the rules for pages that must agree with the code,
 //! `phrases` the rule on wording.
 
 mod cycles;
@@ -15,6 +15,7 @@ type Rule = fn(&Tree) -> Vec<String>;
 const RULES: &[(&str, Rule)] = &[
     ("a source file begins with a comment that says what it is", heads),
     ("a file is at most 800 lines long", lengths),
+    ("comments and pages are as wide as code", widths),
     ("a page has no tabs and no blanks at the ends of lines", blanks),
     ("no file names a folder of a developer's machine", places),
     ("the words are plain", phrases::phrases),
@@ -88,6 +89,36 @@ fn lengths(tree: &Tree) -> Vec<String> {
     problems
 }
 
+/// The most characters of a line, as `max_width` of `rustfmt.toml`.
+const WIDTH_MAX: usize = 110;
+
+/// Lines of text that are too wide. What cannot be broken is left out: code, tables, links and diagrams,
+/// whose columns are apart by two blanks, and lists of tests.
+fn widths(tree: &Tree) -> Vec<String> {
+    let mut problems = Vec::new();
+    for file in tree.files.iter().filter(|file| file.path.ends_with(".md") || file.path.ends_with(".rs")) {
+        let mut is_code = false;
+        for (index, line) in file.text.lines().enumerate() {
+            let mut text = line.trim();
+            if file.path.ends_with(".rs") {
+                let Some(comment) = text.strip_prefix("//") else { continue };
+                text = comment.trim_start_matches(['/', '!']).trim_start();
+            }
+            if text.starts_with("```") {
+                is_code = !is_code;
+            }
+            let names_tests = text.split(' ').all(|word| word.starts_with('`'));
+            let cannot_break =
+                names_tests || is_code || text.starts_with(['|', '#', '[', '<']) || !text.contains(' ');
+            let is_diagram = text.trim_start_matches("- ").split("  ").count() > 2 || text.contains("   ");
+            if line.chars().count() > WIDTH_MAX && !cannot_break && !is_diagram {
+                problems.push(format!("{}:{}: is wider than {WIDTH_MAX} characters", file.path, index + 1));
+            }
+        }
+    }
+    problems
+}
+
 fn blanks(tree: &Tree) -> Vec<String> {
     let mut problems = Vec::new();
     for file in tree.under("", ".md") {
@@ -152,6 +183,19 @@ mod tests {
         let tree =
             tree(&[("a.rs", &long), ("b.rs", &just), ("c.rs", &tested), ("d.csv", &long), ("e.md", &long)]);
         assert_eq!(lengths(&tree), ["a.rs: 801 lines, at most 800", "e.md: 801 lines, at most 800"]);
+    }
+
+    #[test]
+    fn text_that_is_too_wide_is_found() {
+        let wide = "word ".repeat(30);
+        let page = format!("{wide}\n| {wide}|\n```\n{wide}\n```\na   {wide}\n{}\n", "`a_test`, ".repeat(20));
+        let source = format!("//! {wide}\nlet text = \"{wide}\";\n    /// {wide}\n");
+        let tree = tree(&[("a.md", &page), ("b.rs", &source), ("c.csv", &wide)]);
+        let wider = "is wider than 110 characters";
+        assert_eq!(
+            widths(&tree),
+            [format!("a.md:1: {wider}"), format!("b.rs:1: {wider}"), format!("b.rs:3: {wider}")]
+        );
     }
 
     #[test]

@@ -91,7 +91,8 @@ pub enum AccountError {
 /// Events of one append while the account is filled.
 const BATCH: usize = 100;
 
-/// Fills an account with events in an embedded store below this directory, and loads it, `times` times each way.
+/// Fills an account with events in an embedded store below this directory, and loads it, `times` times each
+/// way.
 ///
 /// # Errors
 /// As the store's.

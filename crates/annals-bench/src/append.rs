@@ -7,8 +7,8 @@ use annals_core::{Append, Bytes, Error, EventStore, Expected, NewEvent, StreamId
 
 use crate::{Figures, Load};
 
-/// Appends from several writers at once, each to streams of its own, named after `round` so that rounds on one
-/// store do not meet.
+/// Appends from several writers at once, each to streams of its own, named after `round` so that rounds on
+/// one store do not meet.
 ///
 /// # Errors
 /// As the store's.

@@ -33,8 +33,8 @@ pub fn bare(directory: &Path, bytes: usize, count: usize) -> io::Result<Figures>
     Ok(Figures::new(count as u64, elapsed, latencies, (bytes * count) as u64))
 }
 
-/// Makes the operating system forget what it holds in memory of the files below this directory, as far as it is
-/// written: the next read of them goes to the disk.
+/// Makes the operating system forget what it holds in memory of the files below this directory, as far as it
+/// is written: the next read of them goes to the disk.
 ///
 /// # Errors
 /// As the operating system's.

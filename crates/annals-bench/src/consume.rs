@@ -244,7 +244,8 @@ struct Fields {
     amount: i64,
 }
 
-/// Appends one event after the other. Returns how long each append took, and how long it took until a handler had it.
+/// Appends one event after the other. Returns how long each append took, and how long it took until a handler
+/// had it.
 ///
 /// # Errors
 /// As the framework's.

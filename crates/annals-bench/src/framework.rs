@@ -11,8 +11,9 @@ use tokio::task::JoinHandle;
 use crate::account::{Account, AccountError, AccountEvent, Deposit};
 use crate::{Figures, Load};
 
-/// Commands from several callers at once, each to an account of its own, through the framework, which keeps the states
-/// in memory, as who does it by hand does. `round` names them, so that rounds on one store do not meet.
+/// Commands from several callers at once, each to an account of its own, through the framework, which keeps
+/// the states in memory, as who does it by hand does. `round` names them, so that rounds on one store do not
+/// meet.
 ///
 /// # Errors
 /// As the store's.
@@ -43,7 +44,8 @@ pub async fn commands(
     gathered(callers, load, started).await
 }
 
-/// The same deposits by hand: events made, appended on the condition of the version that the caller knows, and folded.
+/// The same deposits by hand: events made, appended on the condition of the version that the caller knows,
+/// and folded.
 ///
 /// # Errors
 /// As the store's.

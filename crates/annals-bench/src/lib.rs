@@ -1,8 +1,8 @@
 //! Workloads over any store, and the figures that they give.
 //!
-//! A workload is a function over a store and a [`Load`]; `Load::TINY` runs with the tests, so that none rots. Each
-//! returns [`Figures`], with a digest of what it did, so that a workload that does nothing is seen. Machines are
-//! noisy: compare rounds of one run, interleaved, as ratios with their spread ([`Ratio`]).
+//! A workload is a function over a store and a [`Load`]; `Load::TINY` runs with the tests, so that none rots.
+//! Each returns [`Figures`], with a digest of what it did, so that a workload that does nothing is seen.
+//! Machines are noisy: compare rounds of one run, interleaved, as ratios with their spread ([`Ratio`]).
 //!
 //! The files: `load`, `figures`, and a file for each workload.
 #![forbid(unsafe_code)]

@@ -1,7 +1,7 @@
 //! Addresses on the command line: of stores, databases and backup storage. An address may contain a password.
 //!
-//! clap prints a value that it cannot parse. So the parser here makes its own error without the value: it contains only the
-//! problem, which quotes nothing of the address but its scheme.
+//! clap prints a value that it cannot parse. So the parser here makes its own error without the value: it
+//! contains only the problem, which quotes nothing of the address but its scheme.
 
 use std::ffi::OsStr;
 use std::fmt::Display;
@@ -48,8 +48,8 @@ impl<T: Clone + Send + Sync + 'static> TypedValueParser for AddressParser<T> {
     }
 }
 
-/// Redacts the addresses in a message. It checks all arguments and the environment variable, because clap quotes an address
-/// that is given in the wrong place.
+/// Redacts the addresses in a message. It checks all arguments and the environment variable, because clap
+/// quotes an address that is given in the wrong place.
 pub(crate) fn without_passwords(message: &str) -> String {
     let arguments = std::env::args_os().skip(1).chain(std::env::var_os("ANNALS_STORE"));
     let mut message = message.to_owned();

@@ -27,8 +27,8 @@ pub(crate) struct Append {
     /// The type of the event, in the past tense, such as account.opened
     #[arg(long = "type", value_name = "TYPE")]
     event_type: EventType,
-    /// The data of the event: JSON, or `-` to read it from standard input; blanks and line breaks around it are
-    /// removed
+    /// The data of the event: JSON, or `-` to read it from standard input; blanks and line breaks around it
+    /// are removed
     #[arg(long, default_value = "{}", value_name = "JSON", allow_hyphen_values = true)]
     data: String,
     /// The expected version of the stream before the append: a number, `none`, `exists` or `any`
@@ -155,7 +155,8 @@ fn from_stdin() -> anyhow::Result<Vec<u8>> {
     Ok(data)
 }
 
-/// Checks that the bytes are JSON. Trims them: the line break at the end of standard input is not a part of the value.
+/// Checks that the bytes are JSON. Trims them: the line break at the end of standard input is not a part of
+/// the value.
 fn json_of(data: &[u8]) -> anyhow::Result<Vec<u8>> {
     if let Err(error) = std::str::from_utf8(data) {
         let byte = error.valid_up_to();

@@ -14,8 +14,8 @@ use crate::named::refuse_in_store;
 #[cfg(feature = "object-storage")]
 mod object;
 
-/// The error of an operation that reads or writes backups. "Unavailable" refers to the backup storage here, not to the store,
-/// so only the cause is kept.
+/// The error of an operation that reads or writes backups. "Unavailable" refers to the backup storage here,
+/// not to the store, so only the cause is kept.
 pub(crate) fn cause(error: annals_core::Error) -> anyhow::Error {
     match error {
         annals_core::Error::Unavailable(cause) | annals_core::Error::Unusable(cause) => {

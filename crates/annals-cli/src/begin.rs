@@ -1,7 +1,9 @@
-//! Positions and versions on the command line: the start or the end of a read, and the history that it belongs to.
+//! Positions and versions on the command line: the start or the end of a read, and the history that it
+//! belongs to.
 //!
-//! A bare number is not checked. With the id of the event there, `42@UUID`, it is a witness: if the log has another event
-//! there, because it was restored or is another log, the command is refused instead of skipping new events.
+//! A bare number is not checked. With the id of the event there, `42@UUID`, it is a witness: if the log has
+//! another event there, because it was restored or is another log, the command is refused instead of skipping
+//! new events.
 
 use std::str::FromStr;
 
@@ -16,8 +18,8 @@ use crate::numbers::whole_number;
 /// The options that say where a read begins.
 #[derive(Args)]
 pub(crate) struct BeginOptions {
-    /// Where to begin, inclusive: a position, or for one stream a version; as 42@UUID, with the id of the event there,
-    /// the log must have that event there
+    /// Where to begin, inclusive: a position, or for one stream a version; as 42@UUID, with the id of the
+    /// event there, the log must have that event there
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     from: Option<Place>,
     /// The same, exclusive: begin with the event that follows, to resume after the last one that was read
@@ -81,7 +83,8 @@ impl Place {
         self.id
     }
 
-    /// Whether the log or the stream has the event that this place names; `true` if it names none. At 0 it names the log.
+    /// Whether the log or the stream has the event that this place names; `true` if it names none. At 0 it
+    /// names the log.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -131,7 +134,8 @@ impl Place {
         }
     }
 
-    /// The version in a stream. The place may also be a position of the log at which there is an event of that stream.
+    /// The version in a stream. The place may also be a position of the log at which there is an event of
+    /// that stream.
     async fn in_stream(self, store: &dyn EventStore, stream: &StreamId) -> anyhow::Result<u64> {
         if self.holds(store, Some(stream)).await? {
             return Ok(self.number);

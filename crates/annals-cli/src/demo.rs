@@ -1,13 +1,14 @@
 //! `annals demo`: runs a shop on Annals with real purchases.
 //!
 //! - D1  A file with an invalid line is refused before any command is executed.
-//! - D2  Every command has a key, so a demo that was killed resumes where it was, and one that is run again adds
-//!   nothing. With `--input`, the key includes the path of the file: equal purchases in two files are different purchases.
-//!   The first version used the keys of the sample; a file that it began is continued with those keys.
+//! - D2  Every command has a key, so a demo that was killed resumes where it was, and one that is run again
+//!   adds nothing. With `--input`, the key includes the path of the file: equal purchases in two files are
+//!   different purchases. The first version used the keys of the sample; a file that it began is continued
+//!   with those keys.
 //! - D3  The printed results are those of the read models, at least as new as the last command.
 //!
-//! The files: `progress` (the progress bar), `report` (the printed results). The crate `annals-shop` contains the shop and
-//! the conversion of purchases to commands.
+//! The files: `progress` (the progress bar), `report` (the printed results). The crate `annals-shop` contains
+//! the shop and the conversion of purchases to commands.
 
 mod progress;
 mod report;
@@ -45,8 +46,8 @@ use crate::{serve, stop};
 The purchases are those of the CD shop CDNOW in 1997 and 1998; without --input, those of every tenth customer. \
 Run again, the demo adds nothing; killed, it resumes where it was.")]
 pub(crate) struct Demo {
-    /// The store: `file:DIRECTORY` (created if need be), `postgres://…`, `mysql://…`, or `memory:`, which ends with the
-    /// command
+    /// The store: `file:DIRECTORY` (created if need be), `postgres://…`, `mysql://…`, or `memory:`, which
+    /// ends with the command
     #[arg(long, env = "ANNALS_STORE", hide_env_values = true, value_name = "URL", value_parser = store_parser(), default_value = "file:./annals-demo")]
     store: StoreUrl,
     /// The address of the console and the shop; by default 127.0.0.1:2113, or none with --once

@@ -1,5 +1,6 @@
-//! `annals export`: writes events as lines of JSON, from which `annals import` restores the same log. Each line has its number
-//! within its append and the size of the append, so that an import detects a truncated file or missing lines.
+//! `annals export`: writes events as lines of JSON, from which `annals import` restores the same log. Each
+//! line has its number within its append and the size of the append, so that an import detects a truncated
+//! file or missing lines.
 
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
@@ -33,8 +34,8 @@ pub(crate) struct Export {
     /// Only this stream
     #[arg(long)]
     stream: Option<StreamId>,
-    /// The file to write, which appears under its name when it is whole; `-`, or none, is standard output. A file that it
-    /// replaces keeps its mode, a new one is private
+    /// The file to write, which appears under its name when it is whole; `-`, or none, is standard output. A
+    /// file that it replaces keeps its mode, a new one is private
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     #[command(flatten)]

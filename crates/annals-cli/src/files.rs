@@ -51,8 +51,8 @@ fn in_words(error: &serde_json::Error) -> String {
 
 /// Raises the soft limit of open files to the hard one.
 ///
-/// A store keeps two files open per segment and a server one per connection, while the soft limit is often 1,024.
-/// If the limit cannot be raised, it stays: opening a file beyond it fails with an error.
+/// A store keeps two files open per segment and a server one per connection, while the soft limit is often
+/// 1,024. If the limit cannot be raised, it stays: opening a file beyond it fails with an error.
 #[cfg(unix)]
 pub(crate) fn allow_many() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -67,8 +67,8 @@ pub(crate) fn allow_many() {
 #[cfg(not(unix))]
 pub(crate) fn allow_many() {}
 
-/// Makes a write beyond the file size limit (`ulimit -f`) fail with an error, as on a full disk, instead of ending the process.
-/// Must be called in a Tokio runtime.
+/// Makes a write beyond the file size limit (`ulimit -f`) fail with an error, as on a full disk, instead of
+/// ending the process. Must be called in a Tokio runtime.
 #[cfg(unix)]
 pub(crate) fn survive_limits() {
     use tokio::signal::unix::{SignalKind, signal};

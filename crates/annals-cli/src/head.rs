@@ -24,8 +24,8 @@ Keep the line of JSON where nobody can change it who can change the store. Later
 head.json` proves that the log still begins with the same events, and `annals receipt --check` that one event is \
 among them.")]
 pub(crate) struct Head {
-    /// Up to this position, at which an append must end; otherwise of the whole log. As 42@UUID, with the id of the event
-    /// there, the log must have that event there
+    /// Up to this position, at which an append must end; otherwise of the whole log. As 42@UUID, with the id
+    /// of the event there, the log must have that event there
     #[arg(long, value_name = "POSITION")]
     to: Option<Place>,
     /// One line of JSON

@@ -1,12 +1,14 @@
 //! `annals import`: imports events from a file. It may be killed at any time and started again.
 //!
 //! There are two modes:
-//! - With `--stream`, each row of any file becomes an event (`input` decodes bytes to text; `csv` and `json` find the rows;
-//!   `rows` gives them one form; `columns` extracts their columns; `recipe` converts rows to events; `chunks` writes them).
-//! - Without, the lines of `annals export` restore the log that they came from (`appends` reads them, `restore` writes them).
+//! - With `--stream`, each row of any file becomes an event (`input` decodes bytes to text; `csv` and `json`
+//!   find the rows; `rows` gives them one form; `columns` extracts their columns; `recipe` converts rows to
+//!   events; `chunks` writes them).
+//! - Without, the lines of `annals export` restore the log that they came from (`appends` reads them,
+//!   `restore` writes them).
 //!
-//! Neither mode writes an event twice or takes one event for another, and neither keeps a progress file beside the store: the
-//! idempotency keys and event ids in the store show what was imported.
+//! Neither mode writes an event twice or takes one event for another, and neither keeps a progress file
+//! beside the store: the idempotency keys and event ids in the store show what was imported.
 
 mod appends;
 mod chunks;
@@ -63,19 +65,19 @@ refused until it gets a name of its own with --source. A file that is packed wit
 pub(crate) struct Import {
     /// The file; `-` reads standard input
     file: PathBuf,
-    /// The format of the file: JSON objects (one per line, over several lines, or in an array), CSV with a header line, or
-    /// columns under a header line that are separated by blanks
+    /// The format of the file: JSON objects (one per line, over several lines, or in an array), CSV with a
+    /// header line, or columns under a header line that are separated by blanks
     #[arg(long, value_enum, default_value_t = Format::Jsonl)]
     format: Format,
-    /// The stream of each row, such as customer-{customer_id} or repo-{repo.name}; without it, the lines are those of
-    /// `annals export`
+    /// The stream of each row, such as customer-{customer_id} or repo-{repo.name}; without it, the lines are
+    /// those of `annals export`
     #[arg(long, value_name = "TEMPLATE", requires = "event_type")]
     stream: Option<Template>,
     /// The type of each event, such as purchased or {kind}
     #[arg(long = "type", value_name = "TEMPLATE", requires = "stream")]
     event_type: Option<Template>,
-    /// The column with the time of the event: RFC 3339, YYYY-MM-DD, YYYYMMDD or seconds since 1970. Numbers of four to eight
-    /// digits need --time-unit
+    /// The column with the time of the event: RFC 3339, YYYY-MM-DD, YYYYMMDD or seconds since 1970. Numbers
+    /// of four to eight digits need --time-unit
     #[arg(long, value_name = "COLUMN", requires = "stream")]
     time: Option<String>,
     /// The unit of numbers in the time column, counted from 1970
@@ -84,7 +86,8 @@ pub(crate) struct Import {
     /// The offset from UTC of times that have none, and of dates, such as Z or +09:00
     #[arg(long, value_name = "OFFSET", requires = "time", allow_hyphen_values = true)]
     time_offset: Option<UtcOffset>,
-    /// A tag of each event, such as customer:{customer_id}; may be repeated. It is omitted if its column is empty
+    /// A tag of each event, such as customer:{customer_id}; may be repeated. It is omitted if its column is
+    /// empty
     #[arg(long = "tag", value_name = "TEMPLATE", requires = "stream")]
     tags: Vec<Template>,
     /// The column that identifies each event
@@ -105,14 +108,15 @@ pub(crate) struct Import {
     /// Numbers have a decimal comma: 11,77
     #[arg(long, requires = "stream")]
     decimal_comma: bool,
-    /// `NULL`, `NaN`, `\N` and the like are values; without this they are no value where one makes a stream, a type or an id
+    /// `NULL`, `NaN`, `\N` and the like are values; without this they are no value where one makes a stream,
+    /// a type or an id
     #[arg(long, requires = "stream")]
     null_is_value: bool,
     /// The encoding of the file, such as cp949, utf-16 or latin1 [default: utf-8]
     #[arg(long, value_name = "NAME")]
     encoding: Option<Encoding>,
-    /// Read the whole file and report what it would import, or what is wrong with it. Writes nothing, and does not open the
-    /// store
+    /// Read the whole file and report what it would import, or what is wrong with it. Writes nothing, and
+    /// does not open the store
     #[arg(long)]
     dry_run: bool,
     /// Print JSON

@@ -1,8 +1,8 @@
 //! The log of a long-running command: structured lines on standard error.
 //!
-//! A log that cannot be written neither fails nor blocks the command: errors are logged at just the moment when a disk is
-//! full. A separate thread writes the lines. It drops and counts a line that it cannot write; a line is also dropped and
-//! counted if the queue is full because the reader has stopped reading.
+//! A log that cannot be written neither fails nor blocks the command: errors are logged at just the moment
+//! when a disk is full. A separate thread writes the lines. It drops and counts a line that it cannot write;
+//! a line is also dropped and counted if the queue is full because the reader has stopped reading.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::OnceLock;

@@ -1,13 +1,14 @@
-//! `annals`: the command-line program. Each command is a file of this folder; this one parses the command line, runs the
-//! command and reports a failure.
+//! `annals`: the command-line program. Each command is a file of this folder; this one parses the command
+//! line, runs the command and reports a failure.
 //!
-//! - B1  The result of a command goes to standard output, for people or, with `--json`, for programs; everything else goes to
-//!   standard error.
-//! - B2  A failure is one line, `annals: …` with its causes, and an exit code for its kind: `exit.rs`. With `--json` the line
-//!   is JSON. A closed pipe at standard output is not a failure: `output.rs` detects it, and no error of a store is taken for
-//!   it.
-//! - B3  No message shows a password. `address.rs` parses addresses instead of clap, so that clap has no value to print; a
-//!   message about a failure shows the addresses of the command line and the environment in their redacted form.
+//! - B1  The result of a command goes to standard output, for people or, with `--json`, for programs;
+//!   everything else goes to standard error.
+//! - B2  A failure is one line, `annals: …` with its causes, and an exit code for its kind: `exit.rs`. With
+//!   `--json` the line is JSON. A closed pipe at standard output is not a failure: `output.rs` detects it,
+//!   and no error of a store is taken for it.
+//! - B3  No message shows a password. `address.rs` parses addresses instead of clap, so that clap has no
+//!   value to print; a message about a failure shows the addresses of the command line and the environment in
+//!   their redacted form.
 //!
 //! `store.rs` opens a store by its URL.
 

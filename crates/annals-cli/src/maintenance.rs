@@ -1,8 +1,10 @@
-//! Maintenance of a store while it is served: verification in the background, backups on request, migration, and metrics.
-//! It connects the server, which depends on no backend, with the engine, which does not depend on the server.
+//! Maintenance of a store while it is served: verification in the background, backups on request, migration,
+//! and metrics. It connects the server, which depends on no backend, with the engine, which does not depend
+//! on the server.
 //!
-//! A pass verifies the whole log at its rate; the next one begins an hour after its end. A pass that was stopped with the
-//! process resumes where it stopped. Damage is logged when its segment is done, and is counted until a pass finds less.
+//! A pass verifies the whole log at its rate; the next one begins an hour after its end. A pass that was
+//! stopped with the process resumes where it stopped. Damage is logged when its segment is done, and is
+//! counted until a pass finds less.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -26,8 +28,8 @@ const NAP: Duration = Duration::from_millis(200);
 /// A time may be ahead of the clock by this, because time synchronization sets clocks back a little.
 const AHEAD_MAX: Duration = Duration::from_secs(60);
 
-/// The time since `at`. `None` for a time that is ahead of the clock: the clock was ahead when it was written, so the age is
-/// unknown. Metrics show infinity then, so that an alert on old backups fires.
+/// The time since `at`. `None` for a time that is ahead of the clock: the clock was ahead when it was
+/// written, so the age is unknown. Metrics show infinity then, so that an alert on old backups fires.
 fn age(now: Timestamp, at: Timestamp) -> Option<Duration> {
     (at <= now.plus(AHEAD_MAX)).then(|| now.since(at))
 }
@@ -46,7 +48,8 @@ struct Known {
     stopping: bool,
     /// Whether the store is verified continuously.
     verifies: bool,
-    /// The running pass, which [`StoreMaintenance::stop`] stops. The next two are the running backup and migration.
+    /// The running pass, which [`StoreMaintenance::stop`] stops. The next two are the running backup and
+    /// migration.
     verifying: Option<Arc<Work>>,
     backing_up: Option<Arc<Work>>,
     migrating: Option<Arc<Work>>,
@@ -78,7 +81,8 @@ impl StoreMaintenance {
         Arc::new(Self { store, destination, keep, known: Mutex::new(known) })
     }
 
-    /// Reads the time of the last backup, so that its age is known from the start. Call it on a thread that may block.
+    /// Reads the time of the last backup, so that its age is known from the start. Call it on a thread that
+    /// may block.
     pub(crate) fn look_at_backups(&self) {
         let Some(destination) = &self.destination else { return };
         // The first backup creates the directory.
@@ -188,7 +192,8 @@ impl StoreMaintenance {
         }
     }
 
-    /// Migrates the store on a separate thread if `asked`; otherwise logs a warning if the store has old indexes.
+    /// Migrates the store on a separate thread if `asked`; otherwise logs a warning if the store has old
+    /// indexes.
     pub(crate) fn migrate(self: Arc<Self>, asked: bool) -> Option<JoinHandle<()>> {
         let (indexes, events) = self.store.old_indexes();
         if indexes == 0 {
@@ -221,7 +226,8 @@ impl StoreMaintenance {
         }))
     }
 
-    /// Stops the running work: verification and migration continue at the next start, a running backup is abandoned.
+    /// Stops the running work: verification and migration continue at the next start, a running backup is
+    /// abandoned.
     pub(crate) fn stop(&self) {
         let mut known = self.known.lock();
         known.stopping = true;
@@ -246,7 +252,8 @@ fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     })
 }
 
-/// The text of an error for the log and for clients, without passwords: a client of object storage may quote its whole address.
+/// The text of an error for the log and for clients, without passwords: a client of object storage may quote
+/// its whole address.
 fn shown(error: &anyhow::Error) -> String {
     without_passwords(&format!("{error:#}"))
 }

@@ -1,9 +1,9 @@
 //! Returns freed memory of a server to the operating system.
 //!
-//! glibc keeps freed memory for later allocations, so a server that once had many clients would never return their memory. If
-//! each large block were returned when it is freed, every large buffer would be a mapping of its own, which halves the speed
-//! of reads. So a thread returns free memory periodically when there is much. This is the only file of the command line with
-//! unsafe code: the allocator has no other interface.
+//! glibc keeps freed memory for later allocations, so a server that once had many clients would never return
+//! their memory. If each large block were returned when it is freed, every large buffer would be a mapping of
+//! its own, which halves the speed of reads. So a thread returns free memory periodically when there is much.
+//! This is the only file of the command line with unsafe code: the allocator has no other interface.
 #![allow(unsafe_code)]
 
 /// Starts a thread that returns free memory.

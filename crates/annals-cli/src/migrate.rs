@@ -1,8 +1,8 @@
-//! `annals migrate`: migrates a log to the newest format: the tables and indexes of a log in a database, the indexes of an
-//! embedded log.
+//! `annals migrate`: migrates a log to the newest format: the tables and indexes of a log in a database, the
+//! indexes of an embedded log.
 //!
-//! A signal stops the migration of an embedded log; finished indexes are kept. A database completes the running statement
-//! even after this command has ended.
+//! A signal stops the migration of an embedded log; finished indexes are kept. A database completes the
+//! running statement even after this command has ended.
 
 use std::process::ExitCode;
 

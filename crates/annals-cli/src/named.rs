@@ -1,14 +1,16 @@
-//! Output paths that the user names: a file that is replaced atomically, or a new directory. All commands use this file for
-//! them.
+//! Output paths that the user names: a file that is replaced atomically, or a new directory. All commands use
+//! this file for them.
 //!
-//! - N1  A file appears under its name when it is complete and durable. Until then it is a new file beside it with a random
-//!   name; two runs never share one, and a run that fails leaves the old file unchanged.
-//! - N2  A replaced file keeps its mode and its owner; a new file is accessible only to its owner (0600). Symbolic links are
-//!   followed: the file that a link points to is replaced.
-//! - N3  A file that is not a regular one (a pipe, a terminal, `/dev/null`) is written to directly and never replaced.
-//!   Standard output under another name, such as `/dev/stdout`, is standard output. A block device is refused.
-//! - N4  A file that cannot be replaced is refused before anything is written: one that is a mount point, as in containers,
-//!   or one in a directory without write permission. Writing to it directly could leave half a file.
+//! - N1  A file appears under its name when it is complete and durable. Until then it is a new file beside it
+//!   with a random name; two runs never share one, and a run that fails leaves the old file unchanged.
+//! - N2  A replaced file keeps its mode and its owner; a new file is accessible only to its owner (0600).
+//!   Symbolic links are followed: the file that a link points to is replaced.
+//! - N3  A file that is not a regular one (a pipe, a terminal, `/dev/null`) is written to directly and never
+//!   replaced. Standard output under another name, such as `/dev/stdout`, is standard output. A block device
+//!   is refused.
+//! - N4  A file that cannot be replaced is refused before anything is written: one that is a mount point, as
+//!   in containers, or one in a directory without write permission. Writing to it directly could leave half a
+//!   file.
 //! - N5  Nothing is written into the directory of a store: only the store may write there.
 
 use std::fs::{self, File, Metadata};
@@ -35,7 +37,8 @@ impl NamedFile {
     /// Starts writing a file.
     ///
     /// # Errors
-    /// If the name is that of a directory or a block device, is in the directory of a store, or cannot be created.
+    /// If the name is that of a directory or a block device, is in the directory of a store, or cannot be
+    /// created.
     pub(crate) fn create(name: &Path) -> anyhow::Result<Self> {
         if name.as_os_str().as_encoded_bytes().ends_with(b"/") {
             bail!("it is the name of a directory");
@@ -119,7 +122,8 @@ impl Drop for NamedFile {
 const IRREPLACEABLE: &str = "which cannot be replaced by a whole file: name another one, or write to standard output and let the \
                              shell fill this one, `-o - > FILE`";
 
-/// The result of a step of replacing a file. If the operating system does not allow it, the error has the advice.
+/// The result of a step of replacing a file. If the operating system does not allow it, the error has the
+/// advice.
 fn replaceable<T>(step: io::Result<T>) -> io::Result<T> {
     use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem, ResourceBusy};
     step.map_err(|error| match error.kind() {
@@ -230,7 +234,8 @@ mod unix {
         false
     }
 
-    /// Gives a file the owner, the group and the mode of another one. If the group cannot be kept, the new group gets no rights.
+    /// Gives a file the owner, the group and the mode of another one. If the group cannot be kept, the new
+    /// group gets no rights.
     pub(super) fn keep_owner_and_mode(file: &File, other: &Metadata) -> io::Result<()> {
         let made = file.metadata()?;
         let mut mode = other.mode() & 0o777;

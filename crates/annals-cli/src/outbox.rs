@@ -1,4 +1,5 @@
-//! `annals outbox`: the status and the dead letters of a service's outbox, which is in the service's own database.
+//! `annals outbox`: the status and the dead letters of a service's outbox, which is in the service's own
+//! database.
 
 use std::process::ExitCode;
 

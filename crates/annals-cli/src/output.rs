@@ -1,8 +1,8 @@
 //! Output for people: aligned tables, colours only on a terminal, and no control characters from data.
 //!
-//! - O1  A closed pipe at standard output (`| head`) is detected only here, where output is written: any other broken
-//!   connection is a failure. The rest of the output is dropped, the exit code is the same as without the closed pipe, and a
-//!   command that only prints stops early.
+//! - O1  A closed pipe at standard output (`| head`) is detected only here, where output is written: any
+//!   other broken connection is a failure. The rest of the output is dropped, the exit code is the same as
+//!   without the closed pipe, and a command that only prints stops early.
 //! - O2  A note that cannot be written to standard error is ignored.
 
 use std::ffi::OsString;
@@ -146,8 +146,8 @@ impl Output {
         styled(text, style, self.colour)
     }
 
-    /// Writes rows with aligned columns. The last column gets the rest of the terminal's width; if that is too little, it has
-    /// lines of its own.
+    /// Writes rows with aligned columns. The last column gets the rest of the terminal's width; if that is
+    /// too little, it has lines of its own.
     pub(crate) fn table(&mut self, columns: &[Column], rows: &[Vec<String>]) -> io::Result<()> {
         let table = Table::of(columns, rows, self.width, self.colour);
         let names: Vec<String> = columns.iter().map(|column| column.name.to_owned()).collect();

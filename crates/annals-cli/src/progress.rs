@@ -71,8 +71,8 @@ pub(crate) fn watched(reader: Box<dyn Read>, bar: &ProgressBar) -> Box<dyn Read>
     Box::new(bar.wrap_read(reader))
 }
 
-/// Runs long work on a separate thread, with a bar. The first signal stops the work, and its result is returned; the second
-/// signal returns an error without waiting for it.
+/// Runs long work on a separate thread, with a bar. The first signal stops the work, and its result is
+/// returned; the second signal returns an error without waiting for it.
 pub(crate) async fn of<T: Send + 'static>(
     work: &Arc<Work>,
     verb: &'static str,

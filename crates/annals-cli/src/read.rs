@@ -139,7 +139,8 @@ impl Read {
         let mut rest = self.rest(direction, begin.unwrap_or_default(), last);
         let mut output = Output::standard();
         let mut found = false;
-        // If there are several pages, the log must still have these events at the end: then all pages are of one history.
+        // If there are several pages, the log must still have these events at the end: then all pages are of
+        // one history.
         let mut seen: Vec<Witness> = Vec::new();
         while left > 0 {
             let (events, end) = rest.page(&*store, left).await?;

@@ -117,7 +117,8 @@ fn check(file: &std::path::Path, head: &std::path::Path, json: bool) -> anyhow::
     Ok(if proved.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The JSON form of a receipt. The proof covers `body`; stream, type and data repeat its contents for readers.
+/// The JSON form of a receipt. The proof covers `body`; stream, type and data repeat its contents for
+/// readers.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {

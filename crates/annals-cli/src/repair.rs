@@ -1,4 +1,5 @@
-//! `annals repair`: copies the undamaged appends of a damaged store to a new one, and lists what was left out.
+//! `annals repair`: copies the undamaged appends of a damaged store to a new one, and lists what was left
+//! out.
 //!
 //! The list is `repair.jsonl` in the directory of the new store, with a JSON object per line of these kinds:
 //!

@@ -38,8 +38,8 @@ pub(crate) struct Restore {
     /// The new store: `file:DIRECTORY`, which must not exist
     #[arg(long = "store", value_name = "URL", value_parser = store_parser())]
     store: StoreUrl,
-    /// Up to here: a position, perhaps as 42@UUID with the id of the event there, which must be in the backup; or a time
-    /// such as 2017-04-15T13:00:00Z [default: all of it]
+    /// Up to here: a position, perhaps as 42@UUID with the id of the event there, which must be in the
+    /// backup; or a time such as 2017-04-15T13:00:00Z [default: all of it]
     #[arg(long, value_name = "POSITION|TIME")]
     to: Option<To>,
     /// From this backup, by its number in `annals backup --list` [default: the newest]
@@ -64,7 +64,8 @@ impl To {
         }
     }
 
-    /// Refuses a restored log that does not end with the event that was requested: its backup may be of another history.
+    /// Refuses a restored log that does not end with the event that was requested: its backup may be of
+    /// another history.
     async fn check(self, disk: Arc<dyn Disk>, head: Position) -> anyhow::Result<()> {
         let Self::Place(place) = self else { return Ok(()) };
         if place.id().is_some() && head < place.position() {

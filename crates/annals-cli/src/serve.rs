@@ -31,12 +31,13 @@ SIGTERM the server finishes the requests in progress and exits; nothing acknowle
 pub(crate) struct Serve {
     #[command(flatten)]
     store: StoreOption,
-    /// The address to listen on; port 0 selects a free port, and 0.0.0.0:2113 listens on every address of this machine
+    /// The address to listen on; port 0 selects a free port, and 0.0.0.0:2113 listens on every address of
+    /// this machine
     #[arg(long, default_value = "127.0.0.1:2113", value_name = "HOST:PORT", value_parser = address)]
     listen: String,
-    /// A name under which clients reach the server, such as that of a proxy; may be repeated. Requests for other names are
-    /// refused, except localhost, addresses of this machine and names without a dot. If none is given and the server does not
-    /// listen on a loopback address, every name is accepted
+    /// A name under which clients reach the server, such as that of a proxy; may be repeated. Requests for
+    /// other names are refused, except localhost, addresses of this machine and names without a dot. If none
+    /// is given and the server does not listen on a loopback address, every name is accepted
     #[arg(long = "host", value_name = "NAME", value_parser = host)]
     hosts: Vec<String>,
     /// Accept only clients with a token from this file, each with the rights of its token: see `annals token`
@@ -48,7 +49,8 @@ pub(crate) struct Serve {
     /// The private key of the certificate, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// Serve every client that reaches the address, even if other machines can reach it and there are no tokens
+    /// Serve every client that reaches the address, even if other machines can reach it and there are no
+    /// tokens
     #[arg(long, conflicts_with = "tokens")]
     insecure: bool,
     /// Verify the store in the background, repeatedly, reading at most this many MiB per second
@@ -57,7 +59,8 @@ pub(crate) struct Serve {
     /// Rewrite indexes of an earlier version in the background, as `annals migrate` does
     #[arg(long)]
     migrate: bool,
-    /// The destination of backups requested with POST /v1/backup: a directory, s3://BUCKET/PATH, gs://… or az://…
+    /// The destination of backups requested with POST /v1/backup: a directory, s3://BUCKET/PATH, gs://… or
+    /// az://…
     #[arg(long, value_name = "DESTINATION", value_parser = crate::address::parser::<Destination>())]
     backup: Option<Destination>,
     /// The number of backups to keep: after a backup, older ones are removed
@@ -77,7 +80,8 @@ impl Serve {
         let embedded = self.store.is_embedded();
         if self.verify_rate.is_none() && self.backup.is_none() && !self.migrate && !embedded {
             let store = self.store.open().await?;
-            // The signal handlers are installed before the announcement: a process that reads it may send a signal at once.
+            // The signal handlers are installed before the announcement: a process that reads it may send a
+            // signal at once.
             let told = stop::asked()?;
             let server = server(store, self.hosts, doors)?;
             announce(&listener, scheme, &format!("serving {}", self.store.url))?;
@@ -110,7 +114,8 @@ impl Serve {
     }
 }
 
-/// Parses a host name. URLs, patterns and non-ASCII letters are refused, because no request would ever match them.
+/// Parses a host name. URLs, patterns and non-ASCII letters are refused, because no request would ever match
+/// them.
 fn host(text: &str) -> Result<String, String> {
     if !text.is_ascii() {
         return Err(
@@ -129,8 +134,8 @@ fn host(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// Parses a listen address. An address without a host is refused instead of listening on every address of the machine: every
-/// client that reaches one might read and append.
+/// Parses a listen address. An address without a host is refused instead of listening on every address of the
+/// machine: every client that reaches one might read and append.
 pub(crate) fn address(text: &str) -> Result<String, String> {
     let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
     let is_port = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok();
@@ -221,7 +226,8 @@ pub(crate) async fn listen(address: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
 }
 
-/// Refuses an address at which every client would be admitted, before a store is opened. The server checks this too.
+/// Refuses an address at which every client would be admitted, before a store is opened. The server checks
+/// this too.
 pub(crate) fn check_address(listener: &TcpListener, has_tokens: bool, insecure: bool) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
     if insecure || has_tokens || address.ip().to_canonical().is_loopback() {
@@ -231,7 +237,8 @@ pub(crate) fn check_address(listener: &TcpListener, has_tokens: bool, insecure: 
     anyhow::bail!("{address} can be reached by other machines, and there are no tokens. {unguarded}");
 }
 
-/// Prints the line with the URL of the server. If standard output is closed or fails, it logs a warning and the server runs.
+/// Prints the line with the URL of the server. If standard output is closed or fails, it logs a warning and
+/// the server runs.
 pub(crate) fn announce(listener: &TcpListener, scheme: &str, what: &str) -> anyhow::Result<()> {
     let line = format!("annals: {what} at {scheme}://{}", listener.local_addr()?);
     let mut output = Output::standard();

@@ -1,9 +1,10 @@
 //! Signals that stop a command: SIGINT (Ctrl-C) and SIGTERM.
 //!
-//! - S1  A command that was stopped before its end exits with 128 plus the number of the signal, as a shell reports a command
-//!   that was killed by a signal. Finished work is kept; the message describes how to resume.
-//! - S2  A second signal ends the command at once. A command that may block on a pipe or an unresponsive database also ends
-//!   ten seconds after the first signal.
+//! - S1  A command that was stopped before its end exits with 128 plus the number of the signal, as a shell
+//!   reports a command that was killed by a signal. Finished work is kept; the message describes how to
+//!   resume.
+//! - S2  A second signal ends the command at once. A command that may block on a pipe or an unresponsive
+//!   database also ends ten seconds after the first signal.
 //!
 //! A command without these handlers is killed by the signal, which shells report in the same way.
 
@@ -66,8 +67,8 @@ pub(crate) fn asked() -> io::Result<impl Future<Output = ()>> {
     Ok(async move { signals.next().await })
 }
 
-/// Runs work on a separate thread; the work calls [`check`]. Returns an error without waiting for it at a second signal, or
-/// when `patience` has passed since the first (S2).
+/// Runs work on a separate thread; the work calls [`check`]. Returns an error without waiting for it at a
+/// second signal, or when `patience` has passed since the first (S2).
 pub(crate) async fn stoppable<T: Send + 'static>(
     resume: &str,
     patience: Duration,

@@ -1,5 +1,6 @@
-//! The option that names a store, shared by all commands. `annals::backend::Backends` lists the kinds of stores.
-//! Commands that only the embedded store supports use `annals_engine`, so this file can open it as an [`EngineStore`].
+//! The option that names a store, shared by all commands. `annals::backend::Backends` lists the kinds of
+//! stores. Commands that only the embedded store supports use `annals_engine`, so this file can open it as an
+//! [`EngineStore`].
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -18,8 +19,8 @@ use crate::output::note;
 /// The option that names a store.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct StoreOption {
-    /// The store: `file:DIRECTORY`, `postgres://…`, `mysql://…`, or `memory:`, which lasts until the command ends. A
-    /// command that writes creates a store that does not exist
+    /// The store: `file:DIRECTORY`, `postgres://…`, `mysql://…`, or `memory:`, which lasts until the command
+    /// ends. A command that writes creates a store that does not exist
     #[arg(long = "store", env = "ANNALS_STORE", hide_env_values = true, value_name = "URL", value_parser = store_parser())]
     pub(crate) url: StoreUrl,
 }
@@ -42,8 +43,8 @@ const DAY_SECONDS: u64 = 24 * 60 * 60;
 /// The minimum lag of the clock that is reported.
 const BEHIND_MIN: Duration = Duration::from_secs(60);
 
-/// Prints warnings about a store to standard error, unless they are logged: the log has lost its end, the clock is behind the
-/// newest event, or a time that was recorded by a fast clock is corrected.
+/// Prints warnings about a store to standard error, unless they are logged: the log has lost its end, the
+/// clock is behind the newest event, or a time that was recorded by a fast clock is corrected.
 pub(crate) fn notice(store: &EngineStore) {
     if tracing::enabled!(tracing::Level::WARN) {
         return;
@@ -85,8 +86,8 @@ impl StoreOption {
         }
     }
 
-    /// Opens the store to read it, also from a read-only medium. A missing store is not created, because its name is probably a
-    /// mistake.
+    /// Opens the store to read it, also from a read-only medium. A missing store is not created, because its
+    /// name is probably a mistake.
     pub(crate) async fn open_existing(&self) -> anyhow::Result<Arc<dyn EventStore>> {
         match self.is_embedded() {
             true => Ok(self.open_embedded("read").await?),

@@ -1,10 +1,13 @@
-//! `annals torture`: tests on the user's own disk that no acknowledged append is lost when the process is killed.
+//! `annals torture`: tests on the user's own disk that no acknowledged append is lost when the process is
+//! killed.
 //!
-//! A child process writes and reads; it is killed at a random moment, while it opens the store, works or closes it. Then this
-//! process opens the store and checks it against a witness that the child wrote outside of the store. This is repeated.
+//! A child process writes and reads; it is killed at a random moment, while it opens the store, works or
+//! closes it. Then this process opens the store and checks it against a witness that the child wrote outside
+//! of the store. This is repeated.
 //!
-//! The files: `load` (the generated appends), `child` (the process that is killed), `witness` (the record of appends and
-//! acknowledgements), `check` (the checks after a kill), `full` (a full disk), `tamper` (deliberate violations, for tests).
+//! The files: `load` (the generated appends), `child` (the process that is killed), `witness` (the record of
+//! appends and acknowledgements), `check` (the checks after a kill), `full` (a full disk), `tamper`
+//! (deliberate violations, for tests).
 
 mod check;
 mod child;

@@ -1,7 +1,7 @@
 //! `annals verify`: checks a store, and reports what was checked.
 //!
-//! `annals_engine::verify_with` checks an embedded store down to its bytes. Any other store is read completely and checked
-//! against the contract of logs.
+//! `annals_engine::verify_with` checks an embedded store down to its bytes. Any other store is read
+//! completely and checked against the contract of logs.
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;

@@ -6,13 +6,15 @@ use crate::source::Source;
 
 /// Applies items: calls handlers, writes rows, sends messages.
 ///
-/// A call may be dropped at any await: when the lease is lost, or when it does not end in time after a stop. After a panic, the
-/// first item that was not reported as applied counts as failed.
+/// A call may be dropped at any await: when the lease is lost, or when it does not end in time after a stop.
+/// After a panic, the first item that was not reported as applied counts as failed.
 pub trait Effect<S: Source>: Send + Sync + 'static {
-    /// Applies these items in order, as far as it can. They are shared, so that an effect may apply them on another thread.
+    /// Applies these items in order, as far as it can. They are shared, so that an effect may apply them on
+    /// another thread.
     ///
-    /// `attempt` is the number of this attempt at the first item, from 1. An item that failed before is given alone. A call that
-    /// may take long reports to `so_far` how many items are applied, so that the checkpoint does not wait for the others.
+    /// `attempt` is the number of this attempt at the first item, from 1. An item that failed before is given
+    /// alone. A call that may take long reports to `so_far` how many items are applied, so that the
+    /// checkpoint does not wait for the others.
     fn apply(
         &self,
         items: &Arc<Vec<S::Item>>,
@@ -20,7 +22,8 @@ pub trait Effect<S: Source>: Send + Sync + 'static {
         so_far: &SoFar<'_>,
     ) -> impl Future<Output = Applied> + Send;
 
-    /// Called when everything that the source had is applied, before that is reported, and again after each read of the source.
+    /// Called when everything that the source had is applied, before that is reported, and again after each
+    /// read of the source.
     ///
     /// # Errors
     /// Why the consumer must resume: another process changed what the effect made durable.
@@ -63,10 +66,11 @@ pub enum Stopped {
     Unavailable(String),
     /// A stop was requested before the item was begun.
     Interrupted,
-    /// The effect has scheduled another attempt with the source, which will read the item and the later ones of its key again.
+    /// The effect has scheduled another attempt with the source, which will read the item and the later ones
+    /// of its key again.
     Released,
-    /// Another process changed what the effect made durable: the consumer must resume from there. An effect that returns this
-    /// repeatedly pauses in between.
+    /// Another process changed what the effect made durable: the consumer must resume from there. An effect
+    /// that returns this repeatedly pauses in between.
     Moved(String),
 }
 

@@ -1,4 +1,5 @@
-//! Reading a log that may lose events: when a backup is restored, or a standby without the newest events is promoted.
+//! Reading a log that may lose events: when a backup is restored, or a standby without the newest events is
+//! promoted.
 //!
 //! ```text
 //! seen      1 .. 32 .. 48 .. 56 57 58 59 60      a ladder of witnesses: dense at its end, sparse towards its beginning
@@ -6,13 +7,14 @@
 //! resume at                   57                 the newest rung that the log still has
 //! ```
 //!
-//! - H1  A page is returned only after the last witness was found in the log again. So a reader never skips events that took the
-//!       positions of lost ones, however long it was stopped.
-//! - H2  After a loss a reader steps back to the newest rung that the log still has: to the last event in common if that is one of
-//!       the newest [`EXACT`] rungs, else further, by at most about the distance of that event from the newest one. It does not step
-//!       back beyond its start (`from_now`), unless the event there is lost too.
-//! - H3  A position is stored with its ladder. A checkpoint of a version without ladders has one witness or none; its ladder is
-//!       read from the log if the log still has the witness.
+//! - H1  A page is returned only after the last witness was found in the log again. So a reader never skips
+//!       events that took the positions of lost ones, however long it was stopped.
+//! - H2  After a loss a reader steps back to the newest rung that the log still has: to the last event in
+//!       common if that is one of the newest [`EXACT`] rungs, else further, by at most about the distance of
+//!       that event from the newest one. It does not step back beyond its start (`from_now`), unless the
+//!       event there is lost too.
+//! - H3  A position is stored with its ladder. A checkpoint of a version without ladders has one witness or
+//!       none; its ladder is read from the log if the log still has the witness.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,18 +29,19 @@ const EXACT: usize = 16;
 const RUNG_BYTES: usize = 24;
 /// The byte after all rungs, if the last of them is where the ladder starts.
 const STARTS: u8 = 1;
-/// If a page ends at most this many positions after its last event, the events in between are read and compared.
+/// If a page ends at most this many positions after its last event, the events in between are read and
+/// compared.
 const GAP_MAX: u64 = 16;
-/// At this interval a reader at the end of the log checks whether it is still the same log. While no event comes, the interval
-/// doubles up to the longest one.
+/// At this interval a reader at the end of the log checks whether it is still the same log. While no event
+/// comes, the interval doubles up to the longest one.
 const CHECK: Duration = Duration::from_secs(2);
 const CHECK_MAX: Duration = Duration::from_secs(8);
 /// How often a page is read again when the log changed meanwhile, and the pause before a loss is confirmed.
 const TRIES: usize = 5;
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Witnesses of events that were read, oldest first: the checkpoint of a consumer of a log. An empty ladder is the beginning of
-/// the log.
+/// Witnesses of events that were read, oldest first: the checkpoint of a consumer of a log. An empty ladder
+/// is the beginning of the log.
 ///
 /// Encoded, it has at most about 1 kB.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -77,8 +80,8 @@ impl Ladder {
         }
     }
 
-    /// Reads the ladder that ends and starts at the newest event of the log: a consumer that resumes there gets only later
-    /// events.
+    /// Reads the ladder that ends and starts at the newest event of the log: a consumer that resumes there
+    /// gets only later events.
     ///
     /// # Errors
     /// As [`below`](Self::below).
@@ -98,8 +101,8 @@ impl Ladder {
         self.rungs.last().copied()
     }
 
-    /// Adds the witness of a later event, and removes rungs that are no longer needed: besides the newest 16, of the
-    /// rungs at a distance of 2ⁿ to 2ⁿ⁺¹ positions the oldest and the newest are kept.
+    /// Adds the witness of a later event, and removes rungs that are no longer needed: besides the newest 16,
+    /// of the rungs at a distance of 2ⁿ to 2ⁿ⁺¹ positions the oldest and the newest are kept.
     pub fn push(&mut self, newest: Witness) {
         self.cut(newest.position.previous());
         if newest.position > Position::ZERO {
@@ -120,7 +123,8 @@ impl Ladder {
         });
     }
 
-    /// Adds the witnesses of later events, in order. Skips those that [`push`](Self::push) would remove again.
+    /// Adds the witnesses of later events, in order. Skips those that [`push`](Self::push) would remove
+    /// again.
     pub fn extend(&mut self, next: &[Witness]) {
         let mut distance = next.len().checked_ilog2().map_or(0, |power| 1 << power);
         while distance > EXACT {
@@ -150,7 +154,8 @@ impl Ladder {
         }
     }
 
-    /// Returns the newest rung that the log has, or the start if that is newer and the log has it. `None` if the log has none.
+    /// Returns the newest rung that the log has, or the start if that is newer and the log has it. `None` if
+    /// the log has none.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -254,7 +259,8 @@ pub enum Found {
 }
 
 impl LogReader {
-    /// Makes a reader of the events after `seen`, with at most `limit` in a page. The origin is in every history.
+    /// Makes a reader of the events after `seen`, with at most `limit` in a page. The origin is in every
+    /// history.
     pub fn new(store: Arc<dyn EventStore>, seen: Witness, query: Query, limit: usize) -> Self {
         let read = LogRead::forward(seen.position.next()).matching(query).limit(limit);
         Self { store, read, seen, waits: Waits::default() }
@@ -290,7 +296,8 @@ impl LogReader {
                 }
                 continue;
             };
-            // The page is of a log that has the event read before. So is the log now, if it has the last event of the page.
+            // The page is of a log that has the event read before. So is the log now, if it has the last
+            // event of the page.
             if let Some(through) = self.through(&page).await? {
                 self.resume(through);
                 return Ok(Found::Page { events: page.events, through, end: page.end });
@@ -324,13 +331,15 @@ impl std::fmt::Debug for LogReader {
     }
 }
 
-/// Reads the witness at `end`, the last position of a page of events for `query`. `last` is the last event of the page, or the
-/// one that was read before it. `None` if the log has changed meanwhile, or does not reach `end` yet.
+/// Reads the witness at `end`, the last position of a page of events for `query`. `last` is the last event of
+/// the page, or the one that was read before it. `None` if the log has changed meanwhile, or does not reach
+/// `end` yet.
 ///
-/// A page has its last position as a number, and the event there may not match the filter. The event is read after the page,
-/// and the log may have lost its newest events in between. The page would then get a witness of the new history, and a reader
-/// that resumes there would miss the events that took the positions of the lost ones. A lost event does not return. So an event
-/// that is in the log before and after proves that the log below it did not change in between.
+/// A page has its last position as a number, and the event there may not match the filter. The event is read
+/// after the page, and the log may have lost its newest events in between. The page would then get a witness
+/// of the new history, and a reader that resumes there would miss the events that took the positions of the
+/// lost ones. A lost event does not return. So an event that is in the log before and after proves that the
+/// log below it did not change in between.
 ///
 /// # Errors
 /// If the store cannot be read.
@@ -347,8 +356,8 @@ pub async fn reached(
     if gap <= GAP_MAX && last.position > Position::ZERO {
         let wanted = gap as usize + 1;
         let events = store.read_log(LogRead::backward(end).limit(wanted)).await?.events;
-        // Large events may have made the page shorter. The log of a caller with limited rights has gaps, and then the page reaches
-        // further back.
+        // Large events may have made the page shorter. The log of a caller with limited rights has gaps, and
+        // then the page reaches further back.
         if let Some(common) = events.iter().position(|event| event.position() <= last.position) {
             let passed = &events[..common];
             let same =
@@ -381,7 +390,8 @@ pub struct Waits {
 }
 
 impl Waits {
-    /// Waits until the log may reach further than `position`, or it is time to check whether it still has the event there.
+    /// Waits until the log may reach further than `position`, or it is time to check whether it still has the
+    /// event there.
     ///
     /// # Errors
     /// Those of the store's [`wait`](EventStore::wait).
@@ -389,8 +399,8 @@ impl Waits {
         if self.last != position {
             *self = Self { last: position, ..Self::default() };
         }
-        // A store may still know an end of the log that was lost. Not with a duration of zero, which would wait for the next tick
-        // of the timer.
+        // A store may still know an end of the log that was lost. Not with a duration of zero, which would
+        // wait for the next tick of the timer.
         if self.in_vain > 0 {
             tokio::time::sleep(PAUSE.min(Duration::from_millis(10) * self.in_vain)).await;
         }

@@ -1,15 +1,16 @@
 //! Consuming a log: first the stored events, then live ones, without a seam.
 //!
-//! A position alone does not identify a history. After a failover or a restore that lost events, a reader that resumes by
-//! position would skip the events that took the positions of the lost ones, or wait at an end of the log that no longer exists. A
-//! reader therefore keeps witnesses of the events that it read ([`Ladder`]), and looks for them in the log before it continues
-//! ([`LogReader`]). [`Subscription`] does this, one event at a time.
+//! A position alone does not identify a history. After a failover or a restore that lost events, a reader
+//! that resumes by position would skip the events that took the positions of the lost ones, or wait at an end
+//! of the log that no longer exists. A reader therefore keeps witnesses of the events that it read
+//! ([`Ladder`]), and looks for them in the log before it continues ([`LogReader`]). [`Subscription`] does
+//! this, one event at a time.
 //!
-//! [`Runner`] reads a [`Source`] (a log, an outbox, ...), applies an [`Effect`] to its items, and advances a checkpoint past the
-//! applied ones.
+//! [`Runner`] reads a [`Source`] (a log, an outbox, ...), applies an [`Effect`] to its items, and advances a
+//! checkpoint past the applied ones.
 //!
-//! Depends on the contract (`annals-core`) and the timer of tokio. The files, in reading order: `history`, `subscription`;
-//! `source`, `effect`, `window`, `runner`.
+//! Depends on the contract (`annals-core`) and the timer of tokio. The files, in reading order: `history`,
+//! `subscription`; `source`, `effect`, `window`, `runner`.
 #![forbid(unsafe_code)]
 
 mod effect;

@@ -1,4 +1,5 @@
-//! The one loop of all consumers: reads ahead, applies, retries, and advances the checkpoint past applied items.
+//! The one loop of all consumers: reads ahead, applies, retries, and advances the checkpoint past applied
+//! items.
 //!
 //! ```text
 //! Source::read ──> window ──> lanes: Effect::apply        each a task
@@ -6,16 +7,17 @@
 //!                    └──> Checkpoints::write              in batches
 //! ```
 //!
-//! - R1  The checkpoint is written after everything that it covers was applied. After a crash between the two, items are applied
-//!       again: those since the last write ([`Options::write_every`], [`COUNT`]), and those in the window after one that is slow or
-//!       fails.
-//! - R2  Items of one key are applied in order, one after the other. One that fails is retried after a pause; items of other keys
-//!       do not wait for it, unless the order is total.
-//! - R3  A session ends when the source has lost items that were read, when another process has moved the checkpoint or the rows,
-//!       or when a stop is requested. It writes the checkpoint of the applied items, and the next session resumes there.
-//! - R4  After a stop, calls of the effect may finish within [`Options::grace`]; then the checkpoint is written, within the same
-//!       time again. A runner that is dropped ends at once and writes nothing, as when its lease is lost. In both cases a call of
-//!       the effect that blocks its thread ends later.
+//! - R1  The checkpoint is written after everything that it covers was applied. After a crash between the
+//!       two, items are applied again: those since the last write ([`Options::write_every`], [`COUNT`]), and
+//!       those in the window after one that is slow or fails.
+//! - R2  Items of one key are applied in order, one after the other. One that fails is retried after a pause;
+//!       items of other keys do not wait for it, unless the order is total.
+//! - R3  A session ends when the source has lost items that were read, when another process has moved the
+//!       checkpoint or the rows, or when a stop is requested. It writes the checkpoint of the applied items,
+//!       and the next session resumes there.
+//! - R4  After a stop, calls of the effect may finish within [`Options::grace`]; then the checkpoint is
+//!       written, within the same time again. A runner that is dropped ends at once and writes nothing, as
+//!       when its lease is lost. In both cases a call of the effect that blocks its thread ends later.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -39,7 +41,8 @@ const COUNT: usize = 10_000;
 const RELEASED_MAX: usize = 4;
 /// How long a session waits for cancelled calls to end.
 const CANCEL: Duration = Duration::from_secs(1);
-/// A checkpoint that only moves past items that the source filtered out is written this long after the last one.
+/// A checkpoint that only moves past items that the source filtered out is written this long after the last
+/// one.
 const PASSED: Duration = Duration::from_secs(2);
 
 /// The options of a consumer.
@@ -47,10 +50,11 @@ const PASSED: Duration = Duration::from_secs(2);
 pub struct Options {
     /// How many calls of the effect run concurrently, on items of different keys.
     pub lanes: usize,
-    /// Most items of one call of the effect. With several lanes, the later items of a call wait for a slow one.
+    /// Most items of one call of the effect. With several lanes, the later items of a call wait for a slow
+    /// one.
     pub batch_max: usize,
-    /// Whether calls of the effect block their thread. They are made on threads for blocking work then, one after the other on the
-    /// same thread as long as there are items.
+    /// Whether calls of the effect block their thread. They are made on threads for blocking work then, one
+    /// after the other on the same thread as long as there are items.
     pub is_blocking: bool,
     /// Whether an item is applied only after all earlier ones, whatever their keys. For one lane.
     pub is_total: bool,
@@ -87,15 +91,15 @@ pub trait Observer<S: Source>: Send + Sync + 'static {
     /// The consumer resumes at this checkpoint. `notice` is a message for operators.
     fn resumed(&self, checkpoint: &S::Checkpoint, notice: Option<String>);
 
-    /// Everything up to this place is applied. With `is_all`, so are all items that were read, and none fails; with `is_end`, that
-    /// was everything that the source had.
+    /// Everything up to this place is applied. With `is_all`, so are all items that were read, and none
+    /// fails; with `is_end`, that was everything that the source had.
     fn reached(&self, reached: &Reached<S::Cursor>, is_all: bool, is_end: bool);
 
     /// An item failed and is retried. `None` if no item can be applied or read.
     fn failed(&self, error: String, item: Option<&S::Item>);
 
-    /// The item at this place no longer fails. `None`: items can be read and applied again; also reported at the first read of a
-    /// session.
+    /// The item at this place no longer fails. `None`: items can be read and applied again; also reported at
+    /// the first read of a session.
     fn recovered(&self, at: Option<S::Cursor>);
 }
 
@@ -140,7 +144,8 @@ where
         Self { name: name.into(), effect, checkpoints, observer, options, source: PhantomData }
     }
 
-    /// Consumes until a stop is requested. Only the lease holder may call it, and must drop it when the lease is lost.
+    /// Consumes until a stop is requested. Only the lease holder may call it, and must drop it when the lease
+    /// is lost.
     pub async fn run(&self, stop: &mut Stop) {
         // Failures since the last success.
         let mut failures = 0;
@@ -179,8 +184,8 @@ where
         }
     }
 
-    /// Consumes from a checkpoint on. Returns why the session ended, and whether it made progress: it applied an item, or, if
-    /// another process has moved the checkpoint, wrote one.
+    /// Consumes from a checkpoint on. Returns why the session ended, and whether it made progress: it applied
+    /// an item, or, if another process has moved the checkpoint, wrote one.
     async fn session(&self, resumed: Resumed<S>, stop: &mut Stop) -> (End, bool) {
         let Resumed { source, mut checkpoint, notice } = resumed;
         self.observer.resumed(&checkpoint, notice);
@@ -243,8 +248,8 @@ where
         (end, has_applied)
     }
 
-    /// Advances the checkpoint past applied items, and writes it if that is due. Returns when it is due next. An error means that
-    /// the consumer must resume.
+    /// Advances the checkpoint past applied items, and writes it if that is due. Returns when it is due next.
+    /// An error means that the consumer must resume.
     async fn advance(
         &self,
         session: &Session<S, E, O>,
@@ -550,7 +555,8 @@ impl<S: Source, E: Effect<S>, O: Observer<S>> Session<S, E, O> {
         }
     }
 
-    /// Applies a batch and those that are ready after it, on a thread for blocking work. Returns false if the consumer must resume.
+    /// Applies a batch and those that are ready after it, on a thread for blocking work. Returns false if the
+    /// consumer must resume.
     async fn apply_on_thread(self: Arc<Self>, batch: Batch<S::Item>) -> bool {
         // If this lane is aborted, a call that waits is cancelled, and no other one is made.
         let (alive, mut aborted) = oneshot::channel::<()>();
@@ -637,7 +643,8 @@ impl<S: Source, E: Effect<S>, O: Observer<S>> Session<S, E, O> {
         }
     }
 
-    /// Reports why the effect stopped at an item. Returns how the batch ended; `None` if the consumer must resume.
+    /// Reports why the effect stopped at an item. Returns how the batch ended; `None` if the consumer must
+    /// resume.
     fn stopped(&self, stopped: Stopped, item: &S::Item, attempt: u32) -> Option<Settled> {
         let name = S::name(item);
         match stopped {
@@ -741,8 +748,8 @@ impl<S: Source, E: Effect<S>, O: Observer<S>> Session<S, E, O> {
     }
 }
 
-/// Logs a failure that is retried, and returns its text: as a warning if it may pass by itself, and as an error if an operator
-/// must change something first.
+/// Logs a failure that is retried, and returns its text: as a warning if it may pass by itself, and as an
+/// error if an operator must change something first.
 fn report(consumer: &str, cause: &Cause, what: &str) -> String {
     let (error, of_store) = (chain(&**cause), cause.downcast_ref::<annals_core::Error>());
     match of_store {

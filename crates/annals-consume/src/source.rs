@@ -25,8 +25,8 @@ pub trait Source: Send + Sized + 'static {
     /// The place where a consumer resumes.
     type Checkpoint: Send + Sync + 'static;
 
-    /// Whether a checkpoint covers everything before it, so that it may move past an item only after all earlier items are
-    /// applied. `false` for an outbox, whose messages are marked one by one.
+    /// Whether a checkpoint covers everything before it, so that it may move past an item only after all
+    /// earlier items are applied. `false` for an outbox, whose messages are marked one by one.
     const IS_ORDERED: bool = true;
 
     /// Items with equal keys are applied one after the other, in order.
@@ -69,7 +69,8 @@ pub enum Read<S: Source> {
         /// Whether this was the end of the source.
         is_end: bool,
     },
-    /// The source no longer has the items that were read before: the consumer must look for the place where to resume.
+    /// The source no longer has the items that were read before: the consumer must look for the place where
+    /// to resume.
     Lost,
 }
 

@@ -25,8 +25,8 @@ impl Stop {
         *self.0.borrow() || self.0.has_changed().is_err()
     }
 
-    /// Runs a future until it completes or a stop is requested, which drops it and returns `None`. Only for futures that may be
-    /// dropped at any await.
+    /// Runs a future until it completes or a stop is requested, which drops it and returns `None`. Only for
+    /// futures that may be dropped at any await.
     pub async fn or<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;

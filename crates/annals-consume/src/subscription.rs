@@ -1,12 +1,13 @@
 //! Subscriptions: the events after a position, first the stored ones, then live ones, without a seam.
 //!
-//! There is no cutover from "catching up" to "live": a subscription reads the page after the last one and, at the end of the
-//! log, waits for the head to move. Because positions become visible in order and without gaps (G4), no event is skipped or
-//! returned twice (G7).
+//! There is no cutover from "catching up" to "live": a subscription reads the page after the last one and, at
+//! the end of the log, waits for the head to move. Because positions become visible in order and without gaps
+//! (G4), no event is skipped or returned twice (G7).
 //!
 //! - B1  The checkpoint is a ladder of witnesses, which ends at the last event that was returned.
-//! - B2  If the log lost events that were returned, the subscription steps back to the last event in common and reads from there:
-//!       it returns the events that took the positions of lost ones, so positions are smaller than before.
+//! - B2  If the log lost events that were returned, the subscription steps back to the last event in common
+//!       and reads from there: it returns the events that took the positions of lost ones, so positions are
+//!       smaller than before.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -50,11 +51,12 @@ pub struct Subscription {
 const PAGE: usize = 1_000;
 
 impl Subscription {
-    /// Subscribes to the events after `after` that match the query. [`Ladder::default`] is the beginning of the log; a consumer
-    /// resumes at its [`checkpoint`](Self::checkpoint).
+    /// Subscribes to the events after `after` that match the query. [`Ladder::default`] is the beginning of
+    /// the log; a consumer resumes at its [`checkpoint`](Self::checkpoint).
     ///
-    /// If `after` is a single [`Witness`], the rest of the ladder is read from the log. If the log has lost that event, the
-    /// subscription starts at the beginning of the log; with a whole checkpoint it resumes at the last event in common.
+    /// If `after` is a single [`Witness`], the rest of the ladder is read from the log. If the log has lost
+    /// that event, the subscription starts at the beginning of the log; with a whole checkpoint it resumes at
+    /// the last event in common.
     pub fn new(store: Arc<dyn EventStore>, after: impl Into<Ladder>, query: Query) -> Self {
         let ladder = after.into();
         let seen = ladder.newest().unwrap_or(Witness::origin(store.id()));
@@ -62,8 +64,9 @@ impl Subscription {
         Self { store, reader, buffered: VecDeque::new(), ladder, losses: 0 }
     }
 
-    /// Subscribes to the events after the current head, also if the log loses events later. If it loses the event at the head and
-    /// more than 15 before it, some older events may be returned: at most about as many as were lost.
+    /// Subscribes to the events after the current head, also if the log loses events later. If it loses the
+    /// event at the head and more than 15 before it, some older events may be returned: at most about as many
+    /// as were lost.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -94,8 +97,8 @@ impl Subscription {
         }
     }
 
-    /// Returns the events of the next page, which is at least one position long and may have no event that matches the query.
-    /// Waits at the end of the log until it grows.
+    /// Returns the events of the next page, which is at least one position long and may have no event that
+    /// matches the query. Waits at the end of the log until it grows.
     ///
     /// # Errors
     /// Those of the store's reads. The call may be repeated, and resumes where it was.
@@ -116,8 +119,8 @@ impl Subscription {
         &self.ladder
     }
 
-    /// How often the subscription stepped back because the log had lost events that were returned. A consumer that keeps events
-    /// compares this before and after a call.
+    /// How often the subscription stepped back because the log had lost events that were returned. A consumer
+    /// that keeps events compares this before and after a call.
     pub fn losses(&self) -> u64 {
         self.losses
     }

@@ -7,12 +7,14 @@
 //!
 //! The checkpoint may move past 41. A pure data structure: locks, tasks and the clock are in the runner.
 //!
-//! - N1  Of the items of one key at most one batch is out. An item is handed out after all earlier items of its key are applied.
-//! - N2  A key whose item failed waits for its next attempt, and only later items of the same key wait for it. In total order all
-//!       items have one key.
+//! - N1  Of the items of one key at most one batch is out. An item is handed out after all earlier items of
+//!       its key are applied.
+//! - N2  A key whose item failed waits for its next attempt, and only later items of the same key wait for
+//!       it. In total order all items have one key.
 //! - N3  Every batch that is handed out is returned by [`Window::settle`], with its result.
 //!
-//! Keys are compared by their hashes, with a random hasher for each window. Two keys with equal hashes are treated as one key.
+//! Keys are compared by their hashes, with a random hasher for each window. Two keys with equal hashes are
+//! treated as one key.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -118,7 +120,8 @@ pub enum Reached<C> {
 }
 
 impl<S: Source> Window<S> {
-    /// Makes an empty window. With a total order, an item is applied only after all earlier ones, whatever their keys.
+    /// Makes an empty window. With a total order, an item is applied only after all earlier ones, whatever
+    /// their keys.
     pub fn new(is_total: bool) -> Self {
         Self {
             is_total,
@@ -199,8 +202,9 @@ impl<S: Source> Window<S> {
         Some(batch)
     }
 
-    /// Returns the next slot for this batch, its key, and whether it was tried before. That is the next one of the key `last`,
-    /// which the batch ends with, or else the oldest that may be applied. Moves `next` past slots that wait for others of their keys.
+    /// Returns the next slot for this batch, its key, and whether it was tried before. That is the next one
+    /// of the key `last`, which the batch ends with, or else the oldest that may be applied. Moves `next`
+    /// past slots that wait for others of their keys.
     fn next_for(&mut self, number: u64, last: Option<u64>) -> Option<(u64, u64, bool)> {
         let (slots, first) = (&self.slots, self.first);
         if let Some(key) = last

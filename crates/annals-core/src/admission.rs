@@ -2,15 +2,15 @@
 //!
 //! The order of the checks is part of the contract:
 //!
-//! 1. Is its idempotency key in the log? Then it is a duplicate, whatever its events are; whether it is the same append is
-//!    compared when its outcome is returned ([`Appended::checked`](crate::Appended::checked)).
-//! 2. Are its events in the log already, by id, at consecutive positions, at the versions that it expects? Then it is a
-//!    duplicate too.
+//! 1. Is its idempotency key in the log? Then it is a duplicate, whatever its events are; whether it is the
+//!    same append is compared when its outcome is returned ([`Appended::checked`](crate::Appended::checked)).
+//! 2. Are its events in the log already, by id, at consecutive positions, at the versions that it expects?
+//!    Then it is a duplicate too.
 //! 3. Is one of its event ids used in that stream already? Then it is invalid.
 //! 4. Does every condition hold? If not, it is refused with all violated conditions.
 //!
-//! A store implements [`LogView`] over its committed state and everything that will be committed before the append, and
-//! calls [`admit`] while no other append can be committed in between.
+//! A store implements [`LogView`] over its committed state and everything that will be committed before the
+//! append, and calls [`admit`] while no other append can be committed in between.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -84,8 +84,8 @@ pub fn admit<V: LogView>(view: &V, append: &Append) -> Result<Admission, V::Erro
     Ok(if violations.is_empty() { Admission::Write } else { Admission::Refuse(violations) })
 }
 
-/// Position of the first event, if the log has the events of the append already, in its order and at the versions that it
-/// expects.
+/// Position of the first event, if the log has the events of the append already, in its order and at the
+/// versions that it expects.
 fn repeated<V: LogView>(view: &V, append: &Append) -> Result<Option<Position>, V::Error> {
     let Some(head) = append.writes.first() else { return Ok(None) };
     let Some(first) = view.event_with_id(&head.stream, head.event.id)? else { return Ok(None) };
@@ -207,15 +207,18 @@ fn newest<V: LogView>(
 
 /// Most unseen events in a conflict, over all of its violations.
 const UNSEEN_EVENTS_MAX: usize = 256;
-/// Most bytes of unseen events in a conflict, over all of its violations; one event is included whatever its size.
+/// Most bytes of unseen events in a conflict, over all of its violations; one event is included whatever its
+/// size.
 const UNSEEN_BYTES_MAX: usize = 4 << 20;
 
 impl Conflict {
-    /// The full error for a refused append: reads the events that the caller has not seen, with the store's ordinary reads
-    /// and therefore outside the lock under which the append was decided on. For store implementers.
+    /// The full error for a refused append: reads the events that the caller has not seen, with the store's
+    /// ordinary reads and therefore outside the lock under which the append was decided on. For store
+    /// implementers.
     ///
-    /// A conflict contains at most 256 events or 4 MiB in total, over all of its violations. Beyond that, and for a
-    /// condition that appears in the append a second time, a violation contains no events and is marked as incomplete.
+    /// A conflict contains at most 256 events or 4 MiB in total, over all of its violations. Beyond that, and
+    /// for a condition that appears in the append a second time, a violation contains no events and is marked
+    /// as incomplete.
     ///
     /// # Errors
     /// Those of the store's reads.

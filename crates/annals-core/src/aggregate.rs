@@ -1,7 +1,7 @@
 //! The domain side: aggregates that decide and evolve, as plain data and pure functions.
 //!
-//! Nothing here is asynchronous or does I/O. By their types, `evolve` cannot fail, because an event is a fact, and `decide`
-//! cannot change the state: it returns events or a refusal.
+//! Nothing here is asynchronous or does I/O. By their types, `evolve` cannot fail, because an event is a
+//! fact, and `decide` cannot change the state: it returns events or a refusal.
 
 use std::borrow::Cow;
 
@@ -10,15 +10,15 @@ use bytes::Bytes;
 use crate::chain::because;
 use crate::{Cause, ContentType, Tag, Text, Timestamp, Upcaster, refusal_code};
 
-/// A kind of fact, usually an enum with one variant for each thing that can happen; `#[derive(Event)]` of the crate
-/// `annals` implements it.
+/// A kind of fact, usually an enum with one variant for each thing that can happen; `#[derive(Event)]` of the
+/// crate `annals` implements it.
 pub trait Event: Sized + Clone + Send + Sync + 'static {
     /// The stored names of all types, in the past tense: `account.opened`. They outlive the code: rename a
     /// variant as you like, never its stored name. They do not begin with `annals.`.
     const TYPES: &'static [&'static str];
 
-    /// The upcasters for types, and versions of their shapes, that are no longer written. Every reader of the crate
-    /// `annals` applies this table to a stored event before it decodes it.
+    /// The upcasters for types, and versions of their shapes, that are no longer written. Every reader of the
+    /// crate `annals` applies this table to a stored event before it decodes it.
     const UPCASTERS: &'static [Upcaster] = &[];
 
     /// The stored name of this event's type.
@@ -35,8 +35,8 @@ pub trait Event: Sized + Clone + Send + Sync + 'static {
         Self::current_version(self.event_type())
     }
 
-    /// The content type of the data of this type, as [`encode`](Self::encode) writes it and [`decode`](Self::decode) reads it:
-    /// JSON by default.
+    /// The content type of the data of this type, as [`encode`](Self::encode) writes it and
+    /// [`decode`](Self::decode) reads it: JSON by default.
     fn content_type(event_type: &str) -> ContentType {
         let _ = event_type;
         ContentType::Json
@@ -56,7 +56,8 @@ pub trait Event: Sized + Clone + Send + Sync + 'static {
     /// If the event cannot be encoded, which is always a bug in the program.
     fn encode(&self) -> Result<Bytes, CodecError>;
 
-    /// Decodes an event of one of [`TYPES`](Self::TYPES). A stored event goes through [`UPCASTERS`](Self::UPCASTERS) first.
+    /// Decodes an event of one of [`TYPES`](Self::TYPES). A stored event goes through
+    /// [`UPCASTERS`](Self::UPCASTERS) first.
     ///
     /// # Errors
     /// If the type is unknown or the data does not fit it.
@@ -132,8 +133,8 @@ pub enum CodecError {
 /// A thing with an identity and a history, rebuilt by folding its events.
 #[doc(alias("aggregate root", "entity", "decider"))]
 pub trait Aggregate: Sized + Clone + Send + Sync + 'static {
-    /// The category of its streams: the aggregate `a1` of `account` is the stream `account-a1`. It does not begin with
-    /// `annals.`.
+    /// The category of its streams: the aggregate `a1` of `account` is the stream `account-a1`. It does not
+    /// begin with `annals.`.
     const NAME: &'static str;
 
     /// What can happen to it.
@@ -142,8 +143,9 @@ pub trait Aggregate: Sized + Clone + Send + Sync + 'static {
     /// The state before anything has happened.
     fn initial(id: &str) -> Self;
 
-    /// The state after an event. An event is a fact: this neither validates nor fails. A panic on an event that a command
-    /// has just led to refuses the command; after a panic on a stored event, the aggregate cannot be loaded.
+    /// The state after an event. An event is a fact: this neither validates nor fails. A panic on an event
+    /// that a command has just led to refuses the command; after a panic on a stored event, the aggregate
+    /// cannot be loaded.
     #[doc(alias("apply", "event sourcing handler", "reducer"))]
     fn evolve(&mut self, event: &Self::Event);
 
@@ -168,25 +170,27 @@ pub trait Decide<C>: Aggregate {
     /// Why a command is refused.
     type Error: std::error::Error + Send + Sync + 'static;
 
-    /// The events of the command in this state. Must depend only on its arguments: it is called again after a conflict.
+    /// The events of the command in this state. Must depend only on its arguments: it is called again after a
+    /// conflict.
     ///
     /// # Errors
     /// The refusal.
     fn decide(&self, command: &C, context: &Context) -> Decision<Self, Self::Error>;
 
-    /// The code of a refusal, for programs: `not-open`. It is stored in the log with the text of the refusal, if the
-    /// command has a key or a cause, and outlives the code of the program: keep it when you rename a variant. By default it
-    /// is the name of the variant ([`refusal_code`](crate::refusal_code)).
+    /// The code of a refusal, for programs: `not-open`. It is stored in the log with the text of the refusal,
+    /// if the command has a key or a cause, and outlives the code of the program: keep it when you rename a
+    /// variant. By default it is the name of the variant ([`refusal_code`](crate::refusal_code)).
     fn code(refusal: &Self::Error) -> Cow<'static, str> {
         refusal_code(refusal)
     }
 }
 
-/// A command that the aggregate `A` decides on: every `C` for which there is `A: Decide<C>`. It is never implemented by
-/// hand.
+/// A command that the aggregate `A` decides on: every `C` for which there is `A: Decide<C>`. It is never
+/// implemented by hand.
 ///
-/// A method that takes a command requires this trait instead of [`Decide`]: with a single implementation of [`Decide`], the
-/// compiler would infer the command's type from it and report any other command as a type mismatch.
+/// A method that takes a command requires this trait instead of [`Decide`]: with a single implementation of
+/// [`Decide`], the compiler would infer the command's type from it and report any other command as a type
+/// mismatch.
 #[diagnostic::on_unimplemented(
     message = "`{A}` has no decision for the command `{Self}`",
     label = "`{A}` does not decide on this",

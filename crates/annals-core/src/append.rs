@@ -81,9 +81,9 @@ pub enum Condition {
         /// The expected version before the append.
         expected: Expected,
     },
-    /// The newest event of the stream is this one. A version alone does not show whether the log still has the history that
-    /// the caller has seen: after a restore, or a failover to a standby that had lost the newest events, other events have
-    /// the same versions. The id distinguishes them.
+    /// The newest event of the stream is this one. A version alone does not show whether the log still has
+    /// the history that the caller has seen: after a restore, or a failover to a standby that had lost the
+    /// newest events, other events have the same versions. The id distinguishes them.
     Newest {
         /// The stream.
         stream: StreamId,
@@ -96,9 +96,9 @@ pub enum Condition {
     NoMatch {
         /// The events that must not exist.
         query: Query,
-        /// The position up to which the caller has seen the log; events up to there do not count. If it names the event
-        /// there, the log must have that event: in another history there may be matching events before the position that
-        /// the caller has not seen.
+        /// The position up to which the caller has seen the log; events up to there do not count. If it names
+        /// the event there, the log must have that event: in another history there may be matching events
+        /// before the position that the caller has not seen.
         after: Seen,
     },
 }
@@ -112,7 +112,8 @@ pub struct Write {
     pub event: NewEvent,
 }
 
-/// One atomic request: either all of its events are written, in this order and at consecutive positions, or none.
+/// One atomic request: either all of its events are written, in this order and at consecutive positions, or
+/// none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Append {
     /// The events, in the order in which they get their positions. A stream may appear more than once.
@@ -125,7 +126,8 @@ pub struct Append {
     pub key_reuse: KeyReuse,
     /// The recorded time, for restoring a log that was recorded before; `None` for the store's clock.
     ///
-    /// It is clamped between the recorded time of the log's last event and now, so recorded times never decrease.
+    /// It is clamped between the recorded time of the log's last event and now, so recorded times never
+    /// decrease.
     pub recorded_at: Option<Timestamp>,
 }
 
@@ -174,16 +176,16 @@ impl Append {
         self
     }
 
-    /// Appends only if no event matches the query after what the caller has seen: the [`Witness`](crate::Witness) of the
-    /// last event that it read, or a bare position.
+    /// Appends only if no event matches the query after what the caller has seen: the
+    /// [`Witness`](crate::Witness) of the last event that it read, or a bare position.
     #[must_use]
     pub fn unless(mut self, query: Query, after: impl Into<Seen>) -> Self {
         self.conditions.push(Condition::NoMatch { query, after: after.into() });
         self
     }
 
-    /// Applied once: the same append with the same key gets the outcome of the first; another append with this key is
-    /// refused.
+    /// Applied once: the same append with the same key gets the outcome of the first; another append with
+    /// this key is refused.
     #[must_use]
     pub fn once(mut self, key: IdempotencyKey) -> Self {
         self.key = Some(key);
@@ -217,8 +219,8 @@ pub struct Appended {
 }
 
 impl Appended {
-    /// The outcome of an append whose events, from position `first` on, have these streams and versions, in order, and
-    /// whose last event has this id. For store implementers.
+    /// The outcome of an append whose events, from position `first` on, have these streams and versions, in
+    /// order, and whose last event has this id. For store implementers.
     ///
     /// # Panics
     /// If there is no event: an append writes at least one.

@@ -21,8 +21,8 @@ impl Backoff {
         self.longest
     }
 
-    /// The delay before this attempt, counted from 1: a random part between half and all of the doubled delay, so that
-    /// clients that failed together do not retry together.
+    /// The delay before this attempt, counted from 1: a random part between half and all of the doubled
+    /// delay, so that clients that failed together do not retry together.
     pub fn before(&self, attempt: u32) -> Duration {
         let doubled = self.first.saturating_mul(1 << attempt.saturating_sub(1).min(20));
         let whole = doubled.min(self.longest);

@@ -1,15 +1,16 @@
-//! The body of a recorded event: the event as the caller gave it, in bytes, without its position and version. Pure. For store
-//! implementers.
+//! The body of a recorded event: the event as the caller gave it, in bytes, without its position and version.
+//! Pure. For store implementers.
 //!
-//! A [`RecordedEvent`](crate::RecordedEvent) is a view over these bytes, and the engine stores them as they are.
+//! A [`RecordedEvent`](crate::RecordedEvent) is a view over these bytes, and the engine stores them as they
+//! are.
 //!
 //! ```text
 //! | flags u8 | id 16 | stream | type | [schema u16] [content] [occurred i64] [key] [tags] [metadata] | data
 //! ```
 //!
-//! Each name is preceded by its length, a varint. A field in brackets is present if its flag is set. The data is
-//! the rest. The digest of a log is computed from the SHA-256 digests of these bytes, so this format never changes: a
-//! new field gets a new flag.
+//! Each name is preceded by its length, a varint. A field in brackets is present if its flag is set. The data
+//! is the rest. The digest of a log is computed from the SHA-256 digests of these bytes, so this format never
+//! changes: a new field gets a new flag.
 
 pub mod encoding;
 
@@ -194,8 +195,8 @@ impl<'a> Body<'a> {
     /// # Errors
     /// [`Malformed::Field`], with the field.
     pub fn check(&self) -> Result<(), Malformed> {
-        // Nearly all names are ASCII and shorter than 128 bytes. Then each byte here is one of 1 to 127, and nothing has to be told
-        // apart: not even the lengths, which are no more than names may have.
+        // Nearly all names are ASCII and shorter than 128 bytes. Then each byte here is one of 1 to 127, and
+        // nothing has to be told apart: not even the lengths, which are no more than names may have.
         if self.names.iter().fold(true, |plain, byte| plain & (1..0x80).contains(byte)) {
             return Ok(());
         }
@@ -227,7 +228,8 @@ impl<'a> Body<'a> {
         (0..self.tags.count).map(move |_| reader.name("tag").expect("they were read before"))
     }
 
-    /// The metadata of a [checked](Self::check) body. It shares the bytes that the body was read from, which are part of `block`.
+    /// The metadata of a [checked](Self::check) body. It shares the bytes that the body was read from, which
+    /// are part of `block`.
     pub(crate) fn metadata(&self, block: &Bytes) -> Metadata {
         let Some(bytes) = self.metadata else { return Metadata::default() };
         let text = |bytes| Text::from_utf8(block.slice_ref(bytes)).expect(CHECKED);

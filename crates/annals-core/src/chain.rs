@@ -1,7 +1,8 @@
 //! The text of an error with all its causes.
 //!
-//! The `Display` of an Annals error includes its causes, and the error has no `source`, so that code that prints an error,
-//! or an error and its sources, prints each cause once. The texts of causes from other crates are formatted here.
+//! The `Display` of an Annals error includes its causes, and the error has no `source`, so that code that
+//! prints an error, or an error and its sources, prints each cause once. The texts of causes from other
+//! crates are formatted here.
 
 use std::error::Error;
 
@@ -11,8 +12,8 @@ pub type Cause = Box<dyn std::error::Error + Send + Sync + 'static>;
 /// Most causes of an error that are printed: an error may be its own source.
 const CAUSES_MAX: usize = 16;
 
-/// An error and all its causes in one line. A cause with which the preceding text ends is not repeated: some errors print
-/// their source and also return it.
+/// An error and all its causes in one line. A cause with which the preceding text ends is not repeated: some
+/// errors print their source and also return it.
 ///
 /// ```
 /// use annals_core::chain;

@@ -1,13 +1,14 @@
-//! The functions that `#[derive(Event)]` calls: they write and read one variant of an enum as JSON, without its name.
+//! The functions that `#[derive(Event)]` calls: they write and read one variant of an enum as JSON, without
+//! its name.
 //!
 //! ```text
 //! AccountEvent::Opened { owner: "kim" }   type: account.opened   data: {"owner":"kim"}
 //! AccountEvent::Closed                    type: account.closed   data: {}
 //! ```
 //!
-//! serde's derived code gives a format the name of the variant with its content. The serializer here drops the name; the
-//! deserializer identifies the variant by its index in the enum, which derived code accepts as well. So data is written and
-//! read in one pass, without a tree of values in between.
+//! serde's derived code gives a format the name of the variant with its content. The serializer here drops
+//! the name; the deserializer identifies the variant by its index in the enum, which derived code accepts as
+//! well. So data is written and read in one pass, without a tree of values in between.
 //!
 //! Independent of stores. Hidden from the documentation: it is for generated code.
 
@@ -65,8 +66,8 @@ pub fn decode<E: DeserializeOwned>(
     Ok(event)
 }
 
-/// Converts an event to the next version of its shape: decodes its data as the type that the function takes, and encodes
-/// what the function returns.
+/// Converts an event to the next version of its shape: decodes its data as the type that the function takes,
+/// and encodes what the function returns.
 ///
 /// # Errors
 /// If the data does not fit, or the function fails.
@@ -109,11 +110,12 @@ pub const fn join_upcasters<const N: usize>(tables: &[&[Upcaster]]) -> [Upcaster
     all
 }
 
-/// Refuses a table in which two upcasters take the same events, or in which one makes events of a type that is not read.
+/// Refuses a table in which two upcasters take the same events, or in which one makes events of a type that
+/// is not read.
 ///
 /// # Panics
-/// At compile time, with the stored name and the remedy. Checks that need more than names (versions, cycles) run when a
-/// reader starts.
+/// At compile time, with the stored name and the remedy. Checks that need more than names (versions, cycles)
+/// run when a reader starts.
 #[track_caller]
 pub const fn check_upcasters(types: &[&str], table: &[Upcaster]) {
     let mut index = 0;

@@ -10,12 +10,13 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a store refused, by what the caller can do about it. Each variant has a page in `docs/errors/`.
 ///
-/// The text contains all causes, so there is no `source`. [`cause`](Self::cause) returns the cause itself, for callers that
-/// need an error of a certain type.
+/// The text contains all causes, so there is no `source`. [`cause`](Self::cause) returns the cause itself,
+/// for callers that need an error of a certain type.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A condition of the append does not hold, and nothing was written. Read the new events and decide again.
+    /// A condition of the append does not hold, and nothing was written. Read the new events and decide
+    /// again.
     #[error("{0}")]
     Conflict(Box<Conflict>),
     /// The request is wrong; retrying does not help. Nothing was written.
@@ -27,8 +28,8 @@ pub enum Error {
     /// Nothing was written; the same request may succeed later without intervention.
     #[error("the store is unavailable: {}", because(.0))]
     Unavailable(Cause),
-    /// The store cannot do this until its configuration or environment is changed: a permission, a setting, an address, an
-    /// older format. Retrying does not help until then. Nothing was written.
+    /// The store cannot do this until its configuration or environment is changed: a permission, a setting,
+    /// an address, an older format. Retrying does not help until then. Nothing was written.
     #[error("the store cannot be used as it is: {}", because(.0))]
     Unusable(Cause),
     /// There is no store at this address, and none was created.
@@ -37,7 +38,8 @@ pub enum Error {
     /// The store was closed by its owner and takes no more requests. Nothing was written.
     #[error("the store is closed")]
     Closed,
-    /// The stored data is intact, but this program cannot read it: an event has an unknown type or an unknown form.
+    /// The stored data is intact, but this program cannot read it: an event has an unknown type or an unknown
+    /// form.
     #[error("the stored data cannot be read: {}", because(.0))]
     Unreadable(Cause),
     /// A bug in Annals, or in the store that returned the error. Please report it.
@@ -46,7 +48,8 @@ pub enum Error {
     /// The append may or may not be durable: send the same append again, with its key or its event ids.
     #[error("the outcome of the append is unknown; send the same append again: {}", because(.0))]
     Indeterminate(Cause),
-    /// An earlier write or sync failed: the store takes no more appends until it is opened again. Reads continue.
+    /// An earlier write or sync failed: the store takes no more appends until it is opened again. Reads
+    /// continue.
     #[error("the store takes no appends after a failed write; close it and open it again: {}", because(.0))]
     Poisoned(Cause),
     /// Stored bytes contradict an invariant: stop, verify, restore.
@@ -90,8 +93,8 @@ impl Error {
         chain(self)
     }
 
-    /// The cause of the error, if there is one: an error of the driver or of the operating system, whose sources can be
-    /// searched by type. Its text is already part of the error's text.
+    /// The cause of the error, if there is one: an error of the driver or of the operating system, whose
+    /// sources can be searched by type. Its text is already part of the error's text.
     pub fn cause(&self) -> Option<&(dyn std::error::Error + Send + Sync + 'static)> {
         match self {
             Self::Unavailable(cause)
@@ -144,8 +147,8 @@ pub struct Conflict {
 }
 
 impl Conflict {
-    /// Whether reading the new events and deciding again can help: every violated condition is stale. That is not so for a
-    /// stream that should exist and does not, or for a version that the stream never had.
+    /// Whether reading the new events and deciding again can help: every violated condition is stale. That is
+    /// not so for a stream that should exist and does not, or for a version that the stream never had.
     pub fn is_stale(&self) -> bool {
         self.violations.iter().all(|violation| violation.violated.is_stale())
     }
@@ -181,7 +184,8 @@ pub struct Violation {
     /// The events that the caller has not seen, oldest first: those of the stream after the expected version,
     /// or those that match the query.
     pub unseen: Vec<RecordedEvent>,
-    /// Whether `unseen` is all of them. A conflict contains at most 256 events or 4 MiB over all of its violations.
+    /// Whether `unseen` is all of them. A conflict contains at most 256 events or 4 MiB over all of its
+    /// violations.
     pub unseen_complete: bool,
 }
 
@@ -214,8 +218,8 @@ pub enum Violated {
         /// Position of the first event that matches.
         position: Position,
     },
-    /// The log has lost events that were read or acknowledged before, as after a failover to a standby that did not have
-    /// them, so the facts on which the append was decided may be gone.
+    /// The log has lost events that were read or acknowledged before, as after a failover to a standby that
+    /// did not have them, so the facts on which the append was decided may be gone.
     History {
         /// A lost event.
         seen: Witness,

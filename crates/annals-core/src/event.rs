@@ -22,8 +22,8 @@ name_type! {
 
 /// Identity of an event: a UUID, given by the caller or generated. Unique within a stream (G5).
 ///
-/// An id also records whether [`generate`](Self::generate) made it: a generated id is not compared when a key is used
-/// again. This flag is not part of the identity.
+/// An id also records whether [`generate`](Self::generate) made it: a generated id is not compared when a key
+/// is used again. This flag is not part of the identity.
 #[derive(Clone, Copy)]
 pub struct EventId {
     uuid: uuid::Uuid,
@@ -185,7 +185,8 @@ impl Metadata {
     }
 }
 
-/// The metadata of one event. Dereferences to [`Metadata`]; empty metadata, the usual case, takes one pointer.
+/// The metadata of one event. Dereferences to [`Metadata`]; empty metadata, the usual case, takes one
+/// pointer.
 #[doc(alias("headers", "message metadata"))]
 #[derive(Clone, Default)]
 pub struct EventMetadata(Option<Box<Metadata>>);
@@ -285,8 +286,8 @@ impl NewEvent {
 
     /// Checks that data declared as JSON is JSON that every reader can read ([`check_json`]).
     ///
-    /// Stores take any bytes, so that a log can be restored as it is. Each entry point for new events (HTTP, the command
-    /// line, an import) calls this first.
+    /// Stores take any bytes, so that a log can be restored as it is. Each entry point for new events (HTTP,
+    /// the command line, an import) calls this first.
     ///
     /// # Errors
     /// [`Invalid`], naming `data`.

@@ -1,7 +1,7 @@
 //! Checks that bytes are JSON that every reader can read.
 //!
-//! The check goes beyond the grammar, as RFC 7493 (I-JSON) does: a value that one parser accepts as raw JSON may be
-//! unreadable for the program that decodes it, and an event cannot be removed once it is in the log.
+//! The check goes beyond the grammar, as RFC 7493 (I-JSON) does: a value that one parser accepts as raw JSON
+//! may be unreadable for the program that decodes it, and an event cannot be removed once it is in the log.
 //!
 //! - The text is UTF-8.
 //! - A surrogate escape (`\ud83d`) has its other half.
@@ -9,8 +9,9 @@
 //! - A number is finite as a 64-bit float.
 //! - Values are nested at most [`JSON_DEPTH_MAX`] levels deep.
 //!
-//! It takes time in proportion to the length of the input, and less memory than the input. It builds no values and is
-//! independent of events; each entry point (HTTP, the command line, imports) calls [`check_json`] on data declared as JSON.
+//! It takes time in proportion to the length of the input, and less memory than the input. It builds no
+//! values and is independent of events; each entry point (HTTP, the command line, imports) calls
+//! [`check_json`] on data declared as JSON.
 
 mod canonical;
 
@@ -103,8 +104,8 @@ impl Checker<'_> {
         }
     }
 
-    /// Reads a scalar, or the beginning of an array or object up to its first element. Returns whether an element
-    /// comes next.
+    /// Reads a scalar, or the beginning of an array or object up to its first element. Returns whether an
+    /// element comes next.
     fn value(&mut self) -> Checked<bool> {
         match self.peek() {
             Some(b'"') => self.string().map(|_| false),
@@ -314,7 +315,8 @@ fn compare(one: &[u8], other: &[u8]) -> Ordering {
     units(one).cmp(units(other))
 }
 
-/// The bytes or, for escapes, the code points of a checked string; two strings have the same value if these are equal.
+/// The bytes or, for escapes, the code points of a checked string; two strings have the same value if these
+/// are equal.
 fn units(text: &[u8]) -> impl Iterator<Item = u32> {
     let text = std::str::from_utf8(text).unwrap_or_default();
     let mut at = 0;

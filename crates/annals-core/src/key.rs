@@ -6,22 +6,22 @@ use crate::name::name_type;
 use crate::{Position, StreamId};
 
 name_type! {
-    /// The caller's name for one append: the same append with the same key is not written again, and gets the outcome of
-    /// the first; another append with the key is refused (G5). At most 2,048 bytes.
+    /// The caller's name for one append: the same append with the same key is not written again, and gets the
+    /// outcome of the first; another append with the key is refused (G5). At most 2,048 bytes.
     IdempotencyKey, "idempotency key", 2048
 }
 
 /// The meaning of a used idempotency key for an append.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum KeyReuse {
-    /// The append is refused with [`Error::Reused`](crate::Error::Reused), unless it equals the append that used the key:
-    /// the same number of events with the same streams, types, schema versions, content types, data, tags, times of
-    /// occurrence and metadata (without the trace, which may differ per attempt), and the same ids where the caller gave
-    /// them. JSON data is compared by value.
+    /// The append is refused with [`Error::Reused`](crate::Error::Reused), unless it equals the append that
+    /// used the key: the same number of events with the same streams, types, schema versions, content types,
+    /// data, tags, times of occurrence and metadata (without the trace, which may differ per attempt), and
+    /// the same ids where the caller gave them. JSON data is compared by value.
     #[default]
     Refuse,
-    /// The append gets the original outcome, even if its events differ. For callers whose key names a command, which may
-    /// decide differently when it is repeated.
+    /// The append gets the original outcome, even if its events differ. For callers whose key names a
+    /// command, which may decide differently when it is repeated.
     Original,
 }
 

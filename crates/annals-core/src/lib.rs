@@ -1,8 +1,9 @@
 //! The nouns of Annals and the contract of its stores.
 //!
-//! A store keeps events in streams, in one log, forever. The contract of every store is documented at [`EventStore`]; the
-//! clauses G1 to G10 are in `docs/guarantees.md`, and `annals-testkit` tests a store against them. This crate does no I/O
-//! and starts no thread: it contains the types, the rules and one store in memory.
+//! A store keeps events in streams, in one log, forever. The contract of every store is documented at
+//! [`EventStore`]; the clauses G1 to G10 are in `docs/guarantees.md`, and `annals-testkit` tests a store
+//! against them. This crate does no I/O and starts no thread: it contains the types, the rules and one store
+//! in memory.
 //!
 //! ```
 //! use annals_core::{Append, EventStore, EventStoreExt, Expected, MemoryStore, NewEvent, StreamId};
@@ -20,10 +21,9 @@
 //! # }
 //! ```
 //!
-//! The files, in reading order: `stream`, `event`, `body`,
-//! `recorded`, `query`, `key`, `append`, `read`, `invalid`, `error`, `witness`,
-//! `store`, `admission`, `reuse`, `memory`, and for the domain side `aggregate`, `upcast`, `derived` (called by derived
-//! code); `json` checks data that is declared as JSON.
+//! The files, in reading order: `stream`, `event`, `body`, `recorded`, `query`, `key`, `append`, `read`,
+//! `invalid`, `error`, `witness`, `store`, `admission`, `reuse`, `memory`, and for the domain side
+//! `aggregate`, `upcast`, `derived` (called by derived code); `json` checks data that is declared as JSON.
 #![forbid(unsafe_code)]
 
 mod text;

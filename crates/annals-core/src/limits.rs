@@ -23,8 +23,8 @@ pub struct Limits {
     pub query_items_max: usize,
     /// Tags of one alternative of a query. 64 by default, as many as an event may have.
     pub query_item_tags_max: usize,
-    /// Names of one read or one append: the types, tags, categories, processes, initiators, predecessors and ids of all of its
-    /// queries together. 512 by default.
+    /// Names of one read or one append: the types, tags, categories, processes, initiators, predecessors and
+    /// ids of all of its queries together. 512 by default.
     pub query_names_max: usize,
     /// Bytes of these names together. 64 KiB by default.
     pub query_bytes_max: usize,
@@ -50,7 +50,8 @@ impl Default for Limits {
 /// Longest process, initiator or predecessor, in bytes: they are indexed like names.
 const CAUSE_BYTES_MAX: usize = 1_024;
 
-/// Most different events that the conditions of one append may name as seen by the caller: each is read and compared.
+/// Most different events that the conditions of one append may name as seen by the caller: each is read and
+/// compared.
 const SEEN_EVENTS_MAX: usize = 64;
 
 /// The size of the queries of one request.
@@ -61,8 +62,8 @@ pub(crate) struct QuerySize {
 }
 
 impl Append {
-    /// Checks everything that needs no store: that there are events, that no stream is reserved for Annals, and that sizes
-    /// are within the limits.
+    /// Checks everything that needs no store: that there are events, that no stream is reserved for Annals,
+    /// and that sizes are within the limits.
     ///
     /// # Errors
     /// [`Invalid`], naming the field.

@@ -1,7 +1,7 @@
 //! The store in memory: the reference for store implementers, and a fast target for tests.
 //!
-//! One lock, one vector of events, and maps from names to indexes in it. It keeps every clause of the contract except G1:
-//! its events are lost when the process ends.
+//! One lock, one vector of events, and maps from names to indexes in it. It keeps every clause of the
+//! contract except G1: its events are lost when the process ends.
 
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;

@@ -1,5 +1,5 @@
-//! Names with a meaning (a stream, a type, a tag): newtypes over [`Text`](crate::Text), defined by `name_type!`, which
-//! checks length and characters once, when the name is created.
+//! Names with a meaning (a stream, a type, a tag): newtypes over [`Text`](crate::Text), defined by
+//! `name_type!`, which checks length and characters once, when the name is created.
 
 use crate::Invalid;
 

@@ -1,8 +1,8 @@
 //! Requests to read a store, and the pages that it returns.
 //!
-//! A read returns one page, which is a bounded amount of work. To read further, the caller sends the next request from the
-//! position that the page gives. A subscription is such a series of reads (`annals-consume`), so there is no seam between
-//! stored and live events.
+//! A read returns one page, which is a bounded amount of work. To read further, the caller sends the next
+//! request from the position that the page gives. A subscription is such a series of reads
+//! (`annals-consume`), so there is no seam between stored and live events.
 
 use crate::limits::QuerySize;
 use crate::{Category, Invalid, Limits, Position, Query, RecordedEvent, StreamId, Version};
@@ -23,9 +23,9 @@ pub struct LogRead {
     /// The first position, inclusive: [`Position::FIRST`] for the oldest event, [`Position::MAX`] with
     /// [`Direction::Backward`] for the newest.
     pub from: Position,
-    /// The last position, inclusive, in either direction: [`Position::MAX`] for no bound. With the head of the first page
-    /// as the bound, all pages together are the log at that moment, even if it grows meanwhile. A lagging replica does not
-    /// end such a read before its bound.
+    /// The last position, inclusive, in either direction: [`Position::MAX`] for no bound. With the head of
+    /// the first page as the bound, all pages together are the log at that moment, even if it grows
+    /// meanwhile. A lagging replica does not end such a read before its bound.
     pub to: Position,
     /// The direction.
     pub direction: Direction,
@@ -82,11 +82,11 @@ impl LogRead {
 pub struct LogPage {
     /// The matching events, in the direction of the read. May be empty although more follow.
     pub events: Vec<RecordedEvent>,
-    /// Where the next page begins. Forward it is one beyond the last scanned position, also at the end of the read;
-    /// backward it is 0 when nothing is left.
+    /// Where the next page begins. Forward it is one beyond the last scanned position, also at the end of the
+    /// read; backward it is 0 when nothing is left.
     pub next: Position,
-    /// Whether this page reaches the end of the read: the end of the log, or [`LogRead::to`]; backward, the beginning of the
-    /// log.
+    /// Whether this page reaches the end of the read: the end of the log, or [`LogRead::to`]; backward, the
+    /// beginning of the log.
     pub end: bool,
     /// Position of the log's newest event when the page was read.
     pub head: Position,
@@ -97,8 +97,8 @@ pub struct LogPage {
 pub struct StreamRead {
     /// The stream. One that does not exist is read as empty.
     pub stream: StreamId,
-    /// The first version, inclusive: [`Version::FIRST`] for the oldest event, [`Version::MAX`] with [`Direction::Backward`]
-    /// for the newest.
+    /// The first version, inclusive: [`Version::FIRST`] for the oldest event, [`Version::MAX`] with
+    /// [`Direction::Backward`] for the newest.
     pub from: Version,
     /// The last version, inclusive, in either direction: [`Version::MAX`] for no bound.
     pub to: Version,
@@ -143,8 +143,8 @@ pub struct StreamPage {
     /// Where the next page begins. Forward it is one beyond the last event of the page; backward it is 0
     /// when nothing is left.
     pub next: Version,
-    /// Whether this page reaches the end of the read: the end of the stream, or [`StreamRead::to`]; backward, the beginning of
-    /// the stream.
+    /// Whether this page reaches the end of the read: the end of the stream, or [`StreamRead::to`]; backward,
+    /// the beginning of the stream.
     pub end: bool,
     /// Version of the stream when the page was read; 0 if there is no such stream.
     pub version: Version,

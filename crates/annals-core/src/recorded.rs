@@ -14,8 +14,9 @@ use crate::{
 
 /// An event as the store returns it.
 ///
-/// It is a view over a block of bytes that events which were read together share, and reads a field when it is asked for. A clone
-/// costs one reference count. An event that is kept keeps its block, which has about a mebibyte at most.
+/// It is a view over a block of bytes that events which were read together share, and reads a field when it
+/// is asked for. A clone costs one reference count. An event that is kept keeps its block, which has about a
+/// mebibyte at most.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RecordedEvent {
     position: Position,

@@ -1,8 +1,8 @@
 //! Addresses in a form that may be shown: without anything that could be a password.
 //!
-//! Only understood parts are shown. An address is parsed as `SCHEME://USER:PASSWORD@HOST/PATH?NAME=VALUE`; if it has
-//! another shape, everything between its first `:` and its last `@` is left out, because a password is there, with any
-//! character in it. A parameter's value is shown if the parameter is known to be harmless.
+//! Only understood parts are shown. An address is parsed as `SCHEME://USER:PASSWORD@HOST/PATH?NAME=VALUE`; if
+//! it has another shape, everything between its first `:` and its last `@` is left out, because a password is
+//! there, with any character in it. A parameter's value is shown if the parameter is known to be harmless.
 
 /// Parameters of the databases and of object storage whose values are not secret.
 const HARMLESS: &[&str] = &[
@@ -39,8 +39,8 @@ const HARMLESS: &[&str] = &[
 /// The placeholder for omitted text.
 const HIDDEN: &str = "***";
 
-/// The address of a database, a store or a bucket in a form that may be printed, logged and stored: anything that could be
-/// a password is replaced by `***`. An address that is returned unchanged contains none.
+/// The address of a database, a store or a bucket in a form that may be printed, logged and stored: anything
+/// that could be a password is replaced by `***`. An address that is returned unchanged contains none.
 pub fn redacted(address: &str) -> String {
     let Some((scheme, rest)) = split_scheme(address) else { return without_scheme(address) };
     match understood(scheme, rest) {
@@ -63,8 +63,8 @@ pub(crate) fn is_scheme(text: &str) -> bool {
         && text.chars().all(|sign| sign.is_ascii_alphanumeric() || "+-.".contains(sign))
 }
 
-/// A path, or an address without its beginning: `PASSWORD@HOST:PORT/PATH`, `HOST/PATH?password=PASSWORD`. The text before
-/// the last `@` may be a password, and so may the text before a `:`.
+/// A path, or an address without its beginning: `PASSWORD@HOST:PORT/PATH`, `HOST/PATH?password=PASSWORD`. The
+/// text before the last `@` may be a password, and so may the text before a `:`.
 fn without_scheme(address: &str) -> String {
     let (before, query) = parts(address);
     let (begin, place) = match before.rsplit_once('@') {
@@ -79,8 +79,8 @@ fn without_scheme(address: &str) -> String {
     }
 }
 
-/// A message in which this address, and everything that [`redacted`] omits from it, is replaced: drivers quote what they
-/// cannot parse.
+/// A message in which this address, and everything that [`redacted`] omits from it, is replaced: drivers
+/// quote what they cannot parse.
 pub fn without_secrets(message: &str, address: &str) -> String {
     let mut shown = message.replace(address, &redacted(address));
     for secret in secrets(address) {
@@ -89,8 +89,8 @@ pub fn without_secrets(message: &str, address: &str) -> String {
     shown
 }
 
-/// A character of the address that must be escaped, with its escape: a `/`, `?` or `#` in a password ends the server's
-/// name, and the rest is read as something else.
+/// A character of the address that must be escaped, with its escape: a `/`, `?` or `#` in a password ends the
+/// server's name, and the rest is read as something else.
 pub(crate) fn unescaped(address: &str) -> Option<(char, &'static str)> {
     let (_, rest) = address.split_once("://")?;
     let end = rest.find(['/', '?', '#'])?;
@@ -106,11 +106,12 @@ pub(crate) fn unescaped(address: &str) -> Option<(char, &'static str)> {
     }
 }
 
-/// Other names for a password. Any other name is not shown: it may be the end of a password that contains a `?` or `&`.
+/// Other names for a password. Any other name is not shown: it may be the end of a password that contains a
+/// `?` or `&`.
 const PASSWORDS: &[&str] = &["pass", "passfile", "passphrase", "passwd", "password", "pwd", "sslpassword"];
 
-/// A parameter that was intended as a password but is read by no driver, which would log it with its value: its name, or
-/// the text to show instead.
+/// A parameter that was intended as a password but is read by no driver, which would log it with its value:
+/// its name, or the text to show instead.
 pub(crate) fn unknown_password(address: &str) -> Option<&str> {
     let mut names = parts(address).1?.split('&').map(|pair| pair.split('=').next().unwrap_or_default());
     let found = names.find(|name| {

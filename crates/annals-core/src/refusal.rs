@@ -8,9 +8,9 @@ const UNNAMED: &str = "refused";
 /// Most bytes of an error that are searched for its name.
 const NAME_BYTES_MAX: usize = 200;
 
-/// The default code of a refusal: the name of its type or variant as `#[derive(Debug)]` writes it, with dashes.
-/// `Insufficient { balance: 5 }` has the code `insufficient`, `Refused::NotOpen` has `not-open`. An error whose `Debug`
-/// does not write a name has the code `refused`.
+/// The default code of a refusal: the name of its type or variant as `#[derive(Debug)]` writes it, with
+/// dashes. `Insufficient { balance: 5 }` has the code `insufficient`, `Refused::NotOpen` has `not-open`. An
+/// error whose `Debug` does not write a name has the code `refused`.
 ///
 /// ```
 /// #[derive(Debug)]

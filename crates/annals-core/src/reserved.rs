@@ -1,8 +1,9 @@
 //! Names reserved for Annals: streams and event types that begin with `annals.`.
 //!
-//! The framework stores facts of its own in a log under these names, and trusts them. So a name from outside is checked
-//! where it enters: in an aggregate's name, a derived type, an append over HTTP or the command line, an imported row, a
-//! message of an outbox. A store accepts them, because a backup, an export and a move copy these events unchanged.
+//! The framework stores facts of its own in a log under these names, and trusts them. So a name from outside
+//! is checked where it enters: in an aggregate's name, a derived type, an append over HTTP or the command
+//! line, an imported row, a message of an outbox. A store accepts them, because a backup, an export and a
+//! move copy these events unchanged.
 
 use crate::Invalid;
 

@@ -1,8 +1,9 @@
 //! A reused key or event id: the same append gets its original outcome, and another append is refused.
 //!
-//! A key identifies one append. If a client reuses it for another one by mistake, the response must not look as if the new
-//! events were written. So an append that was found to be a duplicate is compared with the events at the original
-//! positions. Every store calls [`Appended::checked`] with the outcome of a duplicate, outside its locks.
+//! A key identifies one append. If a client reuses it for another one by mistake, the response must not look
+//! as if the new events were written. So an append that was found to be a duplicate is compared with the
+//! events at the original positions. Every store calls [`Appended::checked`] with the outcome of a duplicate,
+//! outside its locks.
 
 use std::collections::BTreeSet;
 
@@ -13,8 +14,8 @@ use crate::{
 };
 
 impl Appended {
-    /// Returns this outcome of an earlier append, if `append` equals that append or requests the outcome in any case. For
-    /// store implementers.
+    /// Returns this outcome of an earlier append, if `append` equals that append or requests the outcome in
+    /// any case. For store implementers.
     ///
     /// # Errors
     /// [`Error::Reused`] if it is another append; otherwise those of the store's reads.
@@ -80,7 +81,8 @@ fn is_same_data(event: &NewEvent, recorded: &RecordedEvent) -> bool {
         || (event.content_type.is_json() && is_same_json(&event.data, recorded.data()))
 }
 
-/// Whether the metadata is equal. The trace belongs to the request and differs in a retry, so it is not compared.
+/// Whether the metadata is equal. The trace belongs to the request and differs in a retry, so it is not
+/// compared.
 fn is_same_metadata(one: &Metadata, other: &Metadata) -> bool {
     let event = |metadata: &Metadata| {
         let Metadata { process, initiator, predecessor, trace: _, own } = metadata.clone();

@@ -1,5 +1,5 @@
-//! The serde representation of core values: names, ids, times and tokens as the text that `Display` writes and `FromStr`
-//! reads, positions and versions as numbers.
+//! The serde representation of core values: names, ids, times and tokens as the text that `Display` writes
+//! and `FromStr` reads, positions and versions as numbers.
 
 use std::fmt;
 use std::marker::PhantomData;

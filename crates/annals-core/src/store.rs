@@ -1,7 +1,7 @@
 //! The contract that every store keeps. The clauses G1 to G10 are in `docs/guarantees.md`.
 //!
-//! [`EventStore`] is the trait to implement, as small as possible; [`EventStoreExt`] adds methods for users. A store that
-//! passes `annals-testkit` can replace any other.
+//! [`EventStore`] is the trait to implement, as small as possible; [`EventStoreExt`] adds methods for users.
+//! A store that passes `annals-testkit` can replace any other.
 
 use std::fmt;
 
@@ -15,8 +15,8 @@ use crate::{
 
 /// A log of events, with conditional appends and reads from any position.
 ///
-/// All methods may be called concurrently from any number of tasks. A call that is dropped before it completes leaves the
-/// store consistent; a dropped append may or may not be committed.
+/// All methods may be called concurrently from any number of tasks. A call that is dropped before it
+/// completes leaves the store consistent; a dropped append may or may not be committed.
 #[async_trait]
 pub trait EventStore: Send + Sync + 'static {
     /// Identity of the log. Data derived from a log (a snapshot, a read model) is bound to it.
@@ -24,30 +24,31 @@ pub trait EventStore: Send + Sync + 'static {
 
     /// Executes an append: all of it, durably, or nothing.
     ///
-    /// - G1, G2: when this returns an outcome, every event of the append is durable; after a crash the log has all of them
-    ///   or none.
+    /// - G1, G2: when this returns an outcome, every event of the append is durable; after a crash the log
+    ///   has all of them or none.
     /// - G3: if a condition does not hold, nothing is written, and the error names every violated condition.
     /// - G4: the events get consecutive positions. Once position n has been read, no smaller one appears.
-    /// - G5: if the log has the key, or the same events by id, already, the outcome is the original one, marked as a
-    ///   duplicate, and the conditions are not checked again. If the append differs from the original one, it is refused,
-    ///   unless [`Append::key_reuse`] requests the original outcome.
+    /// - G5: if the log has the key, or the same events by id, already, the outcome is the original one,
+    ///   marked as a duplicate, and the conditions are not checked again. If the append differs from the
+    ///   original one, it is refused, unless [`Append::key_reuse`] requests the original outcome.
     ///
     /// # Errors
-    /// Any [`Error`](crate::Error). Only after [`Indeterminate`](crate::Error::Indeterminate) may the events have been
-    /// written.
+    /// Any [`Error`](crate::Error). Only after [`Indeterminate`](crate::Error::Indeterminate) may the events
+    /// have been written.
     async fn append(&self, append: Append) -> Result<Appended>;
 
     /// Reads a page of the log.
     ///
-    /// A page has at most `limit` events and a bounded number of bytes, but at least one event if a matching one exists,
-    /// unless the store stopped scanning early, which it reports by `end: false`.
+    /// A page has at most `limit` events and a bounded number of bytes, but at least one event if a matching
+    /// one exists, unless the store stopped scanning early, which it reports by `end: false`.
     async fn read_log(&self, read: LogRead) -> Result<LogPage>;
 
-    /// Reads a page of the log, if the log has this event, or, at position 0, this identity. `None` if not: the events read
-    /// before are lost, or a replica does not have them yet.
+    /// Reads a page of the log, if the log has this event, or, at position 0, this identity. `None` if not:
+    /// the events read before are lost, or a replica does not have them yet.
     ///
-    /// The event need not be looked up at the same moment as the page: a lost event does not return, so if it exists after
-    /// the page was read, the page is of a log that has it. A store that can do both at once saves a round trip.
+    /// The event need not be looked up at the same moment as the page: a lost event does not return, so if it
+    /// exists after the page was read, the page is of a log that has it. A store that can do both at once
+    /// saves a round trip.
     async fn read_log_after(&self, read: LogRead, seen: Witness) -> Result<Option<LogPage>> {
         let page = self.read_log(read).await?;
         Ok(seen.holds(self).await?.then_some(page))
@@ -97,8 +98,8 @@ impl Witness {
         Ok(Self::at(store, self.position).await? == Some(self))
     }
 
-    /// Checks that the store still has this event, and so everything that was read before it. For the end of a read of
-    /// several pages that must be of one history.
+    /// Checks that the store still has this event, and so everything that was read before it. For the end of
+    /// a read of several pages that must be of one history.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if it does not have it; otherwise those of the store's reads.
@@ -132,11 +133,12 @@ pub trait EventStoreExt: EventStore {
         Ok(events.pop())
     }
 
-    /// All events of a stream, in order, as of one moment. They are held in memory: for long streams, read pages.
+    /// All events of a stream, in order, as of one moment. They are held in memory: for long streams, read
+    /// pages.
     ///
     /// # Errors
-    /// Those of the store's reads; [`Error::Unavailable`](crate::Error::Unavailable) if the log loses events between the
-    /// reads of two pages.
+    /// Those of the store's reads; [`Error::Unavailable`](crate::Error::Unavailable) if the log loses events
+    /// between the reads of two pages.
     async fn stream_events(&self, stream: &StreamId) -> Result<Vec<RecordedEvent>> {
         let mut read = StreamRead::forward(stream, Version::FIRST);
         let first = self.read_stream(read.clone()).await?;
@@ -160,8 +162,8 @@ pub trait EventStoreExt: EventStore {
         }
     }
 
-    /// All events that match a query, in order, as of one moment of the log. They are held in memory: for a long log, read
-    /// pages.
+    /// All events that match a query, in order, as of one moment of the log. They are held in memory: for a
+    /// long log, read pages.
     ///
     /// # Errors
     /// Those of [`stream_events`](Self::stream_events).

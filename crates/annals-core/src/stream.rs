@@ -6,9 +6,9 @@ use crate::{Invalid, Text, refuse_reserved};
 name_type! {
     /// The name of a stream, the events of one aggregate: any UTF-8 text of 1 to 1,024 bytes.
     ///
-    /// By convention a name is a category and an id, `account-42`, split at the first `-`; a name without one is all
-    /// category. Names that start with `$` are reserved for Annals, and only its framework writes those that begin with
-    /// `annals.` ([`refuse_reserved`]).
+    /// By convention a name is a category and an id, `account-42`, split at the first `-`; a name without one
+    /// is all category. Names that start with `$` are reserved for Annals, and only its framework writes
+    /// those that begin with `annals.` ([`refuse_reserved`]).
     StreamId, "stream", 1024
 }
 
@@ -21,8 +21,9 @@ impl StreamId {
     /// The stream of one aggregate: `{category}-{id}`.
     ///
     /// # Errors
-    /// [`Invalid`] if the category is empty, contains `-` (it could not be separated from the id) or begins with `annals.`,
-    /// if the id is empty (all aggregates whose id was forgotten would share a stream), or if the whole name is too long.
+    /// [`Invalid`] if the category is empty, contains `-` (it could not be separated from the id) or begins
+    /// with `annals.`, if the id is empty (all aggregates whose id was forgotten would share a stream), or if
+    /// the whole name is too long.
     pub fn of(category: &str, id: &str) -> Result<Self, Invalid> {
         if category.is_empty() || category.contains('-') {
             let problem = format!("`{category}` must not be empty or contain `-`");

@@ -1,7 +1,7 @@
 //! Shared, immutable UTF-8 text.
 //!
-//! A [`Text`] may be a slice of a larger block of bytes, so an event read from disk borrows its names from the block
-//! instead of copying each. Names with a meaning are newtypes over it: `name`.
+//! A [`Text`] may be a slice of a larger block of bytes, so an event read from disk borrows its names from
+//! the block instead of copying each. Names with a meaning are newtypes over it: `name`.
 
 use std::fmt;
 
@@ -99,8 +99,8 @@ impl fmt::Debug for Text {
     }
 }
 
-/// The text without its middle if it has more bytes than this: for messages that quote input, which may be as long as a
-/// request.
+/// The text without its middle if it has more bytes than this: for messages that quote input, which may be as
+/// long as a request.
 pub fn shortened(text: String, bytes_max: usize) -> String {
     if text.len() <= bytes_max {
         return text;

@@ -42,9 +42,10 @@ impl Timestamp {
         self.0
     }
 
-    /// The text with six fractional digits, `2017-04-15T13:00:00.000000Z`: all such texts have the same length, and sort by
-    /// time. This is the form of all times that a store or a program takes from its clock; `Display` uses the shortest
-    /// form, which repeats a caller's time as it was given, and is the form in events.
+    /// The text with six fractional digits, `2017-04-15T13:00:00.000000Z`: all such texts have the same
+    /// length, and sort by time. This is the form of all times that a store or a program takes from its
+    /// clock; `Display` uses the shortest form, which repeats a caller's time as it was given, and is the
+    /// form in events.
     #[must_use]
     pub fn fixed(self) -> String {
         text::write_fixed(self)
@@ -101,8 +102,9 @@ impl From<Timestamp> for SystemTime {
 impl std::str::FromStr for Timestamp {
     type Err = Invalid;
 
-    /// Parses RFC 3339 with any offset, or a date alone, which is its first instant in UTC. A time of day without an offset
-    /// is refused, and so is any text that is not parsed completely. Digits after the sixth fractional digit are dropped.
+    /// Parses RFC 3339 with any offset, or a date alone, which is its first instant in UTC. A time of day
+    /// without an offset is refused, and so is any text that is not parsed completely. Digits after the sixth
+    /// fractional digit are dropped.
     fn from_str(text: &str) -> Result<Self, Invalid> {
         text::read(text, None).map_err(|problem| Invalid::new("time", format!("`{text}` {problem}")))
     }

@@ -1,4 +1,5 @@
-//! Upcasters: rewrites of the types and shapes that a program no longer writes, as data beside the event type.
+//! Upcasters: rewrites of the types and shapes that a program no longer writes, as data beside the event
+//! type.
 //!
 //! ```text
 //! account.registered  v1 --Renamed----> account.opened v1
@@ -7,8 +8,8 @@
 //! order.viewed           --Dropped---->
 //! ```
 //!
-//! They apply to stored events, before these are decoded. This file only defines them; the codec of the crate `annals`,
-//! through which every reader of domain events goes, checks the table and applies the chain.
+//! They apply to stored events, before these are decoded. This file only defines them; the codec of the crate
+//! `annals`, through which every reader of domain events goes, checks the table and applies the chain.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -59,7 +60,8 @@ impl RawEvent {
         self
     }
 
-    /// The data, read as JSON. Empty data is read as `{}`: some programs write an event without fields this way.
+    /// The data, read as JSON. Empty data is read as `{}`: some programs write an event without fields this
+    /// way.
     ///
     /// # Errors
     /// If the data is not JSON or does not fit.
@@ -89,8 +91,9 @@ impl From<&RecordedEvent> for RawEvent {
 
 /// The upcaster for a type, or a version of its shape, that is in the log and no longer written.
 ///
-/// `#[derive(Event)]` creates upcasters for `#[event(former_name = "…")]`, `#[event(version = 2, upcast(1 = from_v1))]` and
-/// `#[event(dropped = "…")]`. A table for other cases is given with `#[event(upcasters = TABLE)]`:
+/// `#[derive(Event)]` creates upcasters for `#[event(former_name = "…")]`,
+/// `#[event(version = 2, upcast(1 = from_v1))]` and `#[event(dropped = "…")]`. A table for other cases is
+/// given with `#[event(upcasters = TABLE)]`:
 ///
 /// ```
 /// use annals_core::{Cause, Event, RawEvent, Upcaster};
@@ -129,19 +132,19 @@ impl From<&RecordedEvent> for RawEvent {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Upcaster {
-    /// Events of one type and version are rewritten: into the next version, into another type, or into several events. The
-    /// table is applied to the new events again, until no upcaster takes them.
+    /// Events of one type and version are rewritten: into the next version, into another type, or into
+    /// several events. The table is applied to the new events again, until no upcaster takes them.
     Converted {
         /// The stored name.
         event_type: &'static str,
         /// The version of the shape.
         version: u16,
-        /// The events that it may be rewritten into, by type and version. If the list is empty, events of this version are
-        /// dropped.
+        /// The events that it may be rewritten into, by type and version. If the list is empty, events of
+        /// this version are dropped.
         into: &'static [(&'static str, u16)],
-        /// Rewrites the event. Must depend on the event alone: it is called each time the event is read. An empty result is
-        /// an error unless `into` is empty too. To drop some events of a type and keep others, rewrite those to drop into a
-        /// type that the table drops, and name that type in `into`.
+        /// Rewrites the event. Must depend on the event alone: it is called each time the event is read. An
+        /// empty result is an error unless `into` is empty too. To drop some events of a type and keep
+        /// others, rewrite those to drop into a type that the table drops, and name that type in `into`.
         convert: fn(RawEvent) -> Result<Vec<RawEvent>, Cause>,
     },
     /// A type has another stored name now. The versions of its shape are counted across both names.
@@ -151,8 +154,8 @@ pub enum Upcaster {
         /// The current name.
         event_type: &'static str,
     },
-    /// Events of a type are obsolete, in any version, and are skipped by every reader. If such an event is one of several
-    /// that another upcaster makes, the others keep their part numbers.
+    /// Events of a type are obsolete, in any version, and are skipped by every reader. If such an event is
+    /// one of several that another upcaster makes, the others keep their part numbers.
     Dropped {
         /// The stored name.
         event_type: &'static str,

@@ -7,9 +7,9 @@ use std::str::FromStr;
 use crate::Invalid;
 use crate::redaction::{is_scheme, redacted, unescaped, unknown_password};
 
-/// The address of a store: a scheme, which names the backend, and the backend's part: `memory:`, `file:DIRECTORY`,
-/// `postgres://…`. This type does not check the scheme: a list of backends (`annals::backend::Backends`) does, and refuses
-/// unknown ones.
+/// The address of a store: a scheme, which names the backend, and the backend's part: `memory:`,
+/// `file:DIRECTORY`, `postgres://…`. This type does not check the scheme: a list of backends
+/// (`annals::backend::Backends`) does, and refuses unknown ones.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoreUrl {
     text: String,

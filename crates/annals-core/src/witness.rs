@@ -1,8 +1,9 @@
 //! A position together with the history to which it belongs.
 //!
-//! A position alone does not show whether the log is still the one it was read from: a restored backup, a standby that lost
-//! the newest events, or another log at the same address has other events at the same positions. A [`Witness`] names the
-//! event too, so the difference is detected when the position is used again: `store` compares it.
+//! A position alone does not show whether the log is still the one it was read from: a restored backup, a
+//! standby that lost the newest events, or another log at the same address has other events at the same
+//! positions. A [`Witness`] names the event too, so the difference is detected when the position is used
+//! again: `store` compares it.
 
 use std::fmt;
 
@@ -10,8 +11,9 @@ use crate::{EventId, Invalid, Position, RecordedEvent};
 
 /// A position and the id of the event there; at position 0, the id of the log.
 ///
-/// Every component that gives out a position to be used later (a checkpoint, a `Last-Event-ID`, a cursor) gives out a
-/// witness. As text it is the position, `@` and the id: `42@0f8fad5b-d9cb-469f-a165-70867728950e`.
+/// Every component that gives out a position to be used later (a checkpoint, a `Last-Event-ID`, a cursor)
+/// gives out a witness. As text it is the position, `@` and the id:
+/// `42@0f8fad5b-d9cb-469f-a165-70867728950e`.
 #[doc(alias("tracking token", "resume token"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Witness {
@@ -30,10 +32,11 @@ impl Witness {
 
 /// How far a caller has seen a log: a position, with the id of the event there if it is known.
 ///
-/// When it is used, one made from a [`Witness`] is compared with the log, so another history is detected; one made from a
-/// [`Position`] alone is not compared. As text it is `42@UUID` or `42`.
+/// When it is used, one made from a [`Witness`] is compared with the log, so another history is detected; one
+/// made from a [`Position`] alone is not compared. As text it is `42@UUID` or `42`.
 ///
-/// The greater of two is the one with the greater position. The default is position 0, before the first event.
+/// The greater of two is the one with the greater position. The default is position 0, before the first
+/// event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Seen {
     /// The position up to which the caller has seen the log.

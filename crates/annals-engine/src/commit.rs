@@ -1,19 +1,22 @@
 //! Group commit: an append waits only for the disk.
 //!
-//! Appends are queued. One caller at a time has the *staging slot*: it drains the queue and stages the appends on its own
-//! thread, where they are in the processor's cache. Staged appends form a group. The *leader* takes the group, and writes and
-//! syncs it while others stage the next. There is no timer. The background thread becomes the leader when it is called, and
-//! stages the rest of the queue, including appends that need a new segment. If an append is the only one, its caller becomes
-//! the leader and executes it: two context switches take longer than a fast disk.
+//! Appends are queued. One caller at a time has the *staging slot*: it drains the queue and stages the
+//! appends on its own thread, where they are in the processor's cache. Staged appends form a group. The
+//! *leader* takes the group, and writes and syncs it while others stage the next. There is no timer. The
+//! background thread becomes the leader when it is called, and stages the rest of the queue, including
+//! appends that need a new segment. If an append is the only one, its caller becomes the leader and executes
+//! it: two context switches take longer than a fast disk.
 //!
 //! - C1  There is one leader at a time, so groups become durable in the order in which they were staged.
-//! - C2  Every caller that queues or stages calls the thread, unless the thread was called already or the caller is the
-//!       leader; a leader that steps down calls it if anything is queued or staged. So no append waits forever.
-//! - C3  The thread closes the log, as the leader, when nothing is queued or staged; from then on appends are refused.
+//! - C2  Every caller that queues or stages calls the thread, unless the thread was called already or the
+//!       caller is the leader; a leader that steps down calls it if anything is queued or staged. So no
+//!       append waits forever.
+//! - C3  The thread closes the log, as the leader, when nothing is queued or staged; from then on appends are
+//!       refused.
 //!
-//! Next below: `writer` (the staged appends and the end of the log), then `sync`. Between them `staging` and `stage` (decision
-//! and frames); beside them `outcome`, `clock`, `noted` (how far the log is durable), and in the background `seal` (indexes of
-//! finished runs).
+//! Next below: `writer` (the staged appends and the end of the log), then `sync`. Between them `staging` and
+//! `stage` (decision and frames); beside them `outcome`, `clock`, `noted` (how far the log is durable), and
+//! in the background `seal` (indexes of finished runs).
 
 pub mod clock;
 pub mod noted;
@@ -119,7 +122,8 @@ impl Commit {
         let Some(writer) = &mut slot.writer else { return };
         for _ in 0..ROUNDS {
             let mut queue = self.queue.lock();
-            // Without room for the first append, leave the queue in place: else each new caller would move all of it.
+            // Without room for the first append, leave the queue in place: else each new caller would move
+            // all of it.
             if !queue.requests.first().is_some_and(|first| writer.has_room(&first.encoded)) {
                 return;
             }
@@ -137,14 +141,16 @@ impl Commit {
         }
     }
 
-    /// Executes an append if there is no leader, and the disk is quick or the append needs no write; returns it otherwise.
+    /// Executes an append if there is no leader, and the disk is quick or the append needs no write; returns
+    /// it otherwise.
     pub fn execute(&self, request: Request) -> Option<Request> {
         let Some(mut slot) = self.slot.try_lock() else { return Some(request) };
         let StagingSlot { writer: Some(writer), leader } = &mut *slot else { return Some(request) };
         if *leader != Leader::Absent {
             return Some(request);
         }
-        // An append that needs a new run, segment or space is left to the thread: that may take long on any disk.
+        // An append that needs a new run, segment or space is left to the thread: that may take long on any
+        // disk.
         if !self.syncer.is_quick() || !writer.has_room(&request.encoded) {
             let verdict = self.guarded(|| writer.verdict(&request.append)).flatten();
             drop(slot);
@@ -215,7 +221,8 @@ impl Commit {
         }
     }
 
-    /// Becomes the leader, and makes appends durable until none is queued or staged; `None` if there is another leader.
+    /// Becomes the leader, and makes appends durable until none is queued or staged; `None` if there is
+    /// another leader.
     fn lead(&self) -> Option<MutexGuard<'_, StagingSlot>> {
         let mut slot = self.slot.lock();
         if slot.leader == Leader::Active {
@@ -238,7 +245,8 @@ impl Commit {
             let Some(group) = group.flatten() else { return Some(slot) };
             drop(slot);
             let buffer = self.make_durable(Some(group));
-            // Callers that got their answers often append again: yielding gathers these appends in one group, not two.
+            // Callers that got their answers often append again: yielding gathers these appends in one group,
+            // not two.
             thread::yield_now();
             slot = self.slot.lock();
             slot.take_back(buffer);

@@ -2,13 +2,14 @@
 //!
 //! A [`Disk`] is one flat directory of files. The engine relies only on these guarantees:
 //!
-//! - D1  Bytes that [`File::write_at`] and [`File::allocate`] wrote survive a crash once [`File::sync`] has returned;
-//!       before that any part of them may survive, in any order.
+//! - D1  Bytes that [`File::write_at`] and [`File::allocate`] wrote survive a crash once [`File::sync`] has
+//!       returned; before that any part of them may survive, in any order.
 //! - D2  The creation, renaming or removal of a file survives a crash once [`Disk::sync_directory`] has
 //!       returned; before that it may or may not survive.
 //! - D3  A rename is atomic: after a crash either the rename was done completely, or the names are as before.
-//! - D4  After a failed `write_at` or `sync` the state of the unsynced bytes of that file is unknown. They may be read
-//!       correctly and still be lost in a crash, even after later syncs, unless they are written again.
+//! - D4  After a failed `write_at` or `sync` the state of the unsynced bytes of that file is unknown. They
+//!       may be read correctly and still be lost in a crash, even after later syncs, unless they are written
+//!       again.
 //!
 //! [`FileDisk`] is the real implementation. `disk/faulty.rs` gives exactly these guarantees, for tests.
 
@@ -75,7 +76,8 @@ pub trait Disk: Send + Sync + 'static {
         true
     }
 
-    /// Whether this name still refers to the open file. If not, the file may disappear when its last user closes it.
+    /// Whether this name still refers to the open file. If not, the file may disappear when its last user
+    /// closes it.
     ///
     /// # Errors
     /// As the operating system's.
@@ -103,13 +105,14 @@ pub trait File: Send + Sync + 'static {
     /// As the operating system's.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
 
-    /// Advises the system to begin reading these bytes from the device, for a [`read_at`](Self::read_at) soon after.
+    /// Advises the system to begin reading these bytes from the device, for a [`read_at`](Self::read_at) soon
+    /// after.
     fn prefetch(&self, offset: u64, length: u64) {
         let _ = (offset, length);
     }
 
-    /// Prefetches these bytes into the processor's cache if they are in memory, for a [`read_at`](Self::read_at) that follows
-    /// at once.
+    /// Prefetches these bytes into the processor's cache if they are in memory, for a
+    /// [`read_at`](Self::read_at) that follows at once.
     fn bring_near(&self, offset: u64, length: u64) {
         let _ = (offset, length);
     }
@@ -124,11 +127,12 @@ pub trait File: Send + Sync + 'static {
     /// metadata. A file that is long enough is left unchanged.
     ///
     /// # Errors
-    /// As the operating system's; `StorageFull` if there is no space. The old contents of the file are unchanged.
+    /// As the operating system's; `StorageFull` if there is no space. The old contents of the file are
+    /// unchanged.
     fn allocate(&self, end: u64) -> io::Result<()>;
 
-    /// Like [`allocate`](Self::allocate), but the zeros need not be written. It is cheaper for large writes, for which
-    /// metadata is a small part of the sync.
+    /// Like [`allocate`](Self::allocate), but the zeros need not be written. It is cheaper for large writes,
+    /// for which metadata is a small part of the sync.
     ///
     /// # Errors
     /// As of [`allocate`](Self::allocate).
@@ -170,13 +174,15 @@ pub type FileNumber = (u64, u64);
 
 /// A directory of the operating system, which one process at a time may lock.
 ///
-/// Two locks are held: one on the directory itself, which cannot be removed and created again without losing its contents,
-/// and one on the file `LOCK`, because earlier versions lock only that, and not every file system can lock directories.
+/// Two locks are held: one on the directory itself, which cannot be removed and created again without losing
+/// its contents, and one on the file `LOCK`, because earlier versions lock only that, and not every file
+/// system can lock directories.
 pub struct FileDisk {
     directory: PathBuf,
     /// The exclusive lock that permits changes; `None` if opened for reading only.
     lock: Option<LockFile>,
-    /// Locks of directories and of readers. They are released when this is dropped, and when the process is killed.
+    /// Locks of directories and of readers. They are released when this is dropped, and when the process is
+    /// killed.
     locks: Vec<fs::File>,
     /// Whether the lock file must stay in place, because the directory itself cannot be locked.
     watches_lock: bool,
@@ -185,10 +191,12 @@ pub struct FileDisk {
 }
 
 impl FileDisk {
-    /// Acquires the lock of a directory, which is created if it does not exist. The files are in `log/`, beside the lock file.
+    /// Acquires the lock of a directory, which is created if it does not exist. The files are in `log/`,
+    /// beside the lock file.
     ///
     /// # Errors
-    /// `WouldBlock` if another process (or another disk in this process) holds the lock; otherwise as the operating system's.
+    /// `WouldBlock` if another process (or another disk in this process) holds the lock; otherwise as the
+    /// operating system's.
     pub fn open(root: &Path) -> io::Result<Self> {
         let root = std::path::absolute(root)?;
         Self::acquire(&root, root.join("log"))
@@ -205,7 +213,8 @@ impl FileDisk {
         })
     }
 
-    /// Acquires the lock of a directory that contains the files itself, without `log/`. It is created if it does not exist.
+    /// Acquires the lock of a directory that contains the files itself, without `log/`. It is created if it
+    /// does not exist.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -214,8 +223,8 @@ impl FileDisk {
         Self::acquire(&directory, directory.clone())
     }
 
-    /// Acquires a shared lock of a directory, to read the files in `log/`. Creates and changes nothing, so the directory may be
-    /// on a read-only medium.
+    /// Acquires a shared lock of a directory, to read the files in `log/`. Creates and changes nothing, so
+    /// the directory may be on a read-only medium.
     ///
     /// # Errors
     /// As [`open`](Self::open), and if there is no such directory.
@@ -233,7 +242,8 @@ impl FileDisk {
         Ok(Self { locks, ..Self::unlocked(directory) })
     }
 
-    /// The files of a directory, for reading only and without a lock: another process may have the directory open.
+    /// The files of a directory, for reading only and without a lock: another process may have the directory
+    /// open.
     ///
     /// # Errors
     /// As the operating system's, and if there is no such directory.
@@ -273,8 +283,9 @@ impl FileDisk {
     }
 }
 
-/// File modes. New files are private to their owner, because logs contain personal data. Existing files keep their modes, and
-/// if existing segments are readable by others, or readable or writable by the group, new files are too.
+/// File modes. New files are private to their owner, because logs contain personal data. Existing files keep
+/// their modes, and if existing segments are readable by others, or readable or writable by the group, new
+/// files are too.
 mod private {
     use std::fs::{self, DirBuilder, OpenOptions, Permissions};
     use std::io;
@@ -315,7 +326,8 @@ mod private {
         Ok(mode)
     }
 
-    /// Sets the mode of a new file, regardless of the umask. Errors are ignored: not every file system has modes.
+    /// Sets the mode of a new file, regardless of the umask. Errors are ignored: not every file system has
+    /// modes.
     pub(super) fn set_mode(file: &fs::File, mode: u32) {
         if mode != MODE {
             let _ = file.set_permissions(Permissions::from_mode(mode));
@@ -327,14 +339,15 @@ fn number_of(found: &fs::Metadata) -> FileNumber {
     (found.dev(), found.ino())
 }
 
-/// Whether the file is known to be the same by its number. Some network file systems have no inode numbers, or change them:
-/// then the caller compares contents.
+/// Whether the file is known to be the same by its number. Some network file systems have no inode numbers,
+/// or change them: then the caller compares contents.
 fn is_known(found: FileNumber, number: FileNumber) -> bool {
     number.1 != 0 && found == number
 }
 
-/// The number of the file at this path. On Linux only the number is requested: since 6.13, reading a file's timestamps makes
-/// the next write update them with a finer resolution, and the sync of that write takes half as long again.
+/// The number of the file at this path. On Linux only the number is requested: since 6.13, reading a file's
+/// timestamps makes the next write update them with a finer resolution, and the sync of that write takes half
+/// as long again.
 fn number_at(path: &Path) -> io::Result<FileNumber> {
     #[cfg(target_os = "linux")]
     {
@@ -357,10 +370,12 @@ fn found(found: io::Result<bool>) -> io::Result<bool> {
     }
 }
 
-/// The number of bytes, up to the newest durable one, that are compared to distinguish a file from an older copy.
+/// The number of bytes, up to the newest durable one, that are compared to distinguish a file from an older
+/// copy.
 const COMPARED_BYTES: u64 = 4 << 10;
 
-/// Whether the file at this path has the bytes that were last made durable in the open file; its first bytes, if none were.
+/// Whether the file at this path has the bytes that were last made durable in the open file; its first bytes,
+/// if none were.
 fn has_the_newest(path: &Path, file: &dyn File) -> io::Result<bool> {
     let end = Some(file.synced_to()).filter(|end| *end > 0).unwrap_or(COMPARED_BYTES.min(file.length()?));
     let from = end.saturating_sub(COMPARED_BYTES);
@@ -441,7 +456,8 @@ impl Disk for FileDisk {
 
 /// Reads of this many bytes or more use system calls: a memory map is not faster for them.
 const MAPPED_BYTES_MAX: usize = 64 << 10;
-/// The limit for files that are read in blocks. Blocks are cached, so only reads without the cache gain from a map.
+/// The limit for files that are read in blocks. Blocks are cached, so only reads without the cache gain from
+/// a map.
 const MAPPED_BYTES_OF_BLOCKS_MAX: usize = 1 << 10;
 /// The minimum size of a memory map, so that the file can grow into it.
 const MAP_BYTES_MIN: u64 = 256 << 20;

@@ -50,8 +50,8 @@ impl Fault {
     }
 }
 
-/// Whether an error of the operating system lasts until an operator changes something. Errors that may pass by themselves are
-/// excluded: a full disk, too many open files, a device that does not respond.
+/// Whether an error of the operating system lasts until an operator changes something. Errors that may pass
+/// by themselves are excluded: a full disk, too many open files, a device that does not respond.
 fn needs_somebody(kind: io::ErrorKind) -> bool {
     use io::ErrorKind::{
         InvalidFilename, IsADirectory, NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem,

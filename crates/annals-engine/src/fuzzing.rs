@@ -1,7 +1,7 @@
 //! The decoders of bytes on disk, each as a function of arbitrary bytes. For `fuzz/` and the tests only.
 //!
-//! None of them may panic, hang, or allocate more memory than the size of the input justifies. If a format has
-//! checksums, the bytes are tried as they are and with corrected checksums.
+//! None of them may panic, hang, or allocate more memory than the size of the input justifies. If a format
+//! has checksums, the bytes are tried as they are and with corrected checksums.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -234,8 +234,8 @@ fn ask(index: &FileIndex) -> Result<(), Fault> {
     Ok(())
 }
 
-/// A directory of files with arbitrary contents. Each file is encoded as one byte for its kind, one for its name, two for its
-/// length, and its bytes.
+/// A directory of files with arbitrary contents. Each file is encoded as one byte for its kind, one for its
+/// name, two for its length, and its bytes.
 pub fn recovery(bytes: &[u8]) {
     let mut files = Vec::new();
     let mut rest = bytes;
@@ -289,7 +289,8 @@ fn must_be_told(error: &annals_core::Error) {
     assert!(matches!(error, Damaged { .. } | Unavailable(_)), "{}", error.chain());
 }
 
-/// The name of a file of this kind, and its contents, with corrected checksums if the top bit of `kind` is set.
+/// The name of a file of this kind, and its contents, with corrected checksums if the top bit of `kind` is
+/// set.
 fn file(kind: u8, number: u8, mut content: Vec<u8>) -> (String, Vec<u8>) {
     let repairs = kind & 0x80 != 0;
     let (name, repair): (String, fn(&mut Vec<u8>)) = match kind & 7 {

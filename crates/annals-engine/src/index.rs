@@ -1,9 +1,10 @@
 //! Indexes: find events by stream, type, tag, id and key.
 //!
-//! An index covers a *run*: consecutive events of the log. A *place* is an event's position minus the run's first
-//! position, so places begin at 0 and fit in 32 bits. There are two kinds: `memory`, the index of the newest run, to which
-//! the writer adds events, and `file`, on disk, written once by `writer`. `merge` merges several runs into one, so that a
-//! look-up reads few indexes even if the log is long. All of them are derived from the segments and can be rebuilt.
+//! An index covers a *run*: consecutive events of the log. A *place* is an event's position minus the run's
+//! first position, so places begin at 0 and fit in 32 bits. There are two kinds: `memory`, the index of the
+//! newest run, to which the writer adds events, and `file`, on disk, written once by `writer`. `merge` merges
+//! several runs into one, so that a look-up reads few indexes even if the log is long. All of them are
+//! derived from the segments and can be rebuilt.
 //!
 //! A *term* is an index key of an event (`terms`). `search` runs queries on the places of terms.
 
@@ -61,8 +62,8 @@ impl Offset {
     }
 }
 
-/// The smallest and the largest id of a run. New ids that begin with a timestamp, as ours do, are outside the ranges of all
-/// older runs, so those runs need not be searched.
+/// The smallest and the largest id of a run. New ids that begin with a timestamp, as ours do, are outside the
+/// ranges of all older runs, so those runs need not be searched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdRange {
     smallest: [u8; 16],
@@ -122,13 +123,14 @@ pub trait Index: Send + Sync {
     /// Appends the offsets of the records at these places.
     fn offsets(&self, places: Range<u32>, to: &mut Vec<Offset>) -> Result<(), Fault>;
 
-    /// Like [`offsets`](Self::offsets), but may skip the checksum of the index. The caller must read and verify the records,
-    /// each of which is valid only at its own position.
+    /// Like [`offsets`](Self::offsets), but may skip the checksum of the index. The caller must read and
+    /// verify the records, each of which is valid only at its own position.
     fn unchecked_offsets(&self, places: Range<u32>, to: &mut Vec<Offset>) -> Result<(), Fault> {
         self.offsets(places, to)
     }
 
-    /// The places of a term; `None` if it has none. For a predecessor there may be false positives: check the events.
+    /// The places of a term; `None` if it has none. For a predecessor there may be false positives: check the
+    /// events.
     fn find(&self, kind: Kind, name: &[u8], hash: u64) -> Result<Option<Postings>, Fault>;
 
     /// The places within the range, ascending.
@@ -149,6 +151,7 @@ pub trait Index: Send + Sync {
     /// Places of the events with this id in any stream. There may be false positives: check the events.
     fn of_id(&self, id: EventId) -> Result<Option<Postings>, Fault>;
 
-    /// At most `limit` streams whose names come after this one (all streams if it is `None`), in the order of their bytes.
+    /// At most `limit` streams whose names come after this one (all streams if it is `None`), in the order of
+    /// their bytes.
     fn streams_after(&self, name: Option<&str>, limit: usize) -> Result<Vec<(String, Postings)>, Fault>;
 }

@@ -1,8 +1,8 @@
 //! The embedded store of Annals: a directory that one process at a time has open.
 //!
-//! The log is the source of truth, and everything else is derived from it. It is a sequence of segments; each is a file of
-//! frames, and each frame is one append with its checksum. There is one writer, and one sync for all appends that arrived
-//! during the previous sync. `docs/file-format.md` describes the format.
+//! The log is the source of truth, and everything else is derived from it. It is a sequence of segments; each
+//! is a file of frames, and each frame is one append with its checksum. There is one writer, and one sync for
+//! all appends that arrived during the previous sync. `docs/file-format.md` describes the format.
 //!
 //! ```
 //! use annals_core::{Append, EventStore, Expected, NewEvent, StreamId};

@@ -1,13 +1,13 @@
-//! The model: the engine itself, run on the threads of a scheduler that tries thousands of random interleavings of their
-//! steps. In every interleaving:
+//! The model: the engine itself, run on the threads of a scheduler that tries thousands of random
+//! interleavings of their steps. In every interleaving:
 //!
 //! - a reader never sees a head without the events below it;
 //! - an append is answered only after all readers can read its events;
 //! - groups become durable in the order in which they were staged, and the callers that wait for one wake up;
 //! - closing a store terminates.
 //!
-//! Run by `cargo test -p annals-engine --features shuttle --lib model`, and by `cargo xtask planted` with bugs that it must
-//! catch. With this feature no other test of the library can run.
+//! Run by `cargo test -p annals-engine --features shuttle --lib model`, and by `cargo xtask planted` with
+//! bugs that it must catch. With this feature no other test of the library can run.
 
 use std::io;
 use std::sync::Arc;
@@ -168,8 +168,8 @@ fn is_durable(disk: &FaultyDisk, text: &str) -> bool {
     segments.any(|(_, bytes)| bytes.windows(text.len()).any(|window| window == text.as_bytes()))
 }
 
-/// Writers with several concurrent appends each, of which one is cancelled, while the store is closed and perhaps an operation
-/// of the disk fails.
+/// Writers with several concurrent appends each, of which one is cancelled, while the store is closed and
+/// perhaps an operation of the disk fails.
 fn a_store_that_is_closed_early() {
     use shuttle::rand::Rng as _;
     let mut random = shuttle::rand::thread_rng();
@@ -222,8 +222,7 @@ fn a_store_that_is_closed_early() {
                                 assert_eq!(appended.first.plus(1), appended.last);
                                 let read = LogRead::forward(appended.first).limit(2);
                                 let page = future::block_on(store.read_log(read)).expect("reads go on");
-                                let found: Vec<_> =
-                                    page.events.iter().map(|event| event.stream()).collect();
+                                let found: Vec<_> = page.events.iter().map(|event| event.stream()).collect();
                                 assert_eq!(found, [name, name]);
                                 done += 1;
                             }

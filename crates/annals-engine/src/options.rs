@@ -11,26 +11,28 @@ use crate::log::frame;
 /// The options with which a store is opened.
 #[derive(Clone)]
 pub struct Options {
-    /// The maximum size of a segment file in bytes; a larger append gets its own segment. 256 MiB by default, at
-    /// least 256 bytes and at most 1 GiB.
+    /// The maximum size of a segment file in bytes; a larger append gets its own segment. 256 MiB by default,
+    /// at least 256 bytes and at most 1 GiB.
     pub segment_bytes: u64,
-    /// The number of events after which a run ends and its index is written. The events of the newest run are indexed in
-    /// memory, and are read when the store is opened. 65,536 by default, at least 1.
+    /// The number of events after which a run ends and its index is written. The events of the newest run are
+    /// indexed in memory, and are read when the store is opened. 65,536 by default, at least 1.
     pub run_events: u32,
     /// The number of bytes of the log after which a run ends. 16 MiB by default, at least 1.
     pub run_bytes: u64,
-    /// Whether a single append may be executed on the thread of its caller, if the disk is known to be
-    /// fast. That saves two context switches, but the thread waits for the disk, as it does in reads. True by default.
-    /// Appends are decided on the threads of callers in any case, which reads indexes as a read does.
+    /// Whether a single append may be executed on the thread of its caller, if the disk is known to be fast.
+    /// That saves two context switches, but the thread waits for the disk, as it does in reads. True by
+    /// default. Appends are decided on the threads of callers in any case, which reads indexes as a read
+    /// does.
     pub callers_may_wait: bool,
     /// The maximum size of an append: at least one event of one byte, at most 65,536 events and 512 MiB.
     pub limits: Limits,
     /// The clock for recorded times.
     pub clock: Arc<dyn Clock>,
-    /// By how much the clock may be ahead of the log. Recorded time never decreases, so one append with a clock that is
-    /// years ahead would hold it there for years. So an append is refused as `Unavailable` if its time is ahead of both the
-    /// newest event and the last use of the store by more than this. To use a store again that was unused for longer, open it
-    /// once with a larger value. 366 days by default; with [`Duration::MAX`] no append is refused.
+    /// By how much the clock may be ahead of the log. Recorded time never decreases, so one append with a
+    /// clock that is years ahead would hold it there for years. So an append is refused as `Unavailable` if
+    /// its time is ahead of both the newest event and the last use of the store by more than this. To use a
+    /// store again that was unused for longer, open it once with a larger value. 366 days by default; with
+    /// [`Duration::MAX`] no append is refused.
     pub clock_ahead_max: Duration,
 }
 

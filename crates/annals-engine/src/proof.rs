@@ -4,9 +4,9 @@
 //! | magic 8 | store id 16 | segment 8 | byte 8 | next 8 | digest ... | crc 4 |
 //! ```
 //!
-//! It is derived from the segments: if the file is missing, corrupt or foreign, the digest is computed again from the
-//! beginning. The modules: `digest`, and `receipt`, a proof that can be checked without the store. The thread of
-//! `commit::seal` extends the digest when it has no other work.
+//! It is derived from the segments: if the file is missing, corrupt or foreign, the digest is computed again
+//! from the beginning. The modules: `digest`, and `receipt`, a proof that can be checked without the store.
+//! The thread of `commit::seal` extends the digest when it has no other work.
 
 pub mod digest;
 pub mod receipt;
@@ -65,7 +65,8 @@ impl Proof {
         Self { store, segment: Position::ZERO, byte: 0, next: Position::FIRST, digest }
     }
 
-    /// Reads the file. Begins again if there is no valid file, or if the file is ahead of `end`, the position of the next event.
+    /// Reads the file. Begins again if there is no valid file, or if the file is ahead of `end`, the position
+    /// of the next event.
     pub fn read(disk: &dyn Disk, store: StoreId, end: Position) -> Self {
         let stored = Self::stored(disk, store).ok().flatten();
         stored
@@ -120,8 +121,8 @@ impl Proof {
         &self.digest
     }
 
-    /// Extends the digest through the segment that contains the next event, up to `until` or the end of the segment. On an
-    /// error, the proof is unchanged.
+    /// Extends the digest through the segment that contains the next event, up to `until` or the end of the
+    /// segment. On an error, the proof is unchanged.
     pub fn extend(&mut self, segment: &Segment, until: Position) -> Result<(), Fault> {
         let mut longer = self.clone();
         longer.step(segment, until)?;

@@ -1,8 +1,8 @@
 //! Reads from a view of the log: pages of the log, pages of a stream, lists of streams.
 //!
-//! Every read finds the places of the events in the indexes of the runs and then fetches the events at these places
-//! (`fetch`). The work per page is bounded. The other modules: `view` (the log as readers see it), `scan` (all events in
-//! sequence).
+//! Every read finds the places of the events in the indexes of the runs and then fetches the events at these
+//! places (`fetch`). The work per page is bounded. The other modules: `view` (the log as readers see it),
+//! `scan` (all events in sequence).
 
 pub mod fetch;
 pub mod scan;
@@ -217,8 +217,8 @@ pub fn streams(view: &View, list: &StreamList) -> Result<Vec<StreamInfo>, Fault>
     let mut found: Vec<StreamInfo> = Vec::new();
     let mut after: Option<String> = list.after.as_ref().map(|name| name.as_str().to_owned());
     if let Some(category) = &list.category {
-        // The streams of a category have its name, or a name that begins with it and a dash. In between are names of
-        // other categories, which are skipped.
+        // The streams of a category have its name, or a name that begins with it and a dash. In between are
+        // names of other categories, which are skipped.
         let own = category.as_str();
         if after.as_deref().is_none_or(|after| after < own)
             && let Ok(stream) = StreamId::new(own)
@@ -253,8 +253,8 @@ pub fn streams(view: &View, list: &StreamList) -> Result<Vec<StreamInfo>, Fault>
     Ok(found)
 }
 
-/// Merges the streams after a name from all runs. If there may be more, also returns the name up to which the list is
-/// complete.
+/// Merges the streams after a name from all runs. If there may be more, also returns the name up to which the
+/// list is complete.
 fn merged(
     view: &View,
     after: Option<&str>,

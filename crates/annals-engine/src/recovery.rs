@@ -3,18 +3,19 @@
 //! - R1  Sealed runs are trusted: only the headers of segments and of indexes are read. An
 //!       index that is missing, corrupt or foreign is rebuilt from the segments.
 //! - R2  The frames after the last sealed run are walked, and their index is built in memory.
-//! - R3  After the last whole frame there may be a torn tail, the rest of a group that was never acknowledged: it is
-//!       replaced by zeros before anything is written. It is damage instead if a whole frame in it proves that
-//!       the broken frame was durable (F3 of `frame`).
-//! - R4  Each segment begins where the previous one ends, by position, time and link: anything else is damage. These are
-//!       damage too: an index of events that are missing, an end mark in the last segment, an identity
-//!       without any segment, and a log that ends before the event that is known to be durable.
-//! - R5  The recovered events are made durable before readers see them or anything is written after them. The process that
-//!       wrote them may have been killed before the sync, or the sync may have failed (D4 of `disk`): the last group is written
-//!       again and synced, and so is the directory.
-//! - R6  A read-only disk is read as it is: nothing is cleared, and runs that are not sealed are indexed in memory.
-//!       A log that has lost its end is read up to its last whole frame, and a log that has another event than the one known
-//!       to be durable is read as it is: no position can be assigned twice, because nothing is appended.
+//! - R3  After the last whole frame there may be a torn tail, the rest of a group that was never
+//!       acknowledged: it is replaced by zeros before anything is written. It is damage instead if a whole
+//!       frame in it proves that the broken frame was durable (F3 of `frame`).
+//! - R4  Each segment begins where the previous one ends, by position, time and link: anything else is
+//!       damage. These are damage too: an index of events that are missing, an end mark in the last segment,
+//!       an identity without any segment, and a log that ends before the event that is known to be durable.
+//! - R5  The recovered events are made durable before readers see them or anything is written after them. The
+//!       process that wrote them may have been killed before the sync, or the sync may have failed (D4 of
+//!       `disk`): the last group is written again and synced, and so is the directory.
+//! - R6  A read-only disk is read as it is: nothing is cleared, and runs that are not sealed are indexed in
+//!       memory. A log that has lost its end is read up to its last whole frame, and a log that has another
+//!       event than the one known to be durable is read as it is: no position can be assigned twice, because
+//!       nothing is appended.
 //!
 //! Next below: `segment::walk`.
 
@@ -91,8 +92,8 @@ pub fn open(disk: &dyn Disk, cache: &Arc<BlockCache>, options: &Options) -> Resu
     Ok(recovered)
 }
 
-/// Returns damage if there is an index of events after `head`: an index is written only after its events are durable, so these
-/// events are lost.
+/// Returns damage if there is an index of events after `head`: an index is written only after its events are
+/// durable, so these events are lost.
 pub(crate) fn check_runs(names: &[String], head: Position) -> Result<(), Fault> {
     let beyond = |name: &&String| run_of(name).is_some_and(|(_, last)| last > head);
     match names.iter().find(beyond) {
@@ -138,7 +139,8 @@ pub(crate) fn open_segments(
     bases.iter().map(|&base| Ok(Arc::new(open_segment(disk, base, &mut id)?))).collect()
 }
 
-/// Opens the segment that begins at this position. It must belong to the log `id`; if that is `None`, it is set.
+/// Opens the segment that begins at this position. It must belong to the log `id`; if that is `None`, it is
+/// set.
 pub(crate) fn open_segment(
     disk: &dyn Disk,
     base: Position,
@@ -250,7 +252,8 @@ impl Opening<'_> {
         durable::check_end(durable, &segment.name, tail.byte, head)
     }
 
-    /// Accepts a log that has lost its end if the disk is read-only, with a warning (R6), and returns the error as text.
+    /// Accepts a log that has lost its end if the disk is read-only, with a warning (R6), and returns the
+    /// error as text.
     fn read_up_to(&self, tail: &End, fault: Fault) -> Result<String, Fault> {
         if self.disk.is_writable() {
             return Err(fault);
@@ -263,8 +266,8 @@ impl Opening<'_> {
         Ok(annals_core::Error::from(fault).chain())
     }
 
-    /// Adds the longest usable sealed run that begins here. Returns the number of the segment in which it ends, and its end;
-    /// `None` if there is no usable run.
+    /// Adds the longest usable sealed run that begins here. Returns the number of the segment in which it
+    /// ends, and its end; `None` if there is no usable run.
     fn sealed_run(&mut self, number: usize, from: &End) -> Result<Option<(usize, End)>, Fault> {
         let here = self.names.iter().filter(|name| run_of(name).is_some_and(|(first, _)| first == from.next));
         // Names are sorted, so runs that begin at the same position are ordered by length.
@@ -332,7 +335,8 @@ impl Opening<'_> {
         Ok((index, number + last - 1, end))
     }
 
-    /// Removes unused indexes: those that were merged but not yet removed, and those that were rebuilt under another name.
+    /// Removes unused indexes: those that were merged but not yet removed, and those that were rebuilt under
+    /// another name.
     fn remove_unused(&self) {
         let used: Vec<&str> = self.runs.iter().filter_map(|run| run.file_name()).collect();
         for name in self.names.iter().filter(|_| self.disk.is_writable()) {
@@ -367,7 +371,8 @@ impl Opening<'_> {
         Ok(end)
     }
 
-    /// Writes the index of a run; keeps it in memory if that fails, so that a store can be opened on a full disk (G9).
+    /// Writes the index of a run; keeps it in memory if that fails, so that a store can be opened on a full
+    /// disk (G9).
     fn seal(&mut self, run: Sealable) {
         let id = run.segment.header.store;
         if !self.disk.is_writable() {
@@ -388,8 +393,8 @@ impl Opening<'_> {
         self.runs.push(Arc::new(Run { base: run.from.next, index }));
     }
 
-    /// Walks the frames after the sealed runs in the last segment. Returns their runs, of which the last is the newest run, and
-    /// the end of the log.
+    /// Walks the frames after the sealed runs in the last segment. Returns their runs, of which the last is
+    /// the newest run, and the end of the log.
     fn walk_tail(&self, from: End) -> Result<(Vec<Sealable>, End), Fault> {
         let segment = self.segments.last().expect("there is a segment");
         let mut runs = Vec::new();
@@ -475,8 +480,8 @@ fn repair_tail(segment: &Segment, end: &End) -> Result<(), Fault> {
         );
     }
     clear_and_sync(segment, end, torn_end).inspect_err(|_| {
-        // Reads may return zeros now although the torn tail is still on the disk (D4 of `disk`). A byte that is not zero at
-        // its end makes the next open of the log clear it again.
+        // Reads may return zeros now although the torn tail is still on the disk (D4 of `disk`). A byte that
+        // is not zero at its end makes the next open of the log clear it again.
         let _ = if torn_end > end.byte { file.write_at(&[0xff], torn_end - 1) } else { Ok(()) };
     })
 }

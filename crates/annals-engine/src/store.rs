@@ -1,8 +1,8 @@
 //! The embedded store: the contract of `annals_core::store` on a directory.
 //!
-//! An append is validated and encoded on the caller's thread, then passed to `commit`; the answer is returned when
-//! the append is durable. Reads take a view of the log and use `read`; they do not wait for the writer. They run on the
-//! caller's thread, because the work per page is bounded.
+//! An append is validated and encoded on the caller's thread, then passed to `commit`; the answer is returned
+//! when the append is durable. Reads take a view of the log and use `read`; they do not wait for the writer.
+//! They run on the caller's thread, because the work per page is bounded.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -43,8 +43,8 @@ const HEADS: usize = 100_000;
 /// The most KiB of appends that wait for the writer; each append counts as at least one KiB.
 const QUEUE_KIB: usize = 64 << 10;
 
-/// Of this many single appends, one yields to other tasks first: on a runtime with one thread, concurrent appends would
-/// not be noticed otherwise.
+/// Of this many single appends, one yields to other tasks first: on a runtime with one thread, concurrent
+/// appends would not be noticed otherwise.
 const ALONE_AT_MOST: u64 = 16;
 
 /// The embedded store: a directory that one process at a time has open.
@@ -75,8 +75,8 @@ impl EngineStore {
     /// Opens the store in this directory. Creates directory and store if they do not exist.
     ///
     /// # Errors
-    /// `Unavailable` if another process has it open; `Unusable` or `Unavailable` if the directory cannot be used; `Damaged`;
-    /// `Invalid` for options outside their ranges.
+    /// `Unavailable` if another process has it open; `Unusable` or `Unavailable` if the directory cannot be
+    /// used; `Damaged`; `Invalid` for options outside their ranges.
     pub fn open(directory: impl AsRef<Path>, options: Options) -> Result<Self> {
         let directory = directory.as_ref();
         let disk = FileDisk::open(directory).map_err(cannot_open(directory))?;
@@ -84,9 +84,9 @@ impl EngineStore {
         Self::on(Arc::new(disk), options)
     }
 
-    /// Opens the store in this directory for reading. If the directory cannot be written, as on a read-only medium, the store
-    /// is read as it is and takes no appends. Otherwise this is like [`open`](Self::open), except that a missing store is not
-    /// created.
+    /// Opens the store in this directory for reading. If the directory cannot be written, as on a read-only
+    /// medium, the store is read as it is and takes no appends. Otherwise this is like [`open`](Self::open),
+    /// except that a missing store is not created.
     ///
     /// # Errors
     /// As [`open`](Self::open); `NoStore` if there is no store.
@@ -178,9 +178,9 @@ impl EngineStore {
         })
     }
 
-    /// Calls `each` for every event from this position up to the head, in order, until `each` breaks; returns the position to
-    /// resume at. Events are borrowed from the block that they were read into. This is the fastest way to read the log. It
-    /// blocks this thread.
+    /// Calls `each` for every event from this position up to the head, in order, until `each` breaks; returns
+    /// the position to resume at. Events are borrowed from the block that they were read into. This is the
+    /// fastest way to read the log. It blocks this thread.
     ///
     /// # Errors
     /// `Unavailable` if a read fails; `Damaged`.
@@ -192,8 +192,9 @@ impl EngineStore {
         Ok(scan::scan(&self.view()?, from, each)?)
     }
 
-    /// The digest of the log up to this position, or of the whole log. If it is published, any later change before the position
-    /// is detectable. `None` if no append ends at this position. Continues the stored digest of the log. It blocks this thread.
+    /// The digest of the log up to this position, or of the whole log. If it is published, any later change
+    /// before the position is detectable. `None` if no append ends at this position. Continues the stored
+    /// digest of the log. It blocks this thread.
     ///
     /// # Errors
     /// `Unavailable` if a read fails; `Damaged`.
@@ -203,8 +204,9 @@ impl EngineStore {
         Ok(receipt::head(&view, proof, until)?)
     }
 
-    /// Whether the log up to this head is the one that was digested: no event was changed, removed or reordered since the head
-    /// was published. Reads the log from the beginning up to the head. It blocks this thread.
+    /// Whether the log up to this head is the one that was digested: no event was changed, removed or
+    /// reordered since the head was published. Reads the log from the beginning up to the head. It blocks
+    /// this thread.
     ///
     /// # Errors
     /// `Unavailable` if a read fails; `Damaged`.
@@ -214,8 +216,9 @@ impl EngineStore {
         Ok(found.as_ref() == Some(head))
     }
 
-    /// A proof that an event is in the log up to this head, which can be checked without the store; `None` if there is no such
-    /// event, or if no append ends at the head. Reads the log from the beginning. It blocks this thread.
+    /// A proof that an event is in the log up to this head, which can be checked without the store; `None` if
+    /// there is no such event, or if no append ends at the head. Reads the log from the beginning. It blocks
+    /// this thread.
     ///
     /// # Errors
     /// `Unavailable` if a read fails; `Damaged`.
@@ -240,26 +243,27 @@ impl EngineStore {
         Ok(receipt::receipt(&view, self.log.id, event, until)?)
     }
 
-    /// By how much the clock is behind the newest event. Recorded time never decreases, so until the clock has caught up,
-    /// every event is recorded at the time of the newest one. Monitor this, and correct the clock while the value is small.
+    /// By how much the clock is behind the newest event. Recorded time never decreases, so until the clock
+    /// has caught up, every event is recorded at the time of the newest one. Monitor this, and correct the
+    /// clock while the value is small.
     pub fn clock_behind(&self) -> Duration {
         self.log.recorded_at().since(self.clock.now())
     }
 
-    /// The last use of the store, if it was noted by a clock that was ahead and has been corrected since the store was opened:
-    /// it was in the future for a week.
+    /// The last use of the store, if it was noted by a clock that was ahead and has been corrected since the
+    /// store was opened: it was in the future for a week.
     pub fn last_use_given_up(&self) -> Option<Timestamp> {
         self.seen.given_up()
     }
 
-    /// How the log differs from what was durable, and where: its end is lost, or it has another history. Only a read-only store
-    /// can be open in this state; its existing events can be read.
+    /// How the log differs from what was durable, and where: its end is lost, or it has another history. Only
+    /// a read-only store can be open in this state; its existing events can be read.
     pub fn lost_end(&self) -> Option<&str> {
         self.lost_end.as_deref()
     }
 
-    /// Finishes pending appends and closes the log; waits for both. Later appends are refused; reads continue to
-    /// work. Dropping the store does the same.
+    /// Finishes pending appends and closes the log; waits for both. Later appends are refused; reads continue
+    /// to work. Dropping the store does the same.
     ///
     /// # Errors
     /// `Poisoned` if a write failed, so that the end of the log could not be marked.
@@ -296,14 +300,16 @@ impl EngineStore {
         self.poison.error().map_or(Ok(()), Err)
     }
 
-    /// Acquires the lock for migrations; waits for a migration in progress. Returns an error if the store cannot be written.
+    /// Acquires the lock for migrations; waits for a migration in progress. Returns an error if the store
+    /// cannot be written.
     pub(crate) fn begin_migration(&self) -> Result<MutexGuard<'_, ()>> {
         self.check_writable()?;
         self.check_place()?;
         Ok(self.migrating.lock())
     }
 
-    /// Returns an error if the files were moved, replaced or removed, and poisons the store. Writes check this themselves.
+    /// Returns an error if the files were moved, replaced or removed, and poisons the store. Writes check
+    /// this themselves.
     pub(crate) fn check_place(&self) -> Result<()> {
         let view = self.view()?;
         let segment = view.segments().last().expect("there is a segment");
@@ -427,7 +433,8 @@ impl EventStore for EngineStore {
             self.check_place()?;
         }
         if matches!(outcome, Outcome::Refused(_)) {
-            // A health check may use an append that is always refused: it must fail if the clock would refuse appends.
+            // A health check may use an append that is always refused: it must fail if the clock would refuse
+            // appends.
             self.check_clock()?;
         }
         match outcome {

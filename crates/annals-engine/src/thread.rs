@@ -1,8 +1,8 @@
-//! Threads and synchronisation primitives: those of the system or, in the model (`model.rs`), those of a scheduler that
-//! tries different interleavings.
+//! Threads and synchronisation primitives: those of the system or, in the model (`model.rs`), those of a
+//! scheduler that tries different interleavings.
 //!
-//! Only primitives that order the steps of an append are used from here: who writes, who syncs, who publishes. Locks
-//! that are never held during a wait are used directly.
+//! Only primitives that order the steps of an append are used from here: who writes, who syncs, who
+//! publishes. Locks that are never held during a wait are used directly.
 
 #[cfg(not(all(test, feature = "shuttle")))]
 mod system {

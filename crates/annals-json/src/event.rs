@@ -5,14 +5,15 @@
 //!  "id":"0f…","type":"account.opened","data":{"owner":"kim"},"tags":["vip"]}
 //! ```
 //!
-//! - J1  Omitted fields have their defaults: `schema_version` 1, `content_type` `application/json`, no tags, no metadata,
-//!       no `occurred_at`, no `idempotency_key`.
+//! - J1  Omitted fields have their defaults: `schema_version` 1, `content_type` `application/json`, no tags,
+//!       no metadata, no `occurred_at`, no `idempotency_key`.
 //! - J2  JSON data is embedded as `data`, byte for byte. Other data is in `data_base64`.
-//! - J3  JSON whose bytes cannot be embedded exactly (surrounding blanks; in a line, line breaks within it) has both:
-//!       `data` to read, with blanks for line breaks, and `data_base64`, the exact bytes. The bytes have precedence.
+//! - J3  JSON whose bytes cannot be embedded exactly (surrounding blanks; in a line, line breaks within it)
+//!       has both: `data` to read, with blanks for line breaks, and `data_base64`, the exact bytes. The bytes
+//!       have precedence.
 //! - J4  [`parse_line`] of [`line()`] is the same event.
-//! - J5  A line of an export also has `append_event` and `append_events`, and `one_stream` if it is of one stream:
-//!       [`InAppend`]. Either both numbers are given or neither.
+//! - J5  A line of an export also has `append_event` and `append_events`, and `one_stream` if it is of one
+//!       stream: [`InAppend`]. Either both numbers are given or neither.
 //!
 //! Events from clients, which have no position yet, are in `incoming.rs`.
 

@@ -1,8 +1,8 @@
 //! A line of an export: an event, with its number within its append.
 //!
-//! A file of such lines that is truncated or lacks lines can be detected: by the numbers, and because positions have no
-//! gaps. An export of one stream counts the events of the append in that stream; versions there have no gaps. Earlier
-//! versions wrote no numbers.
+//! A file of such lines that is truncated or lacks lines can be detected: by the numbers, and because
+//! positions have no gaps. An export of one stream counts the events of the append in that stream; versions
+//! there have no gaps. Earlier versions wrote no numbers.
 
 use annals_core::{Invalid, RecordedEvent};
 

@@ -7,8 +7,8 @@
 //! refused.rs    errors in JSON input, in the terms of JSON
 //! ```
 //!
-//! It is independent of stores, HTTP and files. Code that reads JSON from clients should also use the modules of the second
-//! half, so that all JSON is read and refused in the same way. Read first: `event.rs`.
+//! It is independent of stores, HTTP and files. Code that reads JSON from clients should also use the modules
+//! of the second half, so that all JSON is read and refused in the same way. Read first: `event.rs`.
 #![forbid(unsafe_code)]
 
 mod event;

@@ -1,7 +1,7 @@
 //! Lists in a request body, with a common bound on their memory.
 //!
-//! An element may be two bytes of JSON, `{}`, and take more than a hundred bytes in memory. So a bound on the bytes of a
-//! body does not bound the memory of its elements.
+//! An element may be two bytes of JSON, `{}`, and take more than a hundred bytes in memory. So a bound on the
+//! bytes of a body does not bound the memory of its elements.
 
 use std::cell::Cell;
 use std::fmt::{self, Formatter};

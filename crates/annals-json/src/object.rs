@@ -1,7 +1,7 @@
 //! JSON objects that must be objects, and fields that must have a value.
 //!
-//! A derived `Deserialize` also accepts an array, and reads its elements as the fields in the order of the code: a second
-//! form that is not part of the contract, and that a change of the order would misread.
+//! A derived `Deserialize` also accepts an array, and reads its elements as the fields in the order of the
+//! code: a second form that is not part of the contract, and that a change of the order would misread.
 
 use std::fmt::{self, Formatter};
 use std::marker::PhantomData;

@@ -82,7 +82,8 @@ fn wanted(expected: &str) -> &str {
     }
 }
 
-/// The path of a field below `root`, as far as it is known: if the text ends within a name, the path ends before it.
+/// The path of a field below `root`, as far as it is known: if the text ends within a name, the path ends
+/// before it.
 fn path_of(path: &Path, root: &str) -> String {
     let mut field = root.to_owned();
     for segment in path {

@@ -1,4 +1,5 @@
-//! Whole numbers in JSON, which has one kind of number: `3.0` is the number 3, and some libraries write it so.
+//! Whole numbers in JSON, which has one kind of number: `3.0` is the number 3, and some libraries write it
+//! so.
 
 use serde::Deserializer;
 use serde::de::{Error, Unexpected, Visitor};

@@ -3,8 +3,8 @@
 use proc_macro2::Ident;
 use syn::{LitStr, Result};
 
-/// Verbs with which a command begins. A word that is also a noun is harmless here: a name that contains a past tense is not
-/// reported.
+/// Verbs with which a command begins. A word that is also a noun is harmless here: a name that contains a
+/// past tense is not reported.
 const IMPERATIVES: &[&str] = &[
     "accept",
     "activate",

@@ -1,4 +1,5 @@
-//! Refused attributes, with the remedy: those without a meaning at their location, repeated ones, and some of serde.
+//! Refused attributes, with the remedy: those without a meaning at their location, repeated ones, and some of
+//! serde.
 
 use syn::spanned::Spanned;
 use syn::{Attribute, Expr, LitStr, Result};
@@ -22,8 +23,8 @@ pub fn refuse_repeated(names: &[LitStr]) -> Result<()> {
     Ok(())
 }
 
-/// The stored form of an event is the fields of one variant, identified by the index of the variant in the enum; these
-/// attributes of serde would change either.
+/// The stored form of an event is the fields of one variant, identified by the index of the variant in the
+/// enum; these attributes of serde would change either.
 pub fn refuse_serde(attributes: &[Attribute], refused: &[&str]) -> Result<()> {
     for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("serde")) {
         attribute.parse_nested_meta(|meta| {

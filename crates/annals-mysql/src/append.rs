@@ -1,5 +1,5 @@
-//! Writes a group of appends: as one text in one round trip, or in one transaction if facts must be read under the lock
-//! first.
+//! Writes a group of appends: as one text in one round trip, or in one transaction if facts must be read
+//! under the lock first.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,7 +70,8 @@ impl Database for Link {
         how: How,
     ) -> Result<Option<Tail>, sqlx::Error> {
         let text = group::text(staged, &self.assertion(&connection.session, staged.known), how);
-        // The server would close the connection in the middle, and the outcome of the append would be unknown.
+        // The server would close the connection in the middle, and the outcome of the append would be
+        // unknown.
         let (bytes, bytes_max) = (text.len() + PACKET_HEAD, connection.packet);
         if bytes > bytes_max {
             return Err(stopped(Stopped::TooLarge { bytes, bytes_max }));
@@ -121,8 +122,8 @@ impl Database for Link {
     }
 }
 
-/// Reads the facts under the lock; the log ends at `head`. A text has at most `text_max` bytes, unless a single query needs
-/// more.
+/// Reads the facts under the lock; the log ends at `head`. A text has at most `text_max` bytes, unless a
+/// single query needs more.
 async fn facts(
     connection: &mut MySqlConnection,
     asked: &Asked<'_>,

@@ -5,15 +5,17 @@ use annals_sql::{Failure, Step, Stopped, Verdict};
 use annals_state::Fault;
 use sqlx::mysql::MySqlDatabaseError;
 
-/// The server is shutting down, the connection or the statement was killed or timed out, or the commit itself failed.
+/// The server is shutting down, the connection or the statement was killed or timed out, or the commit itself
+/// failed.
 pub(crate) const ENDED: [u16; 7] = [1053, 1077, 1180, 1317, 1927, 3169, 4031];
 
-/// Errors in the rows: a value that does not fit or has an invalid form, a violated constraint, a trigger that raises an
-/// error.
+/// Errors in the rows: a value that does not fit or has an invalid form, a violated constraint, a trigger
+/// that raises an error.
 const REFUSED: [u16; 15] =
     [1048, 1062, 1118, 1153, 1264, 1265, 1292, 1364, 1366, 1406, 1451, 1452, 1644, 3819, 4025];
 
-/// A missing privilege, database, table or procedure, or a setting of the server: permanent until it is changed.
+/// A missing privilege, database, table or procedure, or a setting of the server: permanent until it is
+/// changed.
 const UNUSABLE: [u16; 15] =
     [1044, 1045, 1049, 1142, 1143, 1146, 1227, 1286, 1305, 1370, 1418, 1419, 1449, 1665, 1698];
 
@@ -28,8 +30,8 @@ pub(crate) fn stopped(reason: Stopped) -> sqlx::Error {
     sqlx::Error::Configuration(Box::new(reason))
 }
 
-/// The error of the store itself, raised here or by a procedure in the database (`sql/`), whose message contains its
-/// values.
+/// The error of the store itself, raised here or by a procedure in the database (`sql/`), whose message
+/// contains its values.
 fn reason(error: &sqlx::Error) -> Option<Stopped> {
     let message = match error {
         sqlx::Error::Configuration(cause) => return cause.downcast_ref().cloned(),
@@ -68,7 +70,8 @@ pub(crate) fn failure(error: sqlx::Error, step: Step) -> Failure {
     let number = number(&error);
     let verdict = match &error {
         sqlx::Error::Database(_) => match number {
-            // The server has responded, so it has rolled back, unless it closed the connection during a commit.
+            // The server has responded, so it has rolled back, unless it closed the connection during a
+            // commit.
             _ if ENDED.contains(&number) => Verdict::Unknown,
             _ if REFUSED.contains(&number) => Verdict::Refused,
             _ if UNUSABLE.contains(&number) => Verdict::Unusable,
@@ -145,8 +148,9 @@ pub(crate) fn fault(error: sqlx::Error) -> Fault {
     if let Some(reason) = reason(&error) {
         return reason.fault();
     }
-    /// Limits on locks, time, connections, threads, memory or disk, and deadlocks; a table that was recreated meanwhile; a
-    /// read-only server or a node that is not ready, because the address may lead to another server later.
+    /// Limits on locks, time, connections, threads, memory or disk, and deadlocks; a table that was recreated
+    /// meanwhile; a read-only server or a node that is not ready, because the address may lead to another
+    /// server later.
     const LATER: [u16; 26] = [
         1021, 1030, 1040, 1041, 1047, 1114, 1135, 1158, 1159, 1160, 1161, 1203, 1205, 1206, 1213, 1226, 1290,
         1412, STATEMENTS, 1615, 1637, 1792, 1836, 1969, 3024, 3101,

@@ -1,7 +1,7 @@
 //! A group as one text: all of its rows in one round trip.
 //!
-//! Values of the caller are written as numbers or hexadecimal digits, so they cannot be parsed as SQL. The server executes
-//! the statements of a text in order and stops at the first error.
+//! Values of the caller are written as numbers or hexadecimal digits, so they cannot be parsed as SQL. The
+//! server executes the statements of a text in order and stops at the first error.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -72,8 +72,8 @@ fn begin(text: &mut Text, streams: &[StagedStream]) {
     }
 }
 
-/// Counts those of the events required to be the newest of their streams that exist, and returns the number of required
-/// events. An existing event is never removed, so the lock of the log is not needed.
+/// Counts those of the events required to be the newest of their streams that exist, and returns the number
+/// of required events. An existing event is never removed, so the lock of the log is not needed.
 fn newest(text: &mut Text, streams: &[StagedStream]) -> u64 {
     let seen = streams.iter().filter_map(|stream| Some((stream, assumed(stream)?, stream.newest?)));
     let seen: Vec<_> = seen.collect();

@@ -1,25 +1,25 @@
 //! Queries in SQL: the positions of the events that match.
 //!
-//! Each arm is a `SELECT` along its index, with a limit. The statement names the index, because the database might
-//! otherwise scan an index from the beginning of a type, not from the position. Further conditions are looked up for each
-//! event as a scalar subquery: `EXISTS` would become part of the plan, and planning takes unbounded time and memory when
-//! there are many.
+//! Each arm is a `SELECT` along its index, with a limit. The statement names the index, because the database
+//! might otherwise scan an index from the beginning of a type, not from the position. Further conditions are
+//! looked up for each event as a scalar subquery: `EXISTS` would become part of the plan, and planning takes
+//! unbounded time and memory when there are many.
 
 use annals_core::{Direction, Position, Query};
 use annals_sql::{Arm, Property, arms, order};
 
 use crate::statement::write_hex;
 
-/// The positions between `$2` and `$3` that match this query, in this direction, at most `$4`. `None` if the query matches
-/// every event.
+/// The positions between `$2` and `$3` that match this query, in this direction, at most `$4`. `None` if the
+/// query matches every event.
 pub(crate) fn page(query: &Query, direction: Direction) -> Option<String> {
     let order = order(direction);
     let arms = union(query, "BETWEEN $2 AND $3", order, "$4")?;
     Some(format!("SELECT position FROM ({arms}) AS arms ORDER BY position {order} LIMIT $4"))
 }
 
-/// The first match of each query after its position, with the number of the query: texts of at most `text_max` bytes,
-/// unless a single query needs more.
+/// The first match of each query after its position, with the number of the query: texts of at most
+/// `text_max` bytes, unless a single query needs more.
 pub(crate) fn first_of_all(queries: &[(usize, &Query, Position)], text_max: usize) -> Vec<String> {
     let mut texts: Vec<String> = Vec::new();
     for (number, query, after) in queries {

@@ -10,22 +10,25 @@ use sqlx::mysql::MySqlConnectOptions;
 /// Options of a store.
 #[derive(Clone)]
 pub struct Options {
-    /// Limits on the size of an append. An append beyond the server's `max_allowed_packet` is refused as well.
+    /// Limits on the size of an append. An append beyond the server's `max_allowed_packet` is refused as
+    /// well.
     pub limits: Limits,
     /// The source of recorded times.
     pub clock: Arc<dyn Clock>,
     /// Most connections for reads. A store has one more, which writes. 8 by default.
     pub connections_max: u32,
-    /// How long a read waits for a connection, and an append for the lock of the log. 10 seconds by default. A statement
-    /// without a response after twice this time fails.
+    /// How long a read waits for a connection, and an append for the lock of the log. 10 seconds by default.
+    /// A statement without a response after twice this time fails.
     pub patience: Duration,
-    /// How often the head is polled while a reader waits, which is the delay until it sees an event from another process.
-    /// 25 milliseconds by default. After ten seconds without an event, it is polled a quarter as often.
+    /// How often the head is polled while a reader waits, which is the delay until it sees an event from
+    /// another process. 25 milliseconds by default. After ten seconds without an event, it is polled a
+    /// quarter as often.
     pub poll: Duration,
     /// Whether to append although the log is fenced: for the copy of a log that is being moved.
     pub moving: bool,
     /// Whether the server must be read-only (`read_only`), as a replica is: for the replica of a log
-    /// ([`Replicated`](annals_sql::Replicated)). Reads are refused once it takes writes, and no tables are created.
+    /// ([`Replicated`](annals_sql::Replicated)). Reads are refused once it takes writes, and no tables are
+    /// created.
     pub replica: bool,
     /// Whether the log must exist: no tables are created or changed. For read-only use.
     pub existing: bool,
@@ -81,8 +84,8 @@ impl FromStr for Address {
         })?;
         let database = connect.get_database().map(str::to_owned);
         let database = database.ok_or_else(|| Invalid::new("store", "names no database"))?;
-        // A server limits the prepared statements of all its clients together; connections to a log prepare none, those to
-        // the state few.
+        // A server limits the prepared statements of all its clients together; connections to a log prepare
+        // none, those to the state few.
         let connect = connect.charset("utf8mb4").statement_cache_capacity(STATEMENTS);
         Ok(Self { connect, database })
     }

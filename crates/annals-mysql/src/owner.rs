@@ -7,8 +7,8 @@ use sqlx::{Executor, Row};
 use crate::options::Address;
 use crate::{Options, relocation, row, schema};
 
-/// Claims the database at this address for a tenant, and creates the log there if it is missing. An existing claim of the
-/// tenant is kept.
+/// Claims the database at this address for a tenant, and creates the log there if it is missing. An existing
+/// claim of the tenant is kept.
 ///
 /// # Errors
 /// `Invalid` if the database belongs to another owner; `Unavailable` if the server is not reached or refuses.

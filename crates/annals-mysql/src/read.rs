@@ -172,8 +172,8 @@ impl Reader {
         Ok(Position::new(until(&rows)?))
     }
 
-    /// Executes a statement whose `$1` is the position of the event that the log must still have, and whose other values
-    /// are `values`. The call may be dropped at any point.
+    /// Executes a statement whose `$1` is the position of the event that the log must still have, and whose
+    /// other values are `values`. The call may be dropped at any point.
     async fn rows(&self, sql: &str, values: &[Value]) -> Result<Vec<MySqlRow>, sqlx::Error> {
         let mut lent = self.pool.lend().await?;
         let asked = self.lineage.newest();

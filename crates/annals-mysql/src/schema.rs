@@ -1,13 +1,15 @@
 //! Migrations: creates the tables of a log, and updates them to this version of Annals.
 //!
-//! - M1  Of several processes that migrate concurrently, one migrates and the others wait for a lock of the server
-//!       (`GET_LOCK`); they then find no missing steps.
+//! - M1  Of several processes that migrate concurrently, one migrates and the others wait for a lock of the
+//!       server (`GET_LOCK`); they then find no missing steps.
 //! - M2  The database cannot roll back DDL, so each step can be repeated after a partial execution.
 //! - M3  Tables that are newer than this version are refused, and left unchanged.
-//! - M4  Procedures that a dump did not include are created again. They run with the privileges of their caller, so that
-//!       they do not depend on a user who may not exist on the server on which a dump is restored.
-//! - M5  An index over all events is created with a new log, and otherwise only by [`migrate`], while appends continue
-//!       (`LOCK = NONE`): no log waits for it when it is opened. The database removes an incomplete index.
+//! - M4  Procedures that a dump did not include are created again. They run with the privileges of their
+//!       caller, so that they do not depend on a user who may not exist on the server on which a dump is
+//!       restored.
+//! - M5  An index over all events is created with a new log, and otherwise only by [`migrate`], while appends
+//!       continue (`LOCK = NONE`): no log waits for it when it is opened. The database removes an incomplete
+//!       index.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,8 +29,8 @@ use crate::{Options, row};
 const TABLES_MAX: Duration = Duration::from_secs(120);
 /// The time limit for creating an index over all events, which may take long: it only ends a hung statement.
 const INDEX_MAX: Duration = Duration::from_secs(30 * 24 * 3_600);
-/// The index of predecessors. Their column is text, which is compared without trailing blanks and is too long to be indexed
-/// in full; the index is on a column of its bytes, which takes no space in the table.
+/// The index of predecessors. Their column is text, which is compared without trailing blanks and is too long
+/// to be indexed in full; the index is on a column of its bytes, which takes no space in the table.
 const PREDECESSORS: [(&str, &str); 2] = [
     (
         "SELECT COUNT(*) FROM information_schema.columns
@@ -92,12 +94,13 @@ const STATE: Part = Part {
     procedures: &[],
 };
 
-/// Creates the tables of the log with this address and of the state beside it, or updates them, with the indexes that a log
-/// of an earlier version does not have. Returns the number of missing steps. The log may be used meanwhile.
+/// Creates the tables of the log with this address and of the state beside it, or updates them, with the
+/// indexes that a log of an earlier version does not have. Returns the number of missing steps. The log may
+/// be used meanwhile.
 ///
 /// # Errors
-/// `Invalid` if the address is not valid or the tables are newer than this version of Annals; `Unavailable` if the server
-/// is not reached or refuses.
+/// `Invalid` if the address is not valid or the tables are newer than this version of Annals; `Unavailable`
+/// if the server is not reached or refuses.
 pub async fn migrate(url: &str) -> Result<usize> {
     let address: Address = url.parse()?;
     let mut schema = Schema::connect(&address, &Options::default()).await?;
@@ -115,7 +118,8 @@ pub(crate) async fn open_state(address: &Address, options: &Options) -> Result<(
     Ok(())
 }
 
-/// The identity of the log, and the most bytes of a packet; creates or updates the tables of the log, if steps are missing.
+/// The identity of the log, and the most bytes of a packet; creates or updates the tables of the log, if
+/// steps are missing.
 pub(crate) async fn open(address: &Address, options: &Options) -> Result<(StoreId, usize, Opened)> {
     let mut schema = Schema::connect(address, options).await?;
     let missing = schema.missing(&LOG).await?;
@@ -276,7 +280,8 @@ impl Schema {
         Ok(missing)
     }
 
-    /// Creates the index of predecessors if it is missing; returns the number of steps. Appends continue meanwhile.
+    /// Creates the index of predecessors if it is missing; returns the number of steps. Appends continue
+    /// meanwhile.
     async fn index_predecessors(&mut self) -> Result<usize, Unmade> {
         let name = self.lock().await?;
         let made = self.within(INDEX_MAX, index_predecessors).await?;

@@ -1,10 +1,11 @@
-//! Connections: how they are opened, configured independently of the settings of the server and user, and ended.
+//! Connections: how they are opened, configured independently of the settings of the server and user, and
+//! ended.
 //!
-//! - S1  Every connection is configured and checked before it is used. It has a name of its own, in a variable of the
-//!       session, so that it is detected if a proxy assigns its server connection to another client between two
-//!       transactions.
-//! - S2  A connection to the state of another log than the opened one is refused. Each statement on a log checks which log
-//!       it is.
+//! - S1  Every connection is configured and checked before it is used. It has a name of its own, in a
+//!       variable of the session, so that it is detected if a proxy assigns its server connection to another
+//!       client between two transactions.
+//! - S2  A connection to the state of another log than the opened one is refused. Each statement on a log
+//!       checks which log it is.
 //!
 //! `docs/sql-stores.md` lists the settings and how each is handled.
 
@@ -26,8 +27,8 @@ use crate::{Options, row};
 /// A connection that is idle for this long is closed.
 const KEPT: Duration = Duration::from_secs(600);
 
-/// Quotes, concatenation and backslashes as in the standard, PostgreSQL and SQLite; values that do not fit are refused, not
-/// truncated.
+/// Quotes, concatenation and backslashes as in the standard, PostgreSQL and SQLite; values that do not fit
+/// are refused, not truncated.
 pub(crate) const SQL_MODE: &str = "SESSION sql_mode = \
     'ANSI_QUOTES,PIPES_AS_CONCAT,NO_BACKSLASH_ESCAPES,STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'";
 
@@ -40,19 +41,21 @@ pub(crate) struct Connector {
     cancels: Arc<Cancels<Self>>,
 }
 
-/// The log whose state a connection must lead to, once it is known. Statements on a log check the log themselves.
+/// The log whose state a connection must lead to, once it is known. Statements on a log check the log
+/// themselves.
 pub(crate) type StateOf = Arc<OnceLock<StoreId>>;
 
 /// A connection with its session.
 pub(crate) struct Connected {
     sql: MySqlConnection,
     number: u64,
-    /// The value of the variable `@annals_session` in its session, and in no other. The session holds the lock of this
-    /// name, through which a server reports the number of the session.
+    /// The value of the variable `@annals_session` in its session, and in no other. The session holds the
+    /// lock of this name, through which a server reports the number of the session.
     pub(crate) session: String,
     /// Most bytes of a packet to the server.
     pub(crate) packet: usize,
-    /// Statements that the server has prepared on this connection, and whether they may be part of a text (`queue`).
+    /// Statements that the server has prepared on this connection, and whether they may be part of a text
+    /// (`queue`).
     pub(crate) checked: HashMap<String, bool>,
 }
 
@@ -169,8 +172,8 @@ impl Connector {
     }
 }
 
-/// Checks the result of `GET_LOCK` with the name of a session: without the lock, the statements of the session could not be
-/// ended.
+/// Checks the result of `GET_LOCK` with the name of a session: without the lock, the statements of the
+/// session could not be ended.
 fn check_lock(answer: Option<i64>) -> Result<(), sqlx::Error> {
     match answer {
         Some(1) => Ok(()),
@@ -236,9 +239,10 @@ impl Driver for Connector {
 pub(crate) fn settings(options: &Options) -> String {
     const ALL: u64 = u64::MAX;
     let patience = seconds(options);
-    // Setting `max_join_size` also sets `sql_big_selects`, which is therefore set after it. Names are sorted by their full
-    // length: `max_sort_length` includes some bytes for the length. Settings of one kind of server are in comments that
-    // only it executes; they are parts of a statement, because MySQL refuses an empty one.
+    // Setting `max_join_size` also sets `sql_big_selects`, which is therefore set after it. Names are sorted
+    // by their full length: `max_sort_length` includes some bytes for the length. Settings of one kind of
+    // server are in comments that only it executes; they are parts of a statement, because MySQL refuses an
+    // empty one.
     format!(
         "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; SET SESSION TRANSACTION READ WRITE; \
          SET SESSION autocommit = 1, SESSION completion_type = 0, SESSION sql_select_limit = {ALL}, \

@@ -1,5 +1,5 @@
-//! The state beside a log, in a database: connections for the framework, which reads and writes the tables. It sends the same
-//! statements in the transaction of an append, for inline projections.
+//! The state beside a log, in a database: connections for the framework, which reads and writes the tables.
+//! It sends the same statements in the transaction of an append, for inline projections.
 
 mod queue;
 
@@ -33,8 +33,8 @@ pub struct MySqlState {
 }
 
 impl MySqlState {
-    /// The state with this address, `mysql://USER:PASSWORD@HOST:PORT/DATABASE`. Does not connect yet. Must be called on the
-    /// runtime on which it is used.
+    /// The state with this address, `mysql://USER:PASSWORD@HOST:PORT/DATABASE`. Does not connect yet. Must be
+    /// called on the runtime on which it is used.
     ///
     /// # Errors
     /// `Invalid` if the address is not valid.

@@ -1,5 +1,5 @@
-//! Statements as text, with their values: no statement of a store is prepared, so none counts against the server's
-//! `max_prepared_stmt_count`, and each is one round trip.
+//! Statements as text, with their values: no statement of a store is prepared, so none counts against the
+//! server's `max_prepared_stmt_count`, and each is one round trip.
 //!
 //! A value is written as a number or as hexadecimal digits, so it cannot be parsed as SQL.
 

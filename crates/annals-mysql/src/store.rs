@@ -34,12 +34,13 @@ pub struct MySqlStore {
 }
 
 impl MySqlStore {
-    /// Opens the log with this address, `mysql://USER:PASSWORD@HOST:PORT/DATABASE`; creates its tables if they are missing.
-    /// The database is for the log alone. Must be called on the runtime on which the store is used.
+    /// Opens the log with this address, `mysql://USER:PASSWORD@HOST:PORT/DATABASE`; creates its tables if
+    /// they are missing. The database is for the log alone. Must be called on the runtime on which the store
+    /// is used.
     ///
     /// # Errors
-    /// `Invalid` if the address is not valid, leads to a proxy that does not keep sessions, or the tables are newer than
-    /// this version; `Unavailable` if the server is not reached or refuses.
+    /// `Invalid` if the address is not valid, leads to a proxy that does not keep sessions, or the tables are
+    /// newer than this version; `Unavailable` if the server is not reached or refuses.
     pub async fn open(url: &str, options: Options) -> Result<Self> {
         let address: Address = url.parse()?;
         let (id, packet, opened) = schema::open(&address, &options).await.map_err(of_opening)?;

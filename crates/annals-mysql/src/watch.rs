@@ -1,4 +1,5 @@
-//! Wakes waiting readers: appends of this process are reported at once, those of other processes are found by polling.
+//! Wakes waiting readers: appends of this process are reported at once, those of other processes are found by
+//! polling.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

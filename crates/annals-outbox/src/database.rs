@@ -1,7 +1,7 @@
 //! The database of an outbox, and statements on it: the only file that knows the drivers.
 //!
-//! A statement is written once for all databases, with `?` for values and placeholders where the databases differ (see
-//! `dialect`). Values are integers, text and bytes.
+//! A statement is written once for all databases, with `?` for values and placeholders where the databases
+//! differ (see `dialect`). Values are integers, text and bytes.
 
 use std::io;
 use std::time::Duration;
@@ -81,7 +81,8 @@ pub(crate) enum Value<'a> {
     MaybeBytes(Option<&'a [u8]>),
 }
 
-/// Evaluates an expression for each database. `Db` is its type, `row_of` wraps one of its rows, `DIALECT` is its dialect.
+/// Evaluates an expression for each database. `Db` is its type, `row_of` wraps one of its rows, `DIALECT` is
+/// its dialect.
 macro_rules! each {
     ($kind:ident, $value:expr, $name:ident => $body:expr) => {
         #[allow(dead_code, unused_imports)]
@@ -127,7 +128,8 @@ macro_rules! bound {
     }};
 }
 
-/// Makes a pool after a first connection has succeeded: the pool alone would retry for long if there is no such server.
+/// Makes a pool after a first connection has succeeded: the pool alone would retry for long if there is no
+/// such server.
 macro_rules! opened {
     ($kind:ident, $db:ty, $url:expr) => {{
         type Options = <<$db as sqlx::Database>::Connection as sqlx::Connection>::Options;
@@ -144,10 +146,11 @@ macro_rules! opened {
 
 /// How long a pool that is made here waits for a connection.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Time limit of a statement that waits for no transaction of the service. After it the connection counts as broken, as by the
-/// network: the driver itself has no time limit.
+/// Time limit of a statement that waits for no transaction of the service. After it the connection counts as
+/// broken, as by the network: the driver itself has no time limit.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
-/// The same for a statement that may wait for a lock. MariaDB and MySQL give up by themselves after 50 seconds.
+/// The same for a statement that may wait for a lock. MariaDB and MySQL give up by themselves after 50
+/// seconds.
 const LOCK_MAX: Duration = Duration::from_secs(120);
 
 /// Waits for the result, for at most `limit`.
@@ -162,12 +165,12 @@ pub(crate) async fn within<T>(
 }
 
 impl Pool {
-    /// Connects to the database with this URL: `postgres://…`, `mysql://…` or `sqlite:FILE` (`sqlite:FILE?mode=rwc` creates the
-    /// file if it does not exist).
+    /// Connects to the database with this URL: `postgres://…`, `mysql://…` or `sqlite:FILE`
+    /// (`sqlite:FILE?mode=rwc` creates the file if it does not exist).
     ///
     /// # Errors
-    /// `Invalid` if the URL cannot be parsed, or is of a database that this build does not include; `Database` if the connection
-    /// fails.
+    /// `Invalid` if the URL cannot be parsed, or is of a database that this build does not include;
+    /// `Database` if the connection fails.
     pub async fn connect(url: &str) -> crate::Result<Self> {
         let scheme = url.split_once(':').map(|(scheme, _)| scheme);
         if matches!(scheme, Some("postgres" | "postgresql" | "mysql" | "mariadb")) {
@@ -196,12 +199,14 @@ impl Pool {
 
     /// Begins a transaction.
     ///
-    /// The pool is the caller's, and no settings of its connections are changed. So each transaction states its isolation level
-    /// and access mode, and is committed by `COMMIT` alone, whatever the settings of the server, the role and the session are. On
-    /// SQLite a writing transaction waits for the write lock now instead of failing later.
+    /// The pool is the caller's, and no settings of its connections are changed. So each transaction states
+    /// its isolation level and access mode, and is committed by `COMMIT` alone, whatever the settings of the
+    /// server, the role and the session are. On SQLite a writing transaction waits for the write lock now
+    /// instead of failing later.
     ///
-    /// It runs in a task of its own, so that a caller that is dropped leaves no transaction open: the driver would return the
-    /// connection to the pool with the transaction begun, and the next caller would run inside it.
+    /// It runs in a task of its own, so that a caller that is dropped leaves no transaction open: the driver
+    /// would return the connection to the pool with the transaction begun, and the next caller would run
+    /// inside it.
     pub(crate) async fn begin(&self, access: Access) -> Result<Transaction, sqlx::Error> {
         let pool = self.clone();
         let begun = tokio::spawn(async move { within(ANSWER_MAX, pool.begin_now(access)).await });
@@ -264,8 +269,9 @@ pub(crate) enum Access {
 
 /// A transaction on a server.
 ///
-/// Unless it was committed, dropping it closes the connection, and the server rolls back. Returned to the pool, the connection
-/// would be pinged without a time limit, and a server that does not respond would block it forever.
+/// Unless it was committed, dropping it closes the connection, and the server rolls back. Returned to the
+/// pool, the connection would be pinged without a time limit, and a server that does not respond would block
+/// it forever.
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 struct Remote<Db: sqlx::Database> {
     connection: sqlx::pool::PoolConnection<Db>,

@@ -1,7 +1,7 @@
 //! For the person on call: the status of an outbox, and its dead letters.
 //!
-//! A dead letter keeps its place in the order: the later messages of its aggregate wait, and are published after it when it is
-//! retried.
+//! A dead letter keeps its place in the order: the later messages of its aggregate wait, and are published
+//! after it when it is retried.
 
 use std::time::Duration;
 
@@ -139,8 +139,8 @@ impl Outbox {
         rows.iter().map(|row| self.read(|| letter(row))).collect()
     }
 
-    /// Retries a dead letter, with its attempts counted from 1 again. It keeps its place: it is published first, and then the
-    /// messages of its aggregate that waited for it.
+    /// Retries a dead letter, with its attempts counted from 1 again. It keeps its place: it is published
+    /// first, and then the messages of its aggregate that waited for it.
     ///
     /// # Errors
     /// `NoDeadLetter` if there is none with this id; `NoTables`, `Database`.
@@ -165,8 +165,8 @@ impl Outbox {
         Ok(retried)
     }
 
-    /// Discards a dead letter: it will never be published, and its aggregate is unblocked. Its row counts as processed
-    /// and dropped, and is kept as long as those.
+    /// Discards a dead letter: it will never be published, and its aggregate is unblocked. Its row counts as
+    /// processed and dropped, and is kept as long as those.
     ///
     /// # Errors
     /// `NoDeadLetter` if there is none with this id; `NoTables`, `Database`.

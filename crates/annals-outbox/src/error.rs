@@ -22,7 +22,8 @@ pub enum Error {
     /// There is no dead letter with this id.
     #[error("there is no dead letter with the id {0}")]
     NoDeadLetter(EventId),
-    /// The database refused a statement or cannot be reached. After a failed statement, roll the transaction back.
+    /// The database refused a statement or cannot be reached. After a failed statement, roll the transaction
+    /// back.
     #[error("the database of the outbox fails: {}", chain(.0))]
     Database(sqlx::Error),
 }
@@ -38,8 +39,8 @@ impl From<Invalid> for Error {
 }
 
 impl Error {
-    /// Maps an error of the driver, for the outbox of this name, by its code. SQLite has no code for a missing table, so its
-    /// message is compared.
+    /// Maps an error of the driver, for the outbox of this name, by its code. SQLite has no code for a
+    /// missing table, so its message is compared.
     pub(crate) fn of(error: sqlx::Error, name: &str) -> Self {
         let missing = match &error {
             sqlx::Error::Database(refused) => {
@@ -52,8 +53,8 @@ impl Error {
     }
 }
 
-/// The error of a sink. `?` turns every error into one that counts against the message. A sink that could publish no other
-/// message either returns [`unavailable`](SinkError::unavailable).
+/// The error of a sink. `?` turns every error into one that counts against the message. A sink that could
+/// publish no other message either returns [`unavailable`](SinkError::unavailable).
 ///
 /// It does not implement `std::error::Error`, because `From` could then not be implemented for every error.
 #[doc(alias("Failure"))]
@@ -63,13 +64,15 @@ pub struct SinkError {
 }
 
 impl SinkError {
-    /// The message is refused: it is retried after [`Options::backoff`](crate::Options::backoff), and becomes a dead letter after
-    /// [`Options::attempts_max`](crate::Options::attempts_max) attempts. Only messages of the same aggregate wait for it.
+    /// The message is refused: it is retried after [`Options::backoff`](crate::Options::backoff), and becomes
+    /// a dead letter after [`Options::attempts_max`](crate::Options::attempts_max) attempts. Only messages of
+    /// the same aggregate wait for it.
     pub fn refused(reason: impl Into<Cause>) -> Self {
         Self { cause: reason.into(), unavailable: false }
     }
 
-    /// The sink can publish nothing now (the broker is down): all messages wait, and it counts against none of them.
+    /// The sink can publish nothing now (the broker is down): all messages wait, and it counts against none
+    /// of them.
     pub fn unavailable(reason: impl Into<Cause>) -> Self {
         Self { cause: reason.into(), unavailable: true }
     }

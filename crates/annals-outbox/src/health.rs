@@ -12,7 +12,7 @@ pub struct Health {
     pub refused: u64,
     /// Why nothing can be published now: the error of the sink or the database that cannot be reached.
     pub problem: Option<String>,
-    /// The holder of the lease and the lease's end, if this publisher has waited for longer than the length of a lease. This is
-    /// normal while the other one publishes.
+    /// The holder of the lease and the lease's end, if this publisher has waited for longer than the length
+    /// of a lease. This is normal while the other one publishes.
     pub waits_for: Option<String>,
 }

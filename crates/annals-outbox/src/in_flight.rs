@@ -1,11 +1,12 @@
 //! Messages that a publisher has read and whose results are not in the tables yet.
 //!
-//! - F1  An aggregate is active from when its messages are handed out until their results are in the tables. No message of an
-//!       active aggregate is chosen. So messages of one aggregate are published one after the other.
-//! - F2  Published messages that are not marked yet are kept here also when the lease is lost or the database cannot be reached:
-//!       they are marked before anything else is published.
-//! - F3  Calls of the sink are counted, also cancelled ones that have not ended because they block their threads. Until they have
-//!       ended nothing else is published, and the lease is not released.
+//! - F1  An aggregate is active from when its messages are handed out until their results are in the tables.
+//!       No message of an active aggregate is chosen. So messages of one aggregate are published one after
+//!       the other.
+//! - F2  Published messages that are not marked yet are kept here also when the lease is lost or the database
+//!       cannot be reached: they are marked before anything else is published.
+//! - F3  Calls of the sink are counted, also cancelled ones that have not ended because they block their
+//!       threads. Until they have ended nothing else is published, and the lease is not released.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -110,7 +111,8 @@ impl InFlight {
         }
     }
 
-    /// Forgets the messages that were handed out, after all calls have ended. Published ones stay until they are marked.
+    /// Forgets the messages that were handed out, after all calls have ended. Published ones stay until they
+    /// are marked.
     pub(crate) fn clear(&self) {
         let mut inner = self.inner.lock();
         inner.active.clear();

@@ -1,13 +1,16 @@
 //! The lease: of all publishers of an outbox, one publishes.
 //!
 //! - L1  The holder and the end of the lease are in the database, by the clock of the database.
-//! - L2  The holder counts from before its request, by a monotonic clock, so its lease ends before the one in the database.
-//! - L3  A message is given to the sink only if the rest of the lease is longer than the timeout of the sink. So when another
-//!       publisher begins, no call of this one is in progress, unless the process was suspended at that moment. Such a call
-//!       publishes again a message that the other one publishes too, in its place.
-//! - L4  Messages that were chosen under one lease are not published under the next: another holder may have published since.
-//! - L5  A lease that ends later than its length from now was taken by a clock that was ahead. The next publisher takes it
-//!       over; otherwise nothing would be published until that time.
+//! - L2  The holder counts from before its request, by a monotonic clock, so its lease ends before the one in
+//!       the database.
+//! - L3  A message is given to the sink only if the rest of the lease is longer than the timeout of the sink.
+//!       So when another publisher begins, no call of this one is in progress, unless the process was
+//!       suspended at that moment. Such a call publishes again a message that the other one publishes too, in
+//!       its place.
+//! - L4  Messages that were chosen under one lease are not published under the next: another holder may have
+//!       published since.
+//! - L5  A lease that ends later than its length from now was taken by a clock that was ahead. The next
+//!       publisher takes it over; otherwise nothing would be published until that time.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,7 +21,8 @@ use crate::database::Value;
 use crate::pending::micros;
 use crate::{Outbox, Result};
 
-/// The assumed length of a lease whose holder does not state it: a publisher of an earlier version. At least this long.
+/// The assumed length of a lease whose holder does not state it: a publisher of an earlier version. At least
+/// this long.
 const LENGTH_UNKNOWN: Duration = Duration::from_secs(3_600);
 
 /// The result of a request for the lease.
@@ -37,16 +41,17 @@ pub struct LeaseHolder {
     pub holder: String,
     /// When the lease ends, by the clock of the database; `None` if it never ends.
     pub until: Option<Timestamp>,
-    /// Whether the end is plausible. A lease that ends later than twice its length from now was taken by a clock that was ahead,
-    /// and the next publisher takes it over.
+    /// Whether the end is plausible. A lease that ends later than twice its length from now was taken by a
+    /// clock that was ahead, and the next publisher takes it over.
     pub believable: bool,
 }
 
 impl LeaseHolder {
-    /// Makes a holder of a row. `own` is the length of the caller's lease: a lower bound for a holder that does not state its
-    /// length.
+    /// Makes a holder of a row. `own` is the length of the caller's lease: a lower bound for a holder that
+    /// does not state its length.
     fn of(holder: String, until: Option<Timestamp>, now: Timestamp, own: Duration) -> Self {
-        // A holder of an earlier version does not state its length, which may be longer than that of the caller's lease.
+        // A holder of an earlier version does not state its length, which may be longer than that of the
+        // caller's lease.
         let stated = holder.split_once('/').and_then(|(_, length)| length.parse().ok());
         let length = stated.map_or(LENGTH_UNKNOWN.max(own), Duration::from_millis);
         // Twice the length, so that a clock that is set back a little ends no lease.
@@ -65,8 +70,8 @@ impl std::fmt::Display for LeaseHolder {
 }
 
 impl Outbox {
-    /// Returns the current holder of the lease, its end as it is stored, and the time of the database. `own` is the length of the
-    /// caller's lease.
+    /// Returns the current holder of the lease, its end as it is stored, and the time of the database. `own`
+    /// is the length of the caller's lease.
     async fn holder(&self, own: Duration) -> Result<Option<(LeaseHolder, i64, Timestamp)>> {
         let sql = "SELECT holder, @micros(lease_until), @micros(@now) FROM outbox_publisher
             WHERE holder IS NOT NULL AND (lease_until IS NULL OR lease_until >= @now) LIMIT 1";

@@ -1,12 +1,13 @@
-//! The transactional outbox, for services that store state and not events. A message is written in the transaction that changes
-//! the state, and published from there, in order and without loss.
+//! The transactional outbox, for services that store state and not events. A message is written in the
+//! transaction that changes the state, and published from there, in order and without loss.
 //!
-//! - O1  A message is published if, and only if, the transaction that wrote it is committed: at least once, with the same id
-//!       each time.
-//! - O2  The messages of one aggregate are published in the order in which they were committed. When a message is published
-//!       again, so are those after it: a consumer that skips duplicates (by id, or by sequence) sees each once, in order.
-//! - O3  A message that is refused blocks its aggregate, and no other. Refused too often it is a dead letter: it keeps its
-//!       place, and its aggregate waits until it is retried or discarded.
+//! - O1  A message is published if, and only if, the transaction that wrote it is committed: at least once,
+//!       with the same id each time.
+//! - O2  The messages of one aggregate are published in the order in which they were committed. When a
+//!       message is published again, so are those after it: a consumer that skips duplicates (by id, or by
+//!       sequence) sees each once, in order.
+//! - O3  A message that is refused blocks its aggregate, and no other. Refused too often it is a dead letter:
+//!       it keeps its place, and its aggregate waits until it is retried or discarded.
 //! - O4  Of all publishers of an outbox, the holder of the lease publishes. When it dies, another takes over.
 //!
 //! ```
@@ -46,9 +47,10 @@
 //!
 //! When to use it and how to operate it is in `docs/outbox.md`. The SQL of the tables is in `sql/`.
 //!
-//! The files, in the order in which they are best read: `message`, `outbox` (tables, writing), `sink`, `publisher` (starting
-//! and stopping) with its `options` and `health`, `run`, `source`, `publish` and `in_flight` (publishing), `lease`, `pending` (the
-//! statements of a publisher), `dead_letters` (and the status), `listen`, `database`, `dialect`, `error`.
+//! The files, in the order in which they are best read: `message`, `outbox` (tables, writing), `sink`,
+//! `publisher` (starting and stopping) with its `options` and `health`, `run`, `source`, `publish` and
+//! `in_flight` (publishing), `lease`, `pending` (the statements of a publisher), `dead_letters` (and the
+//! status), `listen`, `database`, `dialect`, `error`.
 #![forbid(unsafe_code)]
 
 #[cfg(not(any(feature = "mysql", feature = "postgres", feature = "sqlite")))]

@@ -1,6 +1,6 @@
-//! Listens for notifications of PostgreSQL (`sql/postgres_notify.sql`), on a connection of its own. When a notification is lost,
-//! the message is found by the next poll. A connection that receives nothing for [`QUIET`] is probed, and replaced if the probe
-//! fails; the publisher polls meanwhile.
+//! Listens for notifications of PostgreSQL (`sql/postgres_notify.sql`), on a connection of its own. When a
+//! notification is lost, the message is found by the next poll. A connection that receives nothing for
+//! [`QUIET`] is probed, and replaced if the probe fails; the publisher polls meanwhile.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -50,8 +50,8 @@ pub(crate) fn start(outbox: &Outbox, poll: Duration, wake: Arc<Notify>, mut stop
 
 /// Wakes the publisher for each notification, until the connection is lost.
 async fn hear(address: &PgConnectOptions, channel: &str, wake: &Notify) -> Result<(), sqlx::Error> {
-    // A dropped listener returns its connection to the pool after a response of the server, which may never come. So each has
-    // a pool of its own.
+    // A dropped listener returns its connection to the pool after a response of the server, which may never
+    // come. So each has a pool of its own.
     let own = PgPoolOptions::new().max_connections(1).connect_lazy_with(address.clone());
     let mut listener = within(ANSWER, PgListener::connect_with(&own)).await?;
     within(ANSWER, listener.listen(channel)).await?;

@@ -18,7 +18,8 @@ pub struct NewMessage {
     pub id: EventId,
     /// The type of the aggregate that it is about: `order`.
     pub aggregate_type: String,
-    /// The id of that aggregate. The messages of one aggregate are published in the order in which they were committed.
+    /// The id of that aggregate. The messages of one aggregate are published in the order in which they were
+    /// committed.
     pub aggregate_id: String,
     /// What happened, in the past tense: `order.placed`.
     pub event_type: String,
@@ -34,7 +35,8 @@ impl NewMessage {
     /// Makes a message with a new id, whose data is this value as JSON.
     ///
     /// # Errors
-    /// `Invalid` if the value cannot be written as JSON. Everything else is checked when the message is written.
+    /// `Invalid` if the value cannot be written as JSON. Everything else is checked when the message is
+    /// written.
     pub fn json(
         aggregate_type: impl Into<String>,
         aggregate_id: impl Into<String>,
@@ -118,7 +120,8 @@ impl NewMessage {
     }
 }
 
-/// Returns the offset of an escape in JSON that is half of a surrogate pair. Most programs cannot read such a text.
+/// Returns the offset of an escape in JSON that is half of a surrogate pair. Most programs cannot read such a
+/// text.
 fn half_a_character(json: &[u8]) -> Option<usize> {
     // JSON has a backslash only in strings, and always followed by another character.
     let escape = |at: usize| {
@@ -176,8 +179,8 @@ pub struct Message {
     pub headers: BTreeMap<String, String>,
     /// When it was written, by the clock of the database.
     pub created_at: Timestamp,
-    /// The number of this attempt, from 1: one more than the attempts that were refused. Also the first attempt may be a
-    /// duplicate.
+    /// The number of this attempt, from 1: one more than the attempts that were refused. Also the first
+    /// attempt may be a duplicate.
     pub attempt: u32,
     /// Its place in the table.
     pub(crate) position: i64,

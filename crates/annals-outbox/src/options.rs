@@ -15,8 +15,8 @@ pub struct Options {
     pub concurrency: usize,
     /// Time limit of the sink for one message. 5 seconds by default.
     pub timeout: Duration,
-    /// Length of the lease: after a publisher has died, another takes over within this time. At least twice `timeout`.
-    /// 15 seconds by default.
+    /// Length of the lease: after a publisher has died, another takes over within this time. At least twice
+    /// `timeout`. 15 seconds by default.
     pub lease: Duration,
     /// After how many refused attempts a message becomes a dead letter. 10 by default.
     pub attempts_max: u32,

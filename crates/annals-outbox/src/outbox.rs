@@ -1,9 +1,9 @@
 //! An outbox: its tables, and how a service writes to it.
 //!
 //! - W1  A message is written in the transaction of the caller: no other connection is used.
-//! - W2  The writer of a message locks the row of its aggregate until the transaction ends, before the message gets its
-//!       sequence and position. So among the messages of one aggregate both are in the order of commits, and when one
-//!       can be seen, so can all before it.
+//! - W2  The writer of a message locks the row of its aggregate until the transaction ends, before the
+//!       message gets its sequence and position. So among the messages of one aggregate both are in the order
+//!       of commits, and when one can be seen, so can all before it.
 //! - W3  A message that is not acceptable is refused before anything is sent to the database.
 
 use annals_core::Invalid;
@@ -22,7 +22,8 @@ pub struct Outbox {
 /// The format of the tables, which is stored in `outbox_publisher`.
 const FORMAT: i64 = 1;
 
-/// Longest name of an outbox, in bytes: it is a part of the names of tables and indexes, which databases limit.
+/// Longest name of an outbox, in bytes: it is a part of the names of tables and indexes, which databases
+/// limit.
 const NAME_BYTES_MAX: usize = 40;
 
 impl Outbox {
@@ -31,11 +32,12 @@ impl Outbox {
         Self { pool: pool.into(), name: "outbox".to_owned() }
     }
 
-    /// Returns the outbox with this name, so that a database may have several. Its table has this name, and the names of its other
-    /// tables begin with it.
+    /// Returns the outbox with this name, so that a database may have several. Its table has this name, and
+    /// the names of its other tables begin with it.
     ///
     /// # Errors
-    /// `Invalid` unless the name is of a to z, 0 to 9 and `_`, begins with a letter, and has at most 40 characters.
+    /// `Invalid` unless the name is of a to z, 0 to 9 and `_`, begins with a letter, and has at most 40
+    /// characters.
     pub fn named(pool: impl Into<Pool>, name: &str) -> Result<Self> {
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
         if !name.starts_with(|c: char| c.is_ascii_lowercase())
@@ -79,11 +81,12 @@ impl Outbox {
         self.check().await
     }
 
-    /// Writes a message in the transaction of this connection: `outbox.write(&mut *transaction, &message)`. It is
-    /// published if the transaction is committed.
+    /// Writes a message in the transaction of this connection: `outbox.write(&mut *transaction, &message)`.
+    /// It is published if the transaction is committed.
     ///
-    /// Other transactions that write for the same aggregate wait until this one ends. All transactions that write for several
-    /// aggregates should do so in the same order, or the database may end one as a deadlock.
+    /// Other transactions that write for the same aggregate wait until this one ends. All transactions that
+    /// write for several aggregates should do so in the same order, or the database may end one as a
+    /// deadlock.
     ///
     /// # Errors
     /// `Invalid` if the message is not acceptable, in which case nothing was sent; `NoTables`, `Database`.

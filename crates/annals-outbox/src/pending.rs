@@ -1,14 +1,16 @@
 //! The statements of a publisher.
 //!
-//! - T1  A message is chosen only if no earlier message of its aggregate is pending and unchosen: in the order of
-//!       positions, without aggregates that are held, that wait for another attempt, or that are being published.
-//! - T2  A failure is recorded only if the message is not processed, so a publisher that was suspended and resumes records no
-//!       failure of a message that another has published meanwhile.
-//! - T3  An aggregate is held and released under the lock of its row, so every message that is written concurrently is held
-//!       or not held as its aggregate is.
-//! - T4  A row that cannot be read is a message that is refused: its aggregate waits for it, and no other. If the
-//!       name of the aggregate itself cannot be read, as on SQLite, where a column takes any value, the message is an aggregate
-//!       of its own: every statement names it by its position, and it becomes a dead letter at once.
+//! - T1  A message is chosen only if no earlier message of its aggregate is pending and unchosen: in the
+//!       order of positions, without aggregates that are held, that wait for another attempt, or that are
+//!       being published.
+//! - T2  A failure is recorded only if the message is not processed, so a publisher that was suspended and
+//!       resumes records no failure of a message that another has published meanwhile.
+//! - T3  An aggregate is held and released under the lock of its row, so every message that is written
+//!       concurrently is held or not held as its aggregate is.
+//! - T4  A row that cannot be read is a message that is refused: its aggregate waits for it, and no other. If
+//!       the name of the aggregate itself cannot be read, as on SQLite, where a column takes any value, the
+//!       message is an aggregate of its own: every statement names it by its position, and it becomes a dead
+//!       letter at once.
 //! - T5  A time too far in the future was written by a clock that was ahead, and is ignored: see `lease` and
 //!       [`Outbox::choose`].
 
@@ -37,8 +39,9 @@ pub(crate) struct Published {
 }
 
 impl Outbox {
-    /// Returns the next messages, oldest first, without those of `active` aggregates, of which there are at most `room`. A next
-    /// attempt later than `wait_max` from now was written by a clock that was ahead, and is due now.
+    /// Returns the next messages, oldest first, without those of `active` aggregates, of which there are at
+    /// most `room`. A next attempt later than `wait_max` from now was written by a clock that was ahead, and
+    /// is due now.
     pub(crate) async fn choose<'a>(
         &self,
         active: impl Iterator<Item = &'a Aggregate>,
@@ -57,7 +60,8 @@ impl Outbox {
         let mut values = vec![Value::Int(micros(wait_max))];
         let (alone, named): (Vec<_>, Vec<_>) = active.partition(|aggregate| aggregate.alone.is_some());
         let alone: HashSet<i64> = alone.into_iter().filter_map(|aggregate| aggregate.alone).collect();
-        // Repeated up to `room`, so that the statement has the same text for one name as for many and stays prepared.
+        // Repeated up to `room`, so that the statement has the same text for one name as for many and stays
+        // prepared.
         for aggregate in named.iter().cycle().take(if named.is_empty() { 0 } else { room }) {
             sql.push_str(" AND NOT (o.aggregate_type = ? AND o.aggregate_id = ?)");
             values.extend([Value::Text(&aggregate.kind), Value::Text(&aggregate.id)]);
@@ -85,7 +89,8 @@ impl Outbox {
         Ok(messages)
     }
 
-    /// Reads the messages at these positions that are still pending. `attempts` has the refused attempts by position.
+    /// Reads the messages at these positions that are still pending. `attempts` has the refused attempts by
+    /// position.
     async fn messages(
         &self,
         transaction: &mut Transaction,
@@ -115,7 +120,8 @@ impl Outbox {
         let positions: Vec<i64> = published.iter().map(|published| published.position).collect();
         let had_failed = published.iter().filter(|published| published.failed);
         let had_failed: Vec<i64> = had_failed.map(|published| published.position).collect();
-        // By positions alone: MySQL waits for every row that it examines, also for those of open transactions.
+        // By positions alone: MySQL waits for every row that it examines, also for those of open
+        // transactions.
         let mark = "UPDATE outbox SET processed = TRUE, processed_at = @now WHERE position";
         if had_failed.is_empty() {
             for (list, values) in lists(&positions) {
@@ -135,8 +141,8 @@ impl Outbox {
         self.commit(transaction).await
     }
 
-    /// Records that a message was refused. It is retried after the time `again`; with `None` it becomes a dead letter, and its
-    /// aggregate is held.
+    /// Records that a message was refused. It is retried after the time `again`; with `None` it becomes a
+    /// dead letter, and its aggregate is held.
     pub(crate) async fn record(&self, message: &Message, error: &str, again: Option<Duration>) -> Result<()> {
         if message.nameless {
             return self.record_alone(message, error).await;
@@ -172,14 +178,15 @@ impl Outbox {
         ];
         let recorded = self.run(&mut transaction, self.spell(dialect, &insert), &values).await?;
         if recorded == 0 {
-            // Another publisher has published it, or it was discarded. Dropping the transaction rolls it back.
+            // Another publisher has published it, or it was discarded. Dropping the transaction rolls it
+            // back.
             return Ok(());
         }
         self.commit(transaction).await
     }
 
-    /// Records the refusal of a message whose aggregate cannot be read: a dead letter that holds no other message. Its row
-    /// has names made of the position, because the columns of the message may be NULL.
+    /// Records the refusal of a message whose aggregate cannot be read: a dead letter that holds no other
+    /// message. Its row has names made of the position, because the columns of the message may be NULL.
     async fn record_alone(&self, message: &Message, error: &str) -> Result<()> {
         let dialect = self.pool.dialect();
         let position = [Value::Int(message.position)];
@@ -213,8 +220,8 @@ impl Outbox {
         self.execute(sql, &[Value::Int(-micros(keep)), Value::Int(whole(limit))]).await
     }
 
-    /// Sets the time of messages that were processed later than `keep` from now to the current time: the clock was ahead, and they
-    /// would be kept until then. Returns how many.
+    /// Sets the time of messages that were processed later than `keep` from now to the current time: the
+    /// clock was ahead, and they would be kept until then. Returns how many.
     pub(crate) async fn correct(&self, keep: Duration) -> Result<u64> {
         let sql = "UPDATE outbox SET processed_at = @now WHERE processed_at > @later";
         self.execute(sql, &[Value::Int(micros(keep))]).await
@@ -289,7 +296,8 @@ pub(crate) fn stand_in(position: i64) -> EventId {
     EventId::from_name(format!("outbox position {position}").as_bytes())
 }
 
-/// Splits numbers into lists for the ends of statements: `IN (?, ?)`. A list is filled up by repeating the last number.
+/// Splits numbers into lists for the ends of statements: `IN (?, ?)`. A list is filled up by repeating the
+/// last number.
 fn lists(numbers: &[i64]) -> impl Iterator<Item = (String, Vec<Value<'static>>)> {
     numbers.chunks(LISTS[LISTS.len() - 1]).map(|chunk| {
         let length = LISTS.into_iter().find(|length| *length >= chunk.len()).expect("no chunk is longer");

@@ -1,10 +1,11 @@
 //! Gives messages to the sink, and records the results in the tables.
 //!
-//! - P1  A message is marked after the sink has taken it, never before. If the process ends between the two, the message is
-//!       published again.
-//! - P2  When the sink does not take a message, this one and all later messages of its aggregate that were handed out are given
-//!       back, and chosen again later.
-//! - P3  A message is given to the sink only if the rest of the lease is longer than the timeout of the sink (`lease`, L3).
+//! - P1  A message is marked after the sink has taken it, never before. If the process ends between the two,
+//!       the message is published again.
+//! - P2  When the sink does not take a message, this one and all later messages of its aggregate that were
+//!       handed out are given back, and chosen again later.
+//! - P3  A message is given to the sink only if the rest of the lease is longer than the timeout of the sink
+//!       (`lease`, L3).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -121,8 +122,8 @@ impl Publish {
         });
     }
 
-    /// Records a refusal. The aggregate stays active until that is done, which may take time: a dead letter waits for transactions
-    /// that write for its aggregate.
+    /// Records a refusal. The aggregate stays active until that is done, which may take time: a dead letter
+    /// waits for transactions that write for its aggregate.
     async fn record(&self, aggregate: &Aggregate, message: &Message, error: String) {
         self.health.send_modify(|health| health.refused += 1);
         let again = message.attempt < self.options.attempts_max && !message.nameless;

@@ -21,7 +21,8 @@ pub struct Publisher {
 }
 
 impl Outbox {
-    /// Creates a publisher from this outbox to this sink. It publishes once it is [started](Publisher::start).
+    /// Creates a publisher from this outbox to this sink. It publishes once it is
+    /// [started](Publisher::start).
     pub fn publisher(&self, sink: impl Sink) -> Publisher {
         Publisher { outbox: self.clone(), sink: Arc::new(sink), options: Options::default() }
     }
@@ -34,12 +35,12 @@ impl Publisher {
         self
     }
 
-    /// Starts to publish, in a background task. Any number of publishers of an outbox may run: one publishes, the others wait
-    /// until it stops or dies.
+    /// Starts to publish, in a background task. Any number of publishers of an outbox may run: one publishes,
+    /// the others wait until it stops or dies.
     ///
     /// # Errors
-    /// `Invalid` if the options are not acceptable; `NoTables`, `NewerTables`; `Database` if the database cannot be reached. When
-    /// it fails later, the publisher retries.
+    /// `Invalid` if the options are not acceptable; `NoTables`, `NewerTables`; `Database` if the database
+    /// cannot be reached. When it fails later, the publisher retries.
     pub async fn start(self) -> Result<PublisherHandle> {
         let Self { outbox, sink, options } = self;
         options.validate()?;
@@ -104,9 +105,9 @@ impl PublisherHandle {
         self.health.borrow().clone()
     }
 
-    /// Stops the publisher: waits for the calls of the sink, marks the published messages, and releases the lease. After half a
-    /// minute the calls are cancelled, and messages that are not marked will be published again. Further calls of `stop` wait for
-    /// the same end.
+    /// Stops the publisher: waits for the calls of the sink, marks the published messages, and releases the
+    /// lease. After half a minute the calls are cancelled, and messages that are not marked will be published
+    /// again. Further calls of `stop` wait for the same end.
     pub fn stop(&self) -> impl Future<Output = ()> + Send + use<> {
         self.stop.send_replace(true);
         let mut ended = self.ended.clone();
@@ -114,8 +115,8 @@ impl PublisherHandle {
     }
 }
 
-/// Wakes a publisher of the same process. Call it after a commit, so that the message is published at once and not at the next
-/// poll.
+/// Wakes a publisher of the same process. Call it after a commit, so that the message is published at once
+/// and not at the next poll.
 #[derive(Clone, Debug)]
 pub struct PublisherWaker(Arc<Notify>);
 

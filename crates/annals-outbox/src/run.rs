@@ -1,7 +1,9 @@
-//! The task of a publisher: acquires the lease, and publishes messages while it holds it (`annals_consume::Runner`).
+//! The task of a publisher: acquires the lease, and publishes messages while it holds it
+//! (`annals_consume::Runner`).
 //!
 //! - R1  Published messages are marked also after the lease was lost: the sink has taken them.
-//! - R2  The lease is released when no call of the sink is in progress. If one does not end, the lease expires.
+//! - R2  The lease is released when no call of the sink is in progress. If one does not end, the lease
+//!       expires.
 //!
 //! Next: `source` (which messages), `publish` (to the sink), `in_flight`.
 

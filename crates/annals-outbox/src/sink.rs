@@ -12,9 +12,9 @@ use crate::{Message, SinkError};
 
 /// Publishes messages.
 ///
-/// A message may be given to the sink again after it was published; consumers recognise it by its id. Messages of one aggregate
-/// are given one after the other, in order; those of different aggregates concurrently. A call that takes longer than
-/// [`Options::timeout`](crate::Options::timeout) is dropped.
+/// A message may be given to the sink again after it was published; consumers recognise it by its id.
+/// Messages of one aggregate are given one after the other, in order; those of different aggregates
+/// concurrently. A call that takes longer than [`Options::timeout`](crate::Options::timeout) is dropped.
 #[async_trait]
 pub trait Sink: Send + Sync + 'static {
     /// Publishes a message, and returns when it is stored durably.
@@ -35,12 +35,12 @@ where
     }
 }
 
-/// A sink that appends messages to a log of Annals. Each is appended once, however often it is published: its id is the
-/// idempotency key of the append, and the id of the event in its stream.
+/// A sink that appends messages to a log of Annals. Each is appended once, however often it is published: its
+/// id is the idempotency key of the append, and the id of the event in its stream.
 ///
-/// A message of the aggregate `42` of type `order` becomes an event of the stream `order-42`, with the message's id, type and
-/// data. The headers `process`, `initiator`, `predecessor` and `trace` become the metadata of these names; all others become
-/// [`Metadata::own`].
+/// A message of the aggregate `42` of type `order` becomes an event of the stream `order-42`, with the
+/// message's id, type and data. The headers `process`, `initiator`, `predecessor` and `trace` become the
+/// metadata of these names; all others become [`Metadata::own`].
 pub struct LogSink(Arc<dyn EventStore>);
 
 impl LogSink {
@@ -57,8 +57,8 @@ impl Sink for LogSink {
         let stream = append.writes[0].stream.clone();
         let mut answer = self.0.append(append.clone()).await;
         if matches!(&answer, Err(Error::Reused(reused)) if reused.stream != stream) {
-            // Another message has the same id: one of another outbox, or about another aggregate. Ids are unique within a
-            // stream, so the id of the event replaces the key here.
+            // Another message has the same id: one of another outbox, or about another aggregate. Ids are
+            // unique within a stream, so the id of the event replaces the key here.
             answer = self.0.append(Append { key: None, ..append }).await;
         }
         match answer {

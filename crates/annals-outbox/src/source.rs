@@ -161,7 +161,8 @@ impl Marks {
 
 impl Checkpoints<Pending> for Marks {
     async fn resume(&self) -> Result<Resumed<Pending>, Cause> {
-        // Messages that were chosen under one lease are not published under the next. A lease that is lost drops this.
+        // Messages that were chosen under one lease are not published under the next. A lease that is lost
+        // drops this.
         while self.in_flight.has_calls() || !self.lease.allows(self.term, self.options.timeout) {
             tokio::time::sleep(CHECK).await;
         }

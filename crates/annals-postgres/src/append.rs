@@ -1,4 +1,5 @@
-//! Writes a group of appends: in one statement, or in one transaction if facts must be read under the lock first.
+//! Writes a group of appends: in one statement, or in one transaction if facts must be read under the lock
+//! first.
 
 use std::sync::Arc;
 use std::time::Duration;

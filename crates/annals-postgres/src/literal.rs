@@ -1,5 +1,5 @@
-//! Values as literals of the type that the server expects. A literal means the same as the bytes that `value` encodes,
-//! independent of `standard_conforming_strings`.
+//! Values as literals of the type that the server expects. A literal means the same as the bytes that `value`
+//! encodes, independent of `standard_conforming_strings`.
 
 use std::fmt::Write as _;
 
@@ -11,8 +11,8 @@ use crate::value::{number, oid};
 
 const MICROS_OF_DAY: i64 = 86_400_000_000;
 
-/// Writes a value as a literal of this type. Returns `false` if no literal is certain to mean the same; some text may have
-/// been written then.
+/// Writes a value as a literal of this type. Returns `false` if no literal is certain to mean the same; some
+/// text may have been written then.
 pub(crate) fn write(text: &mut String, value: &Value, info: &PgTypeInfo) -> bool {
     let kind = number(info);
     let is_text = matches!(kind, oid::TEXT | oid::VARCHAR | oid::BPCHAR | oid::JSON);

@@ -1,7 +1,8 @@
 //! Queries in SQL: the positions of the events that match.
 //!
-//! The text does not depend on the names or their number: they are one value, a JSON array of arms, so that there are few
-//! statements to prepare and to plan. Each arm is looked up separately in its index (`LATERAL`, `LIMIT`).
+//! The text does not depend on the names or their number: they are one value, a JSON array of arms, so that
+//! there are few statements to prepare and to plan. Each arm is looked up separately in its index (`LATERAL`,
+//! `LIMIT`).
 
 use annals_core::{Direction, Position, Query};
 use annals_sql::{Arm, Property, arms, order};
@@ -54,9 +55,10 @@ struct Range {
 }
 
 impl Kind {
-    /// The positions of an arm in this range, in this order. Written so that the only index in the order of the result is that of
-    /// the property. With `property = name ORDER BY position` the planner may choose the index of positions and read the whole log:
-    /// when all events that it knows of have one and the same value of the property, it expects every event to match.
+    /// The positions of an arm in this range, in this order. Written so that the only index in the order of
+    /// the result is that of the property. With `property = name ORDER BY position` the planner may choose
+    /// the index of positions and read the whole log: when all events that it knows of have one and the same
+    /// value of the property, it expects every event to match.
     fn positions(&self, range: &Range, order: &str, limit: &str) -> String {
         let Self { name, from, table, property, only } = self;
         let Range { lower, comparison, upper } = range;
@@ -70,8 +72,8 @@ impl Kind {
     }
 }
 
-/// The events of an id in a range, one for each stream at most. The index of ids is not in the order of positions: without the
-/// optimization fence (`OFFSET`) the planner would scan the table in that order.
+/// The events of an id in a range, one for each stream at most. The index of ids is not in the order of
+/// positions: without the optimization fence (`OFFSET`) the planner would scan the table in that order.
 fn of_id(range: &Range, order: &str, limit: &str) -> String {
     let Range { lower, comparison, upper } = range;
     format!(
@@ -93,8 +95,8 @@ const FILTERS: &str = "
     ))";
 
 impl Matching {
-    /// The positions between `$2` and `$3` that match this query, in this direction, at most `$4`. The arms are `$6`.
-    /// `None` if the query matches every event.
+    /// The positions between `$2` and `$3` that match this query, in this direction, at most `$4`. The arms
+    /// are `$6`. `None` if the query matches every event.
     pub(crate) fn page(query: &Query, direction: Direction) -> Option<Self> {
         if query.is_all() {
             return None;
@@ -108,8 +110,8 @@ impl Matching {
         Some(Self { sql, arms: Value::from(arms).to_string() })
     }
 
-    /// The first match of each query after its position, with the number of the query. The arms are `$1`. `None` if there
-    /// is nothing to look up.
+    /// The first match of each query after its position, with the number of the query. The arms are `$1`.
+    /// `None` if there is nothing to look up.
     pub(crate) fn first(queries: &[(usize, &Query, Position)]) -> Option<Self> {
         let of_query = |(number, query, after): &(usize, &Query, Position)| {
             let after = i64::try_from(after.get()).unwrap_or(i64::MAX);

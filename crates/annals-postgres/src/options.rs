@@ -16,15 +16,17 @@ pub struct Options {
     pub clock: Arc<dyn Clock>,
     /// Most connections for reads. A store has two more, one that writes and one that listens. 8 by default.
     pub connections_max: u32,
-    /// How long a read waits for a connection, and an append for the lock of the log. 10 seconds by default. A statement
-    /// without a response after twice this time fails.
+    /// How long a read waits for a connection, and an append for the lock of the log. 10 seconds by default.
+    /// A statement without a response after twice this time fails.
     pub patience: Duration,
-    /// How often the head is polled while a reader waits, in case a notification is lost. 1 second by default.
+    /// How often the head is polled while a reader waits, in case a notification is lost. 1 second by
+    /// default.
     pub poll: Duration,
     /// Whether to append although the log is fenced: for the copy of a log that is being moved.
     pub moving: bool,
-    /// Whether the server must be a standby: for the replica of a log ([`Replicated`](annals_sql::Replicated)). Reads are
-    /// refused once it is promoted, and no tables are created.
+    /// Whether the server must be a standby: for the replica of a log
+    /// ([`Replicated`](annals_sql::Replicated)). Reads are refused once it is promoted, and no tables are
+    /// created.
     pub replica: bool,
     /// Whether the log must exist: no tables are created or changed. For read-only use.
     pub existing: bool,
@@ -89,7 +91,8 @@ pub(crate) struct Address {
 impl FromStr for Address {
     type Err = Error;
 
-    /// Parses `postgres://USER:PASSWORD@HOST:PORT/DATABASE?schema=SCHEMA`, with the other parameters of PostgreSQL's URLs.
+    /// Parses `postgres://USER:PASSWORD@HOST:PORT/DATABASE?schema=SCHEMA`, with the other parameters of
+    /// PostgreSQL's URLs.
     fn from_str(url: &str) -> Result<Self> {
         let (url, _) = annals_sql::split_replica(url)?;
         annals_sql::check_parameters(&url, &PARAMETERS)?;

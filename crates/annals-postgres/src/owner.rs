@@ -8,8 +8,8 @@ use uuid::Uuid;
 use crate::options::Address;
 use crate::{Options, append, relocation, schema};
 
-/// Claims the schema at this address for a tenant, and creates the log there if it is missing. An existing claim of the
-/// tenant is kept.
+/// Claims the schema at this address for a tenant, and creates the log there if it is missing. An existing
+/// claim of the tenant is kept.
 ///
 /// # Errors
 /// `Invalid` if the schema belongs to another owner; `Unavailable` if PostgreSQL is not reached or refuses.

@@ -175,8 +175,8 @@ impl Reader {
         Ok(Position::new(until(&rows)?))
     }
 
-    /// Executes a statement whose `$1` is the position of the event that the log must still have. The call may be dropped
-    /// at any point.
+    /// Executes a statement whose `$1` is the position of the event that the log must still have. The call
+    /// may be dropped at any point.
     async fn rows<'q>(
         &self,
         sql: String,

@@ -24,8 +24,8 @@ pub(crate) async fn on<T>(
     done.await.map_err(failed)
 }
 
-/// Fences the log with this address, because it has moved, or removes its fence. Returns its head. Moves have numbers: a
-/// move with a lower number than the log's changes nothing.
+/// Fences the log with this address, because it has moved, or removes its fence. Returns its head. Moves have
+/// numbers: a move with a lower number than the log's changes nothing.
 ///
 /// # Errors
 /// `Invalid` if a newer move has begun; `Unavailable` if PostgreSQL is not reached or refuses.
@@ -46,7 +46,8 @@ pub(crate) async fn fence(url: &str, moved: bool, number: u64) -> Result<Positio
     fenced.await?.ok_or_else(overtaken)
 }
 
-/// Whether the log with this address is fenced: it takes no appends, because it has moved or is in the last step of a move.
+/// Whether the log with this address is fenced: it takes no appends, because it has moved or is in the last
+/// step of a move.
 ///
 /// # Errors
 /// `Unavailable` if PostgreSQL is not reached or refuses.
@@ -55,11 +56,12 @@ pub(crate) async fn is_fenced(url: &str) -> Result<bool> {
     on(&address, async |connection| connection.fetch_one("SELECT moved FROM log").await?.try_get(0)).await
 }
 
-/// Creates the log with this address if it is missing, and gives it this identity if it has no event yet. Until its fence
-/// is removed, it takes appends only from a store that is opened with [`Options::moving`].
+/// Creates the log with this address if it is missing, and gives it this identity if it has no event yet.
+/// Until its fence is removed, it takes appends only from a store that is opened with [`Options::moving`].
 ///
 /// # Errors
-/// `Invalid` if another log is there already, or a newer move has begun; `Unavailable` if PostgreSQL is not reached or refuses.
+/// `Invalid` if another log is there already, or a newer move has begun; `Unavailable` if PostgreSQL is not
+/// reached or refuses.
 pub(crate) async fn adopt(url: &str, id: StoreId, number: u64) -> Result<()> {
     let address: Address = url.parse()?;
     schema::open(&address, &Options::default()).await?;

@@ -1,13 +1,15 @@
 //! Migrations: creates the tables of a log, and updates them to this version of Annals.
 //!
-//! - M1  Of several processes that migrate concurrently, one migrates and the others wait for an advisory lock; they then
-//!       find no missing steps. Existing objects are read from the tables of the catalog, in the snapshot of each
-//!       statement: a backend's cache of names (`to_regclass`) may be older than the lock.
+//! - M1  Of several processes that migrate concurrently, one migrates and the others wait for an advisory
+//!       lock; they then find no missing steps. Existing objects are read from the tables of the catalog, in
+//!       the snapshot of each statement: a backend's cache of names (`to_regclass`) may be older than the
+//!       lock.
 //! - M2  All missing steps are one transaction.
 //! - M3  Tables that are newer than this version are refused, and left unchanged.
 //! - M4  Functions that a dump did not include are created again.
-//! - M5  An index over all events is created with a new log, and otherwise only by [`migrate`], while appends continue: no
-//!       log waits for it when it is opened. An index that was left incomplete is dropped and created again.
+//! - M5  An index over all events is created with a new log, and otherwise only by [`migrate`], while appends
+//!       continue: no log waits for it when it is opened. An index that was left incomplete is dropped and
+//!       created again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,8 +32,8 @@ const TABLES_MAX: Duration = Duration::from_secs(120);
 const INDEX_MAX: Duration = Duration::from_secs(30 * 24 * 3_600);
 /// The interval at which the lock is tried while another process creates the index.
 const LOOK: Duration = Duration::from_millis(200);
-/// The index of predecessors, without the command that creates it. Ordered by bytes, so that no change of a system
-/// collation affects its order.
+/// The index of predecessors, without the command that creates it. Ordered by bytes, so that no change of a
+/// system collation affects its order.
 const PREDECESSORS: &str = "events_by_predecessor ON events (triggering_event COLLATE \"C\", position) \
      WHERE triggering_event IS NOT NULL";
 
@@ -68,12 +70,13 @@ const STATE: Part = Part {
     functions: &[],
 };
 
-/// Creates the tables of the log with this address and of the state beside it, or updates them, with the indexes that a log
-/// of an earlier version does not have. Returns the number of missing steps. The log may be used meanwhile.
+/// Creates the tables of the log with this address and of the state beside it, or updates them, with the
+/// indexes that a log of an earlier version does not have. Returns the number of missing steps. The log may
+/// be used meanwhile.
 ///
 /// # Errors
-/// `Invalid` if the address is not valid, if the database is not in UTF-8, or if the tables are newer than this version of
-/// Annals; `Unavailable` if PostgreSQL is not reached or refuses.
+/// `Invalid` if the address is not valid, if the database is not in UTF-8, or if the tables are newer than
+/// this version of Annals; `Unavailable` if PostgreSQL is not reached or refuses.
 pub async fn migrate(url: &str) -> Result<usize> {
     let address: Address = url.parse()?;
     let mut schema = Schema::connect(&address, &Options::default()).await?;
@@ -240,10 +243,11 @@ impl Schema {
 }
 
 impl Schema {
-    /// Creates the index of predecessors if it is missing; returns the number of steps. Appends continue meanwhile.
+    /// Creates the index of predecessors if it is missing; returns the number of steps. Appends continue
+    /// meanwhile.
     ///
-    /// While another process creates the index, the lock is polled: `CREATE INDEX CONCURRENTLY` there would wait for a
-    /// statement that blocks on the lock.
+    /// While another process creates the index, the lock is polled: `CREATE INDEX CONCURRENTLY` there would
+    /// wait for a statement that blocks on the lock.
     async fn index_predecessors(&mut self) -> Result<usize> {
         let name = format!("annals index {}", self.name);
         loop {

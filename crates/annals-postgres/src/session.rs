@@ -1,10 +1,11 @@
-//! Connections: how they are opened, configured independently of the settings of the server, database and role, and ended.
+//! Connections: how they are opened, configured independently of the settings of the server, database and
+//! role, and ended.
 //!
-//! - S1  Every connection is configured and checked before it is used. It has a name of its own, in a setting of the
-//!       session, so that it is detected if a pooler assigns its server connection to another client between two
-//!       transactions.
-//! - S2  A connection to the state of another log than the opened one is refused. Each statement on a log checks which log
-//!       it is.
+//! - S1  Every connection is configured and checked before it is used. It has a name of its own, in a setting
+//!       of the session, so that it is detected if a pooler assigns its server connection to another client
+//!       between two transactions.
+//! - S2  A connection to the state of another log than the opened one is refused. Each statement on a log
+//!       checks which log it is.
 //!
 //! `docs/sql-stores.md` lists the settings and how each is handled.
 
@@ -43,7 +44,8 @@ pub(crate) struct Connector {
     cancels: Arc<Cancels<Self>>,
 }
 
-/// The log whose state a connection must lead to, once it is known. Statements on a log check the log themselves.
+/// The log whose state a connection must lead to, once it is known. Statements on a log check the log
+/// themselves.
 pub(crate) type StateOf = Arc<OnceLock<StoreId>>;
 
 /// A connection with its session.
@@ -126,7 +128,8 @@ impl Connector {
             Some(_) => "(SELECT store_id FROM state)",
             None => "NULL::uuid",
         };
-        // A role that acts as another (`ALTER ROLE .. SET role`) sees its own session only as the role that logged in.
+        // A role that acts as another (`ALTER ROLE .. SET role`) sees its own session only as the role that
+        // logged in.
         let set = format!(
             "{}; SET annals.session TO '{session}'; SET ROLE NONE; \
              SELECT pid, backend_start::text FROM pg_stat_get_activity(pg_backend_pid()); RESET ROLE; \
@@ -183,8 +186,8 @@ impl Driver for Connector {
         &self.cancels
     }
 
-    /// A commit that waits for a standby is not ended: it would become visible without being on the standby. An idle
-    /// session is not ended either: a pooler may have assigned it to another client.
+    /// A commit that waits for a standby is not ended: it would become visible without being on the standby.
+    /// An idle session is not ended either: a pooler may have assigned it to another client.
     async fn cancel(&self, other: &mut Connected, sessions: &[(Id, Step)]) -> Result<(), sqlx::Error> {
         for (id, step) in sessions {
             let condition = match step {
@@ -214,12 +217,12 @@ impl Driver for Connector {
 /// The settings that a log requires, set independently of the server and the role.
 fn settings(address: &Address, options: &Options) -> String {
     let silence = options.silence().as_millis();
-    // A commit that is cancelled while it waits for a standby counts as done; `statement_timeout` cannot cause that,
-    // because PostgreSQL disarms it before it commits. A lower one is kept. The server ends a session that stays idle in a
-    // transaction with the lock of the log.
+    // A commit that is cancelled while it waits for a standby counts as done; `statement_timeout` cannot
+    // cause that, because PostgreSQL disarms it before it commits. A lower one is kept. The server ends a
+    // session that stays idle in a transaction with the lock of the log.
     //
-    // Every query is answered from an index, and planned for its own values: a rare type is not planned like a frequent
-    // one.
+    // Every query is answered from an index, and planned for its own values: a rare type is not planned like
+    // a frequent one.
     format!(
         "{}; SET plan_cache_mode TO force_custom_plan; \
          SET enable_seqscan TO off; SET enable_bitmapscan TO off; SET enable_hashjoin TO off; \

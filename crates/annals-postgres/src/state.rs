@@ -1,8 +1,8 @@
-//! The state beside a log, in a schema: connections for the framework, which reads and writes the tables. It sends the same
-//! statements in the transaction of an append, for inline projections.
+//! The state beside a log, in a schema: connections for the framework, which reads and writes the tables. It
+//! sends the same statements in the transaction of an append, for inline projections.
 //!
-//! Data that is committed here can be derived from the log again, so a commit does not wait for the disk; a crash of the
-//! server may undo the last commits, but none in part.
+//! Data that is committed here can be derived from the log again, so a commit does not wait for the disk; a
+//! crash of the server may undo the last commits, but none in part.
 
 mod queue;
 
@@ -39,8 +39,8 @@ pub struct PostgresState {
 }
 
 impl PostgresState {
-    /// The state with this address, `postgres://USER:PASSWORD@HOST:PORT/DATABASE?schema=SCHEMA`. Does not connect yet. Must
-    /// be called on the runtime on which it is used.
+    /// The state with this address, `postgres://USER:PASSWORD@HOST:PORT/DATABASE?schema=SCHEMA`. Does not
+    /// connect yet. Must be called on the runtime on which it is used.
     ///
     /// # Errors
     /// `Invalid` if the address is not valid.
@@ -140,7 +140,8 @@ impl Speaks for Connector {
     }
 }
 
-/// Executes a statement. It is prepared first to get the types of its parameters, so the server alone interprets the SQL.
+/// Executes a statement. It is prepared first to get the types of its parameters, so the server alone
+/// interprets the SQL.
 async fn run(connection: &mut PgConnection, sql: &str, values: &[&Value]) -> Result<Answer, Fault> {
     let done = try_run(connection, sql, values).await;
     if let Err(Fault::Unavailable(_)) = done {
@@ -207,9 +208,9 @@ pub(crate) fn fault(error: sqlx::Error) -> Fault {
         sqlx::Error::Database(refused) => {
             let refused = refused.downcast_ref::<PgDatabaseError>();
             let code = refused.code();
-            // A statement whose table was recreated meanwhile can be sent again. Other unsupported features have the same
-            // code, and messages are in the server's language, so the case is recognised by the function in PostgreSQL's
-            // source.
+            // A statement whose table was recreated meanwhile can be sent again. Other unsupported features
+            // have the same code, and messages are in the server's language, so the case is recognised by the
+            // function in PostgreSQL's source.
             let is_old = code == "0A000" && refused.routine() == Some("RevalidateCachedQuery");
             let silent = code == "25P03";
             // The server is a standby: the address may lead to the primary again later.

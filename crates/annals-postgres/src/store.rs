@@ -33,12 +33,13 @@ pub struct PostgresStore {
 }
 
 impl PostgresStore {
-    /// Opens the log with this address, `postgres://USER:PASSWORD@HOST:PORT/DATABASE?schema=SCHEMA`; creates the schema
-    /// (`annals` by default) and its tables if they are missing. Must be called on the runtime on which the store is used.
+    /// Opens the log with this address, `postgres://USER:PASSWORD@HOST:PORT/DATABASE?schema=SCHEMA`; creates
+    /// the schema (`annals` by default) and its tables if they are missing. Must be called on the runtime on
+    /// which the store is used.
     ///
     /// # Errors
-    /// `Invalid` if the address is not valid, leads to a pooler that does not keep sessions, or the tables are newer than
-    /// this version; `Unavailable` if PostgreSQL is not reached or refuses.
+    /// `Invalid` if the address is not valid, leads to a pooler that does not keep sessions, or the tables
+    /// are newer than this version; `Unavailable` if PostgreSQL is not reached or refuses.
     pub async fn open(url: &str, options: Options) -> Result<Self> {
         let address: Address = url.parse()?;
         let (id, opened) = schema::open(&address, &options).await.map_err(of_opening)?;

@@ -1,7 +1,7 @@
 //! Values of read models, for every column type of PostgreSQL that can hold one.
 //!
-//! The server reports the type that it expects or returns for a value; this file converts the value to and from the bytes
-//! of that type.
+//! The server reports the type that it expects or returns for a value; this file converts the value to and
+//! from the bytes of that type.
 
 use annals_state::Value;
 use sqlx::encode::IsNull;
@@ -143,7 +143,8 @@ pub(crate) fn read(value: &PgValueRef<'_>, info: &PgTypeInfo) -> Result<Value, B
     }
 }
 
-/// An exact number: the count of four-digit groups, the power of 10,000 of the first, the sign, the digits after the point.
+/// An exact number: the count of four-digit groups, the power of 10,000 of the first, the sign, the digits
+/// after the point.
 fn numeric(number: i64) -> Vec<u8> {
     let mut groups = Vec::new();
     let mut rest = number.unsigned_abs();

@@ -1,13 +1,15 @@
-//! Wakes waiting readers: this process notifies the others of its appends, and listens for their notifications.
+//! Wakes waiting readers: this process notifies the others of its appends, and listens for their
+//! notifications.
 //!
-//! - H1  A notification is a hint to read the head; only the log itself determines how far it goes. It is sent after the
-//!       commit, in a transaction of its own: PostgreSQL serializes the commits of all notifying transactions of a server,
-//!       and appends must not wait for that. So a notification may be lost with the process that should have sent it;
-//!       therefore the head is also polled while a reader waits. A standby does not allow LISTEN, so there the head is
-//!       polled often.
-//! - H2  A notification that arrives while no reader waits is kept: the next one that waits reads the head at once.
-//! - H3  A connection that is silent for [`QUIET`] is checked, and replaced if it does not respond. No reader waits for
-//!       this.
+//! - H1  A notification is a hint to read the head; only the log itself determines how far it goes. It is
+//!       sent after the commit, in a transaction of its own: PostgreSQL serializes the commits of all
+//!       notifying transactions of a server, and appends must not wait for that. So a notification may be
+//!       lost with the process that should have sent it; therefore the head is also polled while a reader
+//!       waits. A standby does not allow LISTEN, so there the head is polled often.
+//! - H2  A notification that arrives while no reader waits is kept: the next one that waits reads the head at
+//!       once.
+//! - H3  A connection that is silent for [`QUIET`] is checked, and replaced if it does not respond. No reader
+//!       waits for this.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,11 +27,12 @@ use crate::options::Address;
 use crate::read::Reader;
 use crate::session::{Connected, Connector};
 
-/// The interval between two notifications of one process, and between two reads of the head after notifications. Appends in
-/// between are part of the next notification.
+/// The interval between two notifications of one process, and between two reads of the head after
+/// notifications. Appends in between are part of the next notification.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// The interval between two reads of the head on a standby, and the delay after a notification without a new head.
+/// The interval between two reads of the head on a standby, and the delay after a notification without a new
+/// head.
 const LOOK: Duration = Duration::from_millis(25);
 
 /// A connection that is silent for this long is checked.
@@ -58,8 +61,8 @@ impl Watch {
         written: watch::Receiver<Position>,
         progress: Progress,
     ) -> Self {
-        // Notifications are per database. The channel is not named by the log's identity, which the copy of a moved log has
-        // too.
+        // Notifications are per database. The channel is not named by the log's identity, which the copy of a
+        // moved log has too.
         let channel = format!("annals {}", address.schema);
         let mut tasks = JoinSet::new();
         tasks.spawn(notify(reader.clone(), channel.clone(), written));

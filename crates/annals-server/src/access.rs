@@ -1,13 +1,13 @@
-//! The access of a request: the log, the principal, its rights and the right of the route. [`Access`] is an extractor, and
-//! the only way for a handler to access the log.
+//! The access of a request: the log, the principal, its rights and the right of the route. [`Access`] is an
+//! extractor, and the only way for a handler to access the log.
 //!
-//! Every route names its [`Right`] in the table of `routes.rs`; [`admit`] wraps each handler and admits requests with that
-//! right.
+//! Every route names its [`Right`] in the table of `routes.rs`; [`admit`] wraps each handler and admits
+//! requests with that right.
 //!
-//! - R1  The log of a handler shows only the events that the token may read, and accepts only the appends that it may make
-//!   (`auth/scoped.rs`): a handler that omits a check finds no events instead of all.
-//! - R2  The token is in `Authorization: Bearer` or in the console's cookie. The cookie is accepted for reads only, so no page
-//!   of another site can make a browser change anything with it.
+//! - R1  The log of a handler shows only the events that the token may read, and accepts only the appends
+//!   that it may make (`auth/scoped.rs`): a handler that omits a check finds no events instead of all.
+//! - R2  The token is in `Authorization: Bearer` or in the console's cookie. The cookie is accepted for reads
+//!   only, so no page of another site can make a browser change anything with it.
 
 use std::sync::Arc;
 
@@ -72,7 +72,8 @@ impl Access {
     /// The access of a request with this method and these headers on a route that needs this right.
     ///
     /// # Errors
-    /// [`Problem`] 401 if a token is needed and no known one is given, 403 if the token does not have the right.
+    /// [`Problem`] 401 if a token is needed and no known one is given, 403 if the token does not have the
+    /// right.
     pub(crate) fn of(app: &App, right: Right, method: &Method, headers: &HeaderMap) -> Result<Self, Problem> {
         let principal = match presented(method, headers) {
             _ if app.gate.is_open() => Principal::Anybody,
@@ -138,7 +139,8 @@ impl Access {
         self.token().map(Known::name).zip(self.cookie.as_deref())
     }
 
-    /// The last position up to this one at which the principal sees an event: in a log of some categories there are gaps.
+    /// The last position up to this one at which the principal sees an event: in a log of some categories
+    /// there are gaps.
     pub(crate) async fn place(&self, position: Position) -> Result<Position> {
         if self.rights.read == Categories::All {
             return Ok(position);
@@ -147,8 +149,8 @@ impl Access {
         Ok(found.events.first().map_or(Position::ZERO, |event| event.position()))
     }
 
-    /// The streams and ids of the events of an earlier append, whose outcome the principal was given. They are read from the
-    /// whole log, so a token that may append but not read gets them too.
+    /// The streams and ids of the events of an earlier append, whose outcome the principal was given. They
+    /// are read from the whole log, so a token that may append but not read gets them too.
     pub(crate) async fn recorded(&self, appended: &Appended) -> Result<Vec<(StreamId, EventId)>> {
         let mut events = Vec::new();
         let mut from = appended.first;
@@ -219,8 +221,8 @@ pub(crate) async fn admit(
     }
 }
 
-/// Admits a request to a mounted program if it may read the whole log and, unless it is a read, append to the whole log:
-/// the pages of the program belong to no category.
+/// Admits a request to a mounted program if it may read the whole log and, unless it is a read, append to the
+/// whole log: the pages of the program belong to no category.
 pub(crate) async fn admit_whole(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     let right = if is_read { Right::Read } else { Right::Append };

@@ -1,4 +1,5 @@
-//! The state that all handlers share: the store, the limits, the metrics, and whether the server is shutting down.
+//! The state that all handlers share: the store, the limits, the metrics, and whether the server is shutting
+//! down.
 
 use std::sync::Arc;
 

@@ -107,8 +107,8 @@ pub(crate) async fn to_streams(
     .await
 }
 
-/// Validates the append and passes it to the store, under one of the conditions in `any_of` if there are any. Responds with
-/// the outcome.
+/// Validates the append and passes it to the store, under one of the conditions in `any_of` if there are any.
+/// Responds with the outcome.
 async fn run_append(
     app: &App,
     access: &Access,
@@ -148,8 +148,8 @@ async fn run_append(
     let answer = Answer::of(&appended, &written);
     let tag = format!("\"{}\"", answer.streams[0].witness);
     let body = match appended.duplicate {
-        // An executed append must get its response. A duplicate can be sent again when there is room, and a short request
-        // with the key of a large append has a large response.
+        // An executed append must get its response. A duplicate can be sent again when there is room, and a
+        // short request with the key of a large append has a large response.
         true => paging::json(&answer, app.sending.take_if_large(answer.bytes()).await?),
         false => axum::Json(answer).into_response(),
     };
@@ -237,8 +237,8 @@ fn lists_bytes_max(limits: &Limits) -> usize {
     events.saturating_add(conditions).saturating_add(names)
 }
 
-/// A condition: on a stream (`stream` and `expected`), or on the log (`query` and `after`). `null` is refused instead of being
-/// taken for a missing member: a client that lost a value must not get another condition.
+/// A condition: on a stream (`stream` and `expected`), or on the log (`query` and `after`). `null` is refused
+/// instead of being taken for a missing member: a client that lost a value must not get another condition.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ConditionJson<'a> {
@@ -348,8 +348,8 @@ fn in_event(index: usize, invalid: Invalid) -> Problem {
 
 fn key_header(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
     let text = text_header(headers, "idempotency-key")?;
-    // Clients and proxies disagree on the encoding of other characters in headers, and a key that is decoded differently is
-    // another key.
+    // Clients and proxies disagree on the encoding of other characters in headers, and a key that is decoded
+    // differently is another key.
     if text.is_some_and(|text| !text.bytes().all(|byte| matches!(byte, b' '..=b'~'))) {
         let problem =
             "has other characters than those of ASCII; give such a key as `key` in the body of /v1/append";

@@ -9,8 +9,8 @@
 //!
 //! - A1  The file holds the SHA-256 of each token, so a copy of the file grants no access.
 //! - A2  An invalid file changes nothing: the previous tokens stay in force.
-//! - A3  Handlers get the log through the view of the token, so no handler can show more. Scoped logs also omit the texts of
-//!   errors, which may quote the contents of a database or a file.
+//! - A3  Handlers get the log through the view of the token, so no handler can show more. Scoped logs also
+//!   omit the texts of errors, which may quote the contents of a database or a file.
 //!
 //! It does not handle requests: `access.rs` takes the token from a request.
 

@@ -1,9 +1,11 @@
 //! The body of a request: checks of its type, size, rate and JSON.
 //!
-//! - B1  A body must arrive at a minimum average rate: a client that sends a few bytes now and then does not occupy a handler.
+//! - B1  A body must arrive at a minimum average rate: a client that sends a few bytes now and then does not
+//!       occupy a handler.
 //! - B2  All bodies together share one limit.
-//! - B3  A body that holds room does not wait for more: all that `Content-Length` announces is taken at once, before the body
-//!   is read, and a body without it is refused when there is no more. So there is no deadlock between bodies.
+//! - B3  A body that holds room does not wait for more: all that `Content-Length` announces is taken at once,
+//!   before the body is read, and a body without it is refused when there is no more. So there is no deadlock
+//!   between bodies.
 //! - B4  On shutdown, a body that does not arrive soon is refused, and nothing of it is executed.
 
 use std::ops::Deref;
@@ -32,7 +34,8 @@ const STOPPING_MAX: Duration = Duration::from_secs(2);
 const STEP_BYTES: usize = 256 << 10;
 /// The maximum number of bytes that are allocated because a client announced them.
 const BELIEVED_BYTES: usize = 1 << 20;
-/// While others wait for room, a body must arrive fast enough to fill the room that it holds within this time.
+/// While others wait for room, a body must arrive fast enough to fill the room that it holds within this
+/// time.
 const TAKEN_MAX: Duration = Duration::from_secs(120);
 
 /// A received body. It keeps its room until it is dropped, when the request has been handled.
@@ -163,8 +166,8 @@ impl Pace {
         Self { since: Instant::now(), received: 0, recently: 0, look: Instant::now() + LOOK }
     }
 
-    /// Refuses a body that is too slow over the last [`WINDOW`], or over the last [`LOOK`] if others wait for room. `room` is
-    /// the number of bytes that this body holds.
+    /// Refuses a body that is too slow over the last [`WINDOW`], or over the last [`LOOK`] if others wait for
+    /// room. `room` is the number of bytes that this body holds.
     fn check(&mut self, app: &App, room: usize) -> Result<(), Problem> {
         let lasted = self.since.elapsed();
         let over = lasted >= WINDOW;
@@ -304,7 +307,8 @@ mod tests {
         let all = futures::future::join_all((0..5).map(|_| large())).await;
         assert!(all.iter().all(|(status, seconds)| *status == 200 && *seconds < 10), "{all:?}");
         assert_eq!(app.bodies.taken(), 0);
-        // Without a length the needed room is unknown: a body that finds no more room is refused, the others succeed.
+        // Without a length the needed room is unknown: a body that finds no more room is refused, the others
+        // succeed.
         let all = futures::future::join_all((0..5).map(|_| status(&app, body(10 << 20, 1, 3)))).await;
         assert!(all.iter().all(|(status, seconds)| matches!(status, 200 | 503) && *seconds < 10), "{all:?}");
         assert_eq!(all.iter().filter(|(status, _)| *status == 200).count(), 4, "{all:?}");

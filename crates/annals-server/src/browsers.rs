@@ -1,7 +1,7 @@
 //! Problems as HTML pages for browsers.
 //!
-//! A browser, after a wrong link for example, prefers `text/html` in `Accept` and gets a page. Programs accept JSON or any
-//! type, and get the problem document. Below `/v1` every client gets the document.
+//! A browser, after a wrong link for example, prefers `text/html` in `Accept` and gets a page. Programs
+//! accept JSON or any type, and get the problem document. Below `/v1` every client gets the document.
 
 use std::sync::Arc;
 

@@ -1,9 +1,9 @@
 //! Connections: accepts them, runs each in its own task, and shuts them down gracefully.
 //!
-//! - C1  A client that is slow to send the head of a request, or to read a response, occupies only its connection, and for a
-//!   limited time. `body.rs` limits slow bodies.
-//! - C2  On shutdown no connection is accepted; an idle connection closes; one with a request in progress sends the
-//!   response first; connections that are still open after the grace are closed.
+//! - C1  A client that is slow to send the head of a request, or to read a response, occupies only its
+//!   connection, and for a limited time. `body.rs` limits slow bodies.
+//! - C2  On shutdown no connection is accepted; an idle connection closes; one with a request in progress
+//!   sends the response first; connections that are still open after the grace are closed.
 //! - C3  Beyond the limit of connections a new one gets 503 and is closed.
 
 use std::convert::Infallible;
@@ -31,7 +31,8 @@ use crate::flow::{Answers, Watched};
 const HEAD_MAX: Duration = Duration::from_secs(60);
 /// How long a client may take for the TLS handshake.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
-/// The maximum size of the head of a request in bytes, and the approximate size of the write buffer of a connection.
+/// The maximum size of the head of a request in bytes, and the approximate size of the write buffer of a
+/// connection.
 const HEAD_BYTES: usize = 64 << 10;
 /// The pause after an accept that failed; the usual cause is too many open files.
 const REFUSED_PAUSE: Duration = Duration::from_millis(100);
@@ -95,7 +96,8 @@ fn log_panic(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-/// Sends a client the problem that there are too many connections. Bytes that the socket does not accept at once are lost.
+/// Sends a client the problem that there are too many connections. Bytes that the socket does not accept at
+/// once are lost.
 fn refuse(socket: &TcpStream, has_tls: bool) {
     tracing::warn!("a connection is refused: there are too many");
     if has_tls {

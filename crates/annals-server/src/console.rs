@@ -1,8 +1,8 @@
 //! The console: the contents of the store as pages for a browser.
 //!
 //! - V1  Every page is complete without JavaScript; `console.js` only adds new rows to the newest events.
-//! - V2  The templates escape everything that comes from events; the content security policy allows no scripts, styles or
-//!   connections but our own.
+//! - V2  The templates escape everything that comes from events; the content security policy allows no
+//!   scripts, styles or connections but our own.
 //!
 //! This file is the frame around each page. The pages: `newest`, `streams`, `stream`, `event`, `sign_in`.
 

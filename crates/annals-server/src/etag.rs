@@ -1,5 +1,5 @@
-//! ETags in requests: `If-None-Match` of a read, which checks whether the client already has the response, and lists of
-//! tags in general.
+//! ETags in requests: `If-None-Match` of a read, which checks whether the client already has the response,
+//! and lists of tags in general.
 
 use axum::http::{HeaderMap, HeaderName, header};
 
@@ -54,8 +54,8 @@ pub(crate) fn list<'h>(
 
 /// Whether `If-None-Match` contains this tag, which is in quotation marks.
 ///
-/// The header is a list and may be given more than once; `*` matches every tag. The comparison is weak (RFC 9110). Anything
-/// that is not a tag ends the list.
+/// The header is a list and may be given more than once; `*` matches every tag. The comparison is weak (RFC
+/// 9110). Anything that is not a tag ends the list.
 pub(crate) fn is_known(headers: &HeaderMap, tag: &str) -> bool {
     let tag = tag.trim_matches('"');
     headers.get_all(header::IF_NONE_MATCH).iter().any(|value| {

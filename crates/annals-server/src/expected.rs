@@ -1,10 +1,13 @@
-//! The expected version of a stream in an append: a word or a version, in a header or in a condition of the body.
+//! The expected version of a stream in an append: a word or a version, in a header or in a condition of the
+//! body.
 //!
 //! - X1  An expectation is never ignored: an invalid header is refused.
-//! - X2  `If-Match` and `If-None-Match: *` are the preconditions of RFC 9110, with its status 412 and its strong
-//!   comparison. `Expected-Version` expresses the same in one word; if it does not hold, the status is 409.
-//! - X3  The store compares versions when it decides on the append. It gets the tags of a list one at a time, so an append is
-//!   written under a tag that holds at that moment; if all are refused, each did not hold at the time of its refusal.
+//! - X2  `If-Match` and `If-None-Match: *` are the preconditions of RFC 9110, with its status 412 and its
+//!   strong comparison. `Expected-Version` expresses the same in one word; if it does not hold,
+//!   the status is 409.
+//! - X3  The store compares versions when it decides on the append. It gets the tags of a list one at a time,
+//!   so an append is written under a tag that holds at that moment; if all are refused, each did not hold at
+//!   the time of its refusal.
 //!
 //! `etag.rs` parses the tags, and `token.rs` the text in them.
 
@@ -48,8 +51,8 @@ impl ExpectedVersion {
         }
     }
 
-    /// Merges two expected versions that agree: one may name the event of the version, and the other may not. `None` if they
-    /// differ.
+    /// Merges two expected versions that agree: one may name the event of the version, and the other may not.
+    /// `None` if they differ.
     fn and(self, other: Self) -> Option<Self> {
         match (self.as_token(), other.as_token()) {
             (Some(one), Some(other)) => one.and(other).map(Self::Version),
@@ -178,8 +181,8 @@ impl Expectation {
         }
         match lost {
             Some(problem) if conditions.is_empty() => return Err(self.answered(problem)),
-            // No event has this new id, so the condition fails. The append still goes to the store, because its key may
-            // have an outcome.
+            // No event has this new id, so the condition fails. The append still goes to the store, because
+            // its key may have an outcome.
             None if conditions.is_empty() => conditions.push(Condition::Newest {
                 stream: stream.clone(),
                 version: Version::FIRST,
@@ -249,8 +252,8 @@ impl Part {
     }
 }
 
-/// The problem of a refused append. A token that does not hold is the problem `other-history`, as in all requests. `part`
-/// returns the part of the request from which the condition with this index was made.
+/// The problem of a refused append. A token that does not hold is the problem `other-history`, as in all
+/// requests. `part` returns the part of the request from which the condition with this index was made.
 pub(crate) fn refused<'p>(error: Error, part: impl Fn(usize) -> &'p Part) -> Problem {
     if let Error::Conflict(conflict) = &error {
         let lost = conflict.violations.iter().find_map(|violation| {

@@ -1,9 +1,10 @@
 //! A socket that disconnects a client which does not read its responses.
 //!
-//! - F1  A client that reads less than [`RATE_MIN`] while bytes wait to be sent is disconnected after the server's patience,
-//!   and earlier while others wait for room. The room that it held is free then; a live stream resumes by `Last-Event-ID`.
-//! - F2  The next request of a connection is handled after the previous response has been sent: a client that sends many
-//!   requests and reads no response makes the server hold one or two responses.
+//! - F1  A client that reads less than [`RATE_MIN`] while bytes wait to be sent is disconnected after the
+//!   server's patience, and earlier while others wait for room. The room that it held is free then; a live
+//!   stream resumes by `Last-Event-ID`.
+//! - F2  The next request of a connection is handled after the previous response has been sent: a client that
+//!   sends many requests and reads no response makes the server hold one or two responses.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -20,8 +21,8 @@ use crate::room::Room;
 
 /// The minimum rate at which a client must read, in bytes per second.
 const RATE_MIN: u64 = 1 << 10;
-/// The size of the kernel's send buffer. By default it grows to megabytes for a client that does not read, and is drained in
-/// steps that take longer than our patience.
+/// The size of the kernel's send buffer. By default it grows to megabytes for a client that does not read,
+/// and is drained in steps that take longer than our patience.
 const KERNEL_BYTES: u32 = 128 << 10;
 /// The number of checks within the patience whether others wait for room.
 const LOOKS: u32 = 12;

@@ -1,4 +1,5 @@
-//! The layer that refuses requests which a page of another site may have sent, before any handler runs: see `hosts.rs`.
+//! The layer that refuses requests which a page of another site may have sent, before any handler runs: see
+//! `hosts.rs`.
 
 use std::sync::Arc;
 

@@ -1,8 +1,9 @@
 //! The names of the headers that the server uses, and a check for misspelt ones.
 //!
-//! If a misspelt `Expected-Version` were ignored, the append would be written without the check. The server cannot refuse all
-//! unknown headers, because browsers and proxies add some. So it refuses a name that differs from a known one by one letter or
-//! a plural ending, and every unknown name that begins with `Annals-`.
+//! If a misspelt `Expected-Version` were ignored, the append would be written without the check. The server
+//! cannot refuse all unknown headers, because browsers and proxies add some. So it refuses a name that
+//! differs from a known one by one letter or a plural ending, and every unknown name that begins with
+//! `Annals-`.
 
 use axum::extract::Request;
 use axum::http::HeaderMap;
@@ -12,7 +13,8 @@ use axum::response::{IntoResponse, Response};
 use crate::links;
 use crate::problem::Problem;
 
-/// The request headers that change the effect or the response of a request and whose misspelling would not be noticed.
+/// The request headers that change the effect or the response of a request and whose misspelling would not be
+/// noticed.
 const KNOWN: [&str; 7] = [
     "expected-version",
     "idempotency-key",

@@ -1,7 +1,7 @@
 //! `/health/live` and `/health/ready`: whether the process runs, and whether it can serve requests.
 //!
-//! Readiness tests the path of an append: it sends the store one whose condition cannot hold. A store that can take appends
-//! reports a conflict and writes nothing; a poisoned or hung one fails or times out.
+//! Readiness tests the path of an append: it sends the store one whose condition cannot hold. A store that
+//! can take appends reports a conflict and writes nothing; a poisoned or hung one fails or times out.
 
 use std::sync::Arc;
 use std::time::Duration;

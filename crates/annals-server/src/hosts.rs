@@ -1,17 +1,20 @@
-//! The checks of `Host` and `Origin`, which refuse requests from pages of other sites before any handler runs.
+//! The checks of `Host` and `Origin`, which refuse requests from pages of other sites before any handler
+//! runs.
 //!
-//! A server without tokens executes every request that it accepts, so these checks are its only protection against pages of
-//! other sites. With tokens they are a second one: a page has no token, and the console's cookie is accepted for reads only.
+//! A server without tokens executes every request that it accepts, so these checks are its only protection
+//! against pages of other sites. With tokens they are a second one: a page has no token, and the console's
+//! cookie is accepted for reads only.
 //!
-//! - H1  On a loopback address, `Host` must be this machine (`localhost`, a loopback address), a name given to
-//!   [`Server::host`](crate::Server::host), or a name without a dot. A public name that resolves to 127.0.0.1 (DNS
-//!   rebinding) is refused, so a page of another site never has the same origin. A name without a dot is not public: it
-//!   comes from the machine's own hosts file or a container's network.
-//! - H2  On other addresses any name is accepted, unless names are given; then these, addresses and names without a dot.
+//! - H1  On a loopback address, `Host` must be this machine (`localhost`, a loopback address), a name given
+//!   to [`Server::host`](crate::Server::host), or a name without a dot. A public name that resolves to
+//!   127.0.0.1 (DNS rebinding) is refused, so a page of another site never has the same origin. A name
+//!   without a dot is not public: it comes from the machine's own hosts file or a container's network.
+//! - H2  On other addresses any name is accepted, unless names are given; then these, addresses and names
+//!       without a dot.
 //! - H3  A request that may change something and has an `Origin` was sent by a page; it must be our own page.
 //!   Reads need no such check: without CORS headers a browser does not show the response to another site.
-//! - H4  The checks cover our own routes, and routes that a program mounts by `mount_checked`. Other mounted routes do their
-//!   own checks.
+//! - H4  The checks cover our own routes, and routes that a program mounts by `mount_checked`. Other mounted
+//!   routes do their own checks.
 
 use std::net::IpAddr;
 
@@ -98,8 +101,9 @@ impl Hosts {
         self.named.iter().any(|named| without_brackets(named).eq_ignore_ascii_case(name))
     }
 
-    /// Whether a page of this origin is ours, directly or through a proxy with one of our names. `same` is whether the browser
-    /// marks the request as same-origin: then ports are not compared, because a proxy may have removed the port from `Host`.
+    /// Whether a page of this origin is ours, directly or through a proxy with one of our names. `same` is
+    /// whether the browser marks the request as same-origin: then ports are not compared, because a proxy may
+    /// have removed the port from `Host`.
     fn is_own(&self, origin: &str, host: Option<&Authority>, same: bool) -> bool {
         let Some((scheme, authority)) = origin.split_once("://") else { return false };
         let Ok(authority) = authority.parse::<Authority>() else { return false };

@@ -13,9 +13,9 @@
 //!   console.rs browsers.rs         for people       problem.rs                        error responses
 //! ```
 //!
-//! It depends on the contract of stores, on following a log (`annals-consume`) and on the JSON form of events (`annals-json`),
-//! and on no store: the caller passes one. `docs/http.md` describes the API, and `openapi.json` does so for machines; a test
-//! keeps `openapi.json` equal to the routes.
+//! It depends on the contract of stores, on following a log (`annals-consume`) and on the JSON form of events
+//! (`annals-json`), and on no store: the caller passes one. `docs/http.md` describes the API, and
+//! `openapi.json` does so for machines; a test keeps `openapi.json` equal to the routes.
 //!
 //! `append.rs` receives an append and passes it to [`EventStore::append`].
 #![forbid(unsafe_code)]
@@ -160,18 +160,19 @@ impl Server {
 
     /// Also accepts requests for this host name, with any port.
     ///
-    /// On a loopback address, the server accepts only the names of this machine, names without a dot and the names given here,
-    /// so that no page of another site can reach it through DNS rebinding. On other addresses it accepts any name until one is
-    /// given here; then it accepts the given names, addresses and names without a dot, as containers have. Give the name of a
-    /// proxy if the proxy does not preserve `Host`. [Mounted](Self::mount) routes are not checked.
+    /// On a loopback address, the server accepts only the names of this machine, names without a dot and the
+    /// names given here, so that no page of another site can reach it through DNS rebinding. On other
+    /// addresses it accepts any name until one is given here; then it accepts the given names, addresses and
+    /// names without a dot, as containers have. Give the name of a proxy if the proxy does not preserve
+    /// `Host`. [Mounted](Self::mount) routes are not checked.
     #[must_use]
     pub fn host(mut self, name: impl Into<String>) -> Self {
         self.hosts.push(hosts::host_name(&name.into()).to_owned());
         self
     }
 
-    /// Accepts only these tokens, and limits each request to the rights of its token. The file is reloaded when
-    /// it changes.
+    /// Accepts only these tokens, and limits each request to the rights of its token. The file is reloaded
+    /// when it changes.
     #[must_use]
     pub fn tokens(mut self, file: TokenFile) -> Self {
         self.gate = auth::Gate::of(file);
@@ -185,28 +186,31 @@ impl Server {
         self
     }
 
-    /// Allows serving without tokens on an address that is not a loopback address: every client that reaches it has all rights.
+    /// Allows serving without tokens on an address that is not a loopback address: every client that reaches
+    /// it has all rights.
     #[must_use]
     pub fn insecure(mut self) -> Self {
         self.insecure = true;
         self
     }
 
-    /// A handle that reloads the files of tokens and certificates immediately, instead of within a second or two.
+    /// A handle that reloads the files of tokens and certificates immediately, instead of within a second or
+    /// two.
     pub fn reload(&self) -> Reload {
         self.reload.clone()
     }
 
-    /// Also serves these routes, below a path such as `/shop`. The checks of `Host` and `Origin` cover only the server's own
-    /// routes: the mounted router does its own.
+    /// Also serves these routes, below a path such as `/shop`. The checks of `Host` and `Origin` cover only
+    /// the server's own routes: the mounted router does its own.
     #[must_use]
     pub fn mount(mut self, path: impl Into<String>, router: Router) -> Self {
         self.mounted.push(routes::Mounted { path: path.into(), router, checked: false });
         self
     }
 
-    /// Like [`mount`](Self::mount), with the checks of `Host` and `Origin` of the server's own routes: for a program without a
-    /// sign-in whose pages other sites must not use. If the server has tokens, a request needs one for all categories.
+    /// Like [`mount`](Self::mount), with the checks of `Host` and `Origin` of the server's own routes: for a
+    /// program without a sign-in whose pages other sites must not use. If the server has tokens, a request
+    /// needs one for all categories.
     #[must_use]
     pub fn mount_checked(mut self, path: impl Into<String>, router: Router) -> Self {
         self.mounted.push(routes::Mounted { path: path.into(), router, checked: true });
@@ -220,12 +224,12 @@ impl Server {
         self
     }
 
-    /// Serves connections until `shutdown` completes; then accepts no more, finishes the requests in progress, ends the live
-    /// streams and returns.
+    /// Serves connections until `shutdown` completes; then accepts no more, finishes the requests in
+    /// progress, ends the live streams and returns.
     ///
     /// # Errors
-    /// If the listener has no address, or if other machines can reach its address while there are no tokens and
-    /// [`insecure`](Self::insecure) was not called. A connection that fails does not end the server.
+    /// If the listener has no address, or if other machines can reach its address while there are no tokens
+    /// and [`insecure`](Self::insecure) was not called. A connection that fails does not end the server.
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> io::Result<()> {
         let address = listener.local_addr()?;
         let loopback = address.ip().to_canonical().is_loopback();

@@ -14,8 +14,8 @@ pub(crate) fn stream(stream: &str) -> String {
     stream_below("", stream)
 }
 
-/// A path cannot end in `.` or `..`, percent-encoded or not: clients resolve it as a relative path. Streams with these names
-/// are given by a parameter.
+/// A path cannot end in `.` or `..`, percent-encoded or not: clients resolve it as a relative path. Streams
+/// with these names are given by a parameter.
 fn stream_below(root: &str, stream: &str) -> String {
     match stream {
         dots @ ("." | "..") => format!("{root}/stream?name={dots}"),
@@ -29,8 +29,8 @@ pub(crate) fn with(link: &str, name: &str, value: impl std::fmt::Display) -> Str
     format!("{link}{separator}{name}={value}")
 }
 
-/// The event's page in the console. The link contains the event's id, so that it does not lead to another event after a
-/// restore.
+/// The event's page in the console. The link contains the event's id, so that it does not lead to another
+/// event after a restore.
 pub(crate) fn event(event: &RecordedEvent) -> String {
     format!("/events/{}", Witness::of(event))
 }
@@ -45,7 +45,8 @@ pub(crate) fn api_event(event: &RecordedEvent) -> String {
     format!("/v1/events?from={}&limit=1", Witness::of(event))
 }
 
-/// Encodes a text for a path or a query string: everything except letters, digits and `-._~` is percent-encoded.
+/// Encodes a text for a path or a query string: everything except letters, digits and `-._~` is
+/// percent-encoded.
 pub(crate) fn encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for &byte in text.as_bytes() {

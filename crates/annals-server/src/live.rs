@@ -5,15 +5,17 @@
 //! data: {"position":7,"stream":"account-42",…}
 //! ```
 //!
-//! - L1  The id of a message is the witness of its event, so a client that reconnects with `Last-Event-ID` misses no event,
-//!   and a client whose history was lost is refused. If the log loses events that an open stream has sent, the stream ends
-//!   with the message `other-history` and sends no event that took their positions.
-//! - L2  The next page is read after the client has received the last one, and is made once for all clients at the same
-//!   place (`live_pages.rs`). A client that does not read is disconnected (`flow.rs`) and resumes where it was.
-//! - L3  An id without data advances a client past events that its filter skips, and gives it a place to resume from before
-//!   the first event.
-//! - L4  The stream ends when the server shuts down, when there is no room for its next page, when the store fails, and when
-//!   its token is removed or has other rights.
+//! - L1  The id of a message is the witness of its event, so a client that reconnects with `Last-Event-ID`
+//!   misses no event, and a client whose history was lost is refused. If the log loses events that an open
+//!   stream has sent, the stream ends with the message `other-history` and sends no event that took their
+//!   positions.
+//! - L2  The next page is read after the client has received the last one, and is made once for all clients
+//!   at the same place (`live_pages.rs`). A client that does not read is disconnected (`flow.rs`) and resumes
+//!   where it was.
+//! - L3  An id without data advances a client past events that its filter skips, and gives it a place to
+//!   resume from before the first event.
+//! - L4  The stream ends when the server shuts down, when there is no room for its next page, when the store
+//!   fails, and when its token is removed or has other rights.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -187,8 +189,9 @@ impl Feed {
         Bytes::from(format!("id: {}\n\n", self.seen))
     }
 
-    /// The last message: the log has lost events that were sent to the client. A client that reconnects with the id of one is
-    /// refused with the same problem, but an `EventSource` does not show the body of a refusal.
+    /// The last message: the log has lost events that were sent to the client. A client that reconnects with
+    /// the id of one is refused with the same problem, but an `EventSource` does not show the body of a
+    /// refusal.
     fn lost(&mut self) -> Bytes {
         self.ended = true;
         tracing::warn!("a live stream ends: the log does not have the event {} any more", self.seen);

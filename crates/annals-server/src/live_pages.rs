@@ -1,10 +1,12 @@
-//! Pages of live streams: each is made once for all clients with the same place, filter and visible categories.
+//! Pages of live streams: each is made once for all clients with the same place, filter and visible
+//! categories.
 //!
 //! - P1  A page is kept while it is being sent to any client, and takes room once, for any number of clients.
-//! - P2  A page has at most about 256 KiB, or one event, so that clients at different places use little memory each.
-//! - P3  A place is a witness, and a page is returned only after its starting witness was found in the log again. While
-//!   nothing is appended, the witness is checked at an interval, once for all clients that wait there. So no client
-//!   skips events that took the positions of lost ones.
+//! - P2  A page has at most about 256 KiB, or one event, so that clients at different places use little
+//!       memory each.
+//! - P3  A place is a witness, and a page is returned only after its starting witness was found in the log
+//!   again. While nothing is appended, the witness is checked at an interval, once for all clients that wait
+//!   there. So no client skips events that took the positions of lost ones.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -24,8 +26,8 @@ use crate::room::{Room, Taken};
 pub(crate) const PAGE_EVENTS: usize = 100;
 /// The approximate size of a page in bytes; a page with one event may be larger.
 const PAGE_BYTES: usize = 256 << 10;
-/// The first and the longest pause while a replica lags the primary, or while the store still assumes a head that the log
-/// has lost.
+/// The first and the longest pause while a replica lags the primary, or while the store still assumes a head
+/// that the log has lost.
 const BEHIND_PAUSE: Duration = Duration::from_millis(50);
 const BEHIND_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// The interval at which a log without new events is checked for a loss.
@@ -83,7 +85,8 @@ impl LivePages {
         Self { room, made: Mutex::default(), found: tokio::sync::Mutex::default() }
     }
 
-    /// The page of events after this place in the log, in which these categories are visible. Waits until there is one.
+    /// The page of events after this place in the log, in which these categories are visible. Waits until
+    /// there is one.
     pub(crate) async fn page(
         &self,
         log: &dyn EventStore,

@@ -1,4 +1,5 @@
-//! `/openapi.json`: the machine-readable description of the API. It is written by hand; a test keeps it equal to the routes.
+//! `/openapi.json`: the machine-readable description of the API. It is written by hand; a test keeps it equal
+//! to the routes.
 
 use axum::extract::RawQuery;
 use axum::http::{HeaderValue, header};

@@ -19,8 +19,8 @@ pub(crate) fn cost(event: &RecordedEvent) -> usize {
     2 * event.bytes() + AROUND_BYTES
 }
 
-/// Reads a page and takes room for its response. If there is no room, it drops the page, waits for room, and reads the page
-/// again.
+/// Reads a page and takes room for its response. If there is no room, it drops the page, waits for room, and
+/// reads the page again.
 pub(crate) async fn with_room<P, F: Future<Output = Result<P>>>(
     room: &Arc<Room>,
     read: impl Fn() -> F,

@@ -1,8 +1,8 @@
 //! The parameters of a query string: a handler takes each known one by name, and any other is refused.
 //!
 //! If a misspelt filter were ignored, the response would contain more than was requested, so a handler calls
-//! [`Params::finish`] after it has taken every known name. The stream in a path ([`StreamInPath`]) and the texts of headers
-//! are parsed here too.
+//! [`Params::finish`] after it has taken every known name. The stream in a path ([`StreamInPath`]) and the
+//! texts of headers are parsed here too.
 
 use std::str::FromStr;
 
@@ -36,7 +36,8 @@ impl<S: Send + Sync> FromRequestParts<S> for StreamInPath {
     }
 }
 
-/// The stream given by the parameter `name`, and the query string without it: for names that cannot be the end of a path.
+/// The stream given by the parameter `name`, and the query string without it: for names that cannot be the
+/// end of a path.
 pub(crate) fn named_stream(query: Option<&str>) -> Result<(StreamInPath, RawQuery), Problem> {
     let mut params = Params::of(query);
     let name = params.one::<StreamId>("name")?.ok_or_else(|| Problem::invalid("name", "is missing"))?;
@@ -113,7 +114,8 @@ impl Params {
         self.direction_or(Direction::Forward)
     }
 
-    /// Takes the direction of a read: `direction` if it is given, otherwise the one that `after` or `before` implies.
+    /// Takes the direction of a read: `direction` if it is given, otherwise the one that `after` or `before`
+    /// implies.
     pub(crate) fn direction_or(&mut self, default: Direction) -> Result<Direction, Problem> {
         let given = |name: &str| self.rest.iter().any(|(key, _)| key == name);
         let (after, before) = (given("after"), given("before"));
@@ -145,11 +147,13 @@ impl Params {
         Ok(if item.is_all() { Query::all() } else { Query::item(item) })
     }
 
-    /// Takes the start of a read in this direction: `from`, inclusive, or `after` (forward) or `before` (backward).
+    /// Takes the start of a read in this direction: `from`, inclusive, or `after` (forward) or `before`
+    /// (backward).
     ///
     /// # Errors
-    /// [`Problem`] if one is not a token, if more than one is given, or if one belongs to the other direction. The last two
-    /// are 422: each parameter may be valid alone, and an API description cannot express how they depend on each other.
+    /// [`Problem`] if one is not a token, if more than one is given, or if one belongs to the other
+    /// direction. The last two are 422: each parameter may be valid alone, and an API description cannot
+    /// express how they depend on each other.
     pub(crate) fn start(&mut self, direction: Direction) -> Result<Start, Problem> {
         let mut given: Option<(&'static str, Token)> = None;
         for name in ["from", "after", "before"] {

@@ -192,7 +192,8 @@ impl Problem {
     }
 }
 
-/// The actual version of the one stream whose expected version is violated; `None` if there are several or none.
+/// The actual version of the one stream whose expected version is violated; `None` if there are several or
+/// none.
 fn actual_version(conflict: &Conflict) -> Option<Version> {
     let mut actual = conflict.violations.iter().filter_map(|violation| match &violation.violated {
         Violated::Version { actual, .. } => Some(*actual),

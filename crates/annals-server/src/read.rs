@@ -1,4 +1,5 @@
-//! `GET /v1/streams/{stream}`, `GET /v1/streams` and `GET /v1/events`: the endpoints that read a page of events or streams.
+//! `GET /v1/streams/{stream}`, `GET /v1/streams` and `GET /v1/events`: the endpoints that read a page of
+//! events or streams.
 
 use std::sync::Arc;
 
@@ -115,7 +116,8 @@ pub(crate) async fn log(
         beyond(&*access.log, from).await?;
     }
     let place = end_of(&access, &read, &page, known).await?;
-    // Within one history the response of a URL depends only on the head; the newest event of the page identifies the history.
+    // Within one history the response of a URL depends only on the head; the newest event of the page
+    // identifies the history.
     let newest = match direction {
         Direction::Forward => place,
         Direction::Backward => page.events.first().map_or(place, Witness::of),

@@ -1,8 +1,9 @@
-//! A memory limit that all connections share: a request takes room before it keeps bytes, and gives it back when they are
-//! sent or dropped.
+//! A memory limit that all connections share: a request takes room before it keeps bytes, and gives it back
+//! when they are sent or dropped.
 //!
 //! - M1  The kept bytes never exceed the limit, regardless of what clients do.
-//! - M2  Waiting for room is visible ([`Room::is_short`]), so that stalled connections that hold room are disconnected.
+//! - M2  Waiting for room is visible ([`Room::is_short`]), so that stalled connections that hold room are
+//!       disconnected.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -45,7 +46,8 @@ impl Room {
         Self { free: Arc::new(Semaphore::new(units as usize)), units, waiting: AtomicUsize::new(0) }
     }
 
-    /// Takes room for this many bytes, if it is free now. A request that exceeds the whole room takes all of it.
+    /// Takes room for this many bytes, if it is free now. A request that exceeds the whole room takes all of
+    /// it.
     pub(crate) fn try_take(&self, bytes: usize) -> Option<Taken> {
         Arc::clone(&self.free)
             .try_acquire_many_owned(self.units_of(bytes))
@@ -158,8 +160,8 @@ impl<B: AsRef<[u8]>> AsRef<[u8]> for Held<B> {
 #[derive(Clone, Copy)]
 pub(crate) struct HasRoom;
 
-/// Takes room for a large response that has none yet, or replaces it by `overloaded`. An executed append must get its
-/// response, so a successful `POST` is sent without room.
+/// Takes room for a large response that has none yet, or replaces it by `overloaded`. An executed append must
+/// get its response, so a successful `POST` is sent without room.
 pub(crate) fn account(room: &Room, method: &Method, response: Response) -> Response {
     let length = response.body().size_hint().exact().and_then(|length| usize::try_from(length).ok());
     let length = length.unwrap_or(0);

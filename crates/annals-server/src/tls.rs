@@ -1,6 +1,7 @@
 //! TLS: the certificate and its key, which are reloaded when their files change.
 //!
-//! - S1  Files that are invalid or do not match each other change nothing: a renewal takes effect when both files are written.
+//! - S1  Files that are invalid or do not match each other change nothing: a renewal takes effect when both
+//!       files are written.
 //! - S2  The only cryptography provider is ring, as for connections to databases.
 
 use std::path::{Path, PathBuf};

@@ -1,13 +1,14 @@
-//! Tokens that clients receive and send back: a position or a version with the id of the event there, `42@UUID`.
+//! Tokens that clients receive and send back: a position or a version with the id of the event there,
+//! `42@UUID`.
 //!
-//! - T1  A bare number does not identify the history that it was read from, so after a restore a client would skip events or
-//!   take others for known ones. Everything that a client receives to send back is a token: ids of server-sent events,
-//!   ETags, the `after` and `before` of pages, witnesses of appends.
-//! - T2  Every token that a client sends is checked. If it does not hold, the response is the problem `other-history`, never
-//!   an empty page. Bare numbers are accepted too, unchecked.
+//! - T1  A bare number does not identify the history that it was read from, so after a restore a client would
+//!   skip events or take others for known ones. Everything that a client receives to send back is a token:
+//!   ids of server-sent events, ETags, the `after` and `before` of pages, witnesses of appends.
+//! - T2  Every token that a client sends is checked. If it does not hold, the response is the problem
+//!   `other-history`, never an empty page. Bare numbers are accepted too, unchecked.
 //!
-//! A token of the log is an [`annals_core::Witness`]; a token of a stream has a version instead of the position. At 0 the id
-//! is that of the log.
+//! A token of the log is an [`annals_core::Witness`]; a token of a stream has a version instead of the
+//! position. At 0 the id is that of the log.
 
 use std::fmt;
 use std::str::FromStr;
@@ -66,8 +67,9 @@ impl Token {
         Self::of_version(Version::ZERO, Witness::origin(store.id()).id)
     }
 
-    /// The condition that the stream is at this version, or that this event is its newest. The store compares the event when
-    /// it decides on the append, so the history cannot change in between; [`lost_version`] is the problem if it is another one.
+    /// The condition that the stream is at this version, or that this event is its newest. The store compares
+    /// the event when it decides on the append, so the history cannot change in between; [`lost_version`] is
+    /// the problem if it is another one.
     pub(crate) fn condition(
         self,
         store: &dyn EventStore,
@@ -146,8 +148,8 @@ pub(crate) fn lost_version(field: &str, stream: &StreamId, version: Version) -> 
     other_history(field, detail)
 }
 
-/// The problem that the log has lost an event since the append was received, so that a bare number in it may refer to a lost
-/// event.
+/// The problem that the log has lost an event since the append was received, so that a bare number in it may
+/// refer to a lost event.
 pub(crate) fn lost_since(field: &str, seen: Witness) -> Problem {
     let detail = format!(
         "{field} is a bare number, and the log has lost the event {seen} in the meantime: the number may refer to a lost \
@@ -168,7 +170,8 @@ async fn at(store: &dyn EventStore, stream: &StreamId, version: Version) -> Resu
     Ok(event.map(|event| Token::of_version(version, event.id())))
 }
 
-/// The token of a stream at this version. It is taken from `events`, which are of the stream, or else read from the store.
+/// The token of a stream at this version. It is taken from `events`, which are of the stream, or else read
+/// from the store.
 ///
 /// # Errors
 /// As the store's reads; [`Error::Unavailable`](annals_core::Error::Unavailable) if the event is gone by now.
@@ -187,7 +190,8 @@ pub(crate) async fn of_stream(
     at(store, stream, version).await?.ok_or_else(|| gone(format!("version {version} of stream `{stream}`")))
 }
 
-/// The witness at a position of the log. It is taken from `events`, which are of the log, or else read from the store.
+/// The witness at a position of the log. It is taken from `events`, which are of the log, or else read from
+/// the store.
 ///
 /// # Errors
 /// As the store's reads; [`Error::Unavailable`](annals_core::Error::Unavailable) if the event is gone by now.
@@ -207,7 +211,8 @@ pub(crate) fn changed() -> annals_core::Error {
     annals_core::Error::Unavailable("the log changed while it was read".into())
 }
 
-/// The token of a stream at this version, like [`of_stream`]. Fails if the stream no longer has the events of the page.
+/// The token of a stream at this version, like [`of_stream`]. Fails if the stream no longer has the events of
+/// the page.
 pub(crate) async fn of_page(
     store: &dyn EventStore,
     stream: &StreamId,

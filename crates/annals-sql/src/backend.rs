@@ -7,8 +7,8 @@ use annals_state::{Inlines, Opened};
 
 use crate::{OpenReplica, Replicated, split_replica};
 
-/// Opens the log with this address, read from the replica if the address names one. `open` gets an address, and whether it is
-/// the replica's.
+/// Opens the log with this address, read from the replica if the address names one. `open` gets an address,
+/// and whether it is the replica's.
 ///
 /// # Errors
 /// As `open`; `Invalid` if the replica has another log, or no address can be made of its name.

@@ -7,8 +7,8 @@ use annals_core::{Append, Condition, Position, StoreId, Version, Witness};
 pub struct Batch<'a> {
     /// The appends, in the order of their arrival.
     pub appends: Vec<Pending<'a>>,
-    /// The newest event that was known when `lost` was looked up. It must be in the log when the batch is written: if it is
-    /// not, events were lost meanwhile.
+    /// The newest event that was known when `lost` was looked up. It must be in the log when the batch is
+    /// written: if it is not, events were lost meanwhile.
     pub known: Witness,
     /// The identity of the log.
     pub log: StoreId,

@@ -1,13 +1,15 @@
-//! The committer: gathers the appends that came in while the last group was committed, and writes them together.
+//! The committer: gathers the appends that came in while the last group was committed, and writes them
+//! together.
 //!
-//! - K1  A group shares a transaction, not a fate: if the reason for which it is not written may be one of its appends, it
-//!       is divided until that append is alone, and only that one gets the error.
-//! - K2  Of an append that came in before the log was found to have lost events, a condition that names a version or a
-//!       position is violated, unless the append is in the log already: what it was decided on may be gone.
+//! - K1  A group shares a transaction, not a fate: if the reason for which it is not written may be one of
+//!       its appends, it is divided until that append is alone, and only that one gets the error.
+//! - K2  Of an append that came in before the log was found to have lost events, a condition that names a
+//!       version or a position is violated, unless the append is in the log already: what it was decided on
+//!       may be gone.
 //! - K3  Once every caller of a group has gone, what the database does for it is ended.
 //!
-//! One task a store, one connection. It ends when the store is dropped, after what came in before. Appends of other
-//! processes meet its own at the lock of the log, nowhere else. Next below: `stage`.
+//! One task a store, one connection. It ends when the store is dropped, after what came in before. Appends of
+//! other processes meet its own at the lock of the log, nowhere else. Next below: `stage`.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -29,8 +31,8 @@ use crate::{Batch, Database, Failure, Lineage, Pending, Progress, Staged, Tail};
 const GROUP_APPENDS_MAX: usize = 1_024;
 /// A group has no more than this many bytes, unless one append has.
 pub const GROUP_BYTES_MAX: usize = 4 << 20;
-/// A group has no more names in the queries of its conditions than this, unless one append has: they are looked up under
-/// the lock of the log.
+/// A group has no more names in the queries of its conditions than this, unless one append has: they are
+/// looked up under the lock of the log.
 const GROUP_NAMES_MAX: usize = 1_024;
 /// What an event takes beside what is counted.
 const EVENT_BYTES: usize = 512;
@@ -67,9 +69,9 @@ enum Answer {
 }
 
 impl Committer {
-    /// Starts to commit appends to this database, in a task of the runtime that this is called on; with the rows of
-    /// the projections that are registered here. A group has at most `group_bytes_max` bytes ([`weight`]), unless one
-    /// append has more.
+    /// Starts to commit appends to this database, in a task of the runtime that this is called on; with the
+    /// rows of the projections that are registered here. A group has at most `group_bytes_max` bytes
+    /// ([`weight`]), unless one append has more.
     pub fn start(
         database: impl Database,
         clock: Arc<dyn Clock>,
@@ -84,8 +86,8 @@ impl Committer {
         Self { queue, lineage, room: Arc::new(Semaphore::new(QUEUE_KIB as usize)), task }
     }
 
-    /// Carries out an append that passed [`Append::validate`]. `store` answers what has to be read of the log once it is
-    /// known what became of the append.
+    /// Carries out an append that passed [`Append::validate`]. `store` answers what has to be read of the log
+    /// once it is known what became of the append.
     ///
     /// # Errors
     /// As [`EventStore::append`].
@@ -201,8 +203,8 @@ async fn answer<S: EventStore>(store: &S, append: &Append, outcome: Outcome) -> 
 /// Events that are read at once to see how far an append goes: most have few.
 const OUTCOME_EVENTS: usize = 16;
 
-/// The outcome of the append that was found by this key to begin at this position, marked as a duplicate. `None` if the log
-/// has lost it since, and has another one there or none.
+/// The outcome of the append that was found by this key to begin at this position, marked as a duplicate.
+/// `None` if the log has lost it since, and has another one there or none.
 ///
 /// # Errors
 /// As the store's reads.
@@ -282,7 +284,8 @@ async fn run(
     }
 }
 
-/// Writes a group and answers its requests. A group that fails is divided as long as one of its appends may be the reason.
+/// Writes a group and answers its requests. A group that fails is divided as long as one of its appends may
+/// be the reason.
 async fn execute(
     writer: &mut Writer<impl Database>,
     clock: &dyn Clock,
@@ -311,8 +314,8 @@ async fn execute(
                 writer.lineage().lost(event);
                 groups.push_front(group);
             }
-            // The conditions of one append may need more than a query may use. They would in either half too, so appends with
-            // conditions are written alone.
+            // The conditions of one append may need more than a query may use. They would in either half too,
+            // so appends with conditions are written alone.
             Err(Undone::Failed(Failure::Exhausted(_)))
                 if group.len() > 1 && group.iter().any(|request| request.names > 0) =>
             {
@@ -338,8 +341,9 @@ async fn execute(
     }
 }
 
-/// These appends, each with the losses that were known when it came in, as they are to be judged now. What is known of the
-/// log is looked up once: a loss that is found while the batch is written takes the known event, so the batch is judged again.
+/// These appends, each with the losses that were known when it came in, as they are to be judged now. What is
+/// known of the log is looked up once: a loss that is found while the batch is written takes the known event,
+/// so the batch is judged again.
 fn batch<'a>(appends: &'a [(Arc<Append>, u64)], lineage: &Lineage) -> Batch<'a> {
     let known = lineage.now();
     let pending =
@@ -384,7 +388,8 @@ impl Staged<'_> {
     }
 }
 
-/// Judges the group on what is assumed and writes it; if that is not so, judges it again on what is so, under the lock.
+/// Judges the group on what is assumed and writes it; if that is not so, judges it again on what is so, under
+/// the lock.
 async fn write<'a>(
     writer: &mut Writer<impl Database>,
     clock: &dyn Clock,

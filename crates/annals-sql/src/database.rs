@@ -42,8 +42,9 @@ pub trait Database: Send + Sync + 'static {
     /// Time limit for the answer of the server to a statement.
     fn silence(&self) -> Duration;
 
-    /// Locks the log, checks its identity and the assumptions of the group, and writes the group, in one round trip. `None` if an
-    /// assumption does not hold; then nothing was written, and no transaction is open.
+    /// Locks the log, checks its identity and the assumptions of the group, and writes the group, in one
+    /// round trip. `None` if an assumption does not hold; then nothing was written, and no transaction is
+    /// open.
     async fn append(
         &self,
         connection: &mut Self::Connection,
@@ -54,7 +55,8 @@ pub trait Database: Send + Sync + 'static {
     /// Begins a transaction.
     async fn begin(&self, connection: &mut Self::Connection) -> Result<(), Self::Error>;
 
-    /// Begins a transaction, locks the log until its end, checks its identity, and reads the facts that a group needs.
+    /// Begins a transaction, locks the log until its end, checks its identity, and reads the facts that a
+    /// group needs.
     async fn lock(&self, connection: &mut Self::Connection, asked: &Asked<'_>) -> Result<Facts, Self::Error>;
 
     /// The open transaction, for statements of inline projections.

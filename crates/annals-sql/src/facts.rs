@@ -22,16 +22,17 @@ pub struct Facts {
     pub ids: HashMap<StreamId, HashMap<EventId, Position>>,
     /// The events at the positions at which those of a repeated append may be already.
     pub places: BTreeMap<Position, (StreamId, Version, EventId)>,
-    /// The newest events of streams, where one is assumed: it must be there. It always stays there once it is, so it need not
-    /// be looked for under the lock, but on the connection on which the group is written.
+    /// The newest events of streams, where one is assumed: it must be there. It always stays there once it
+    /// is, so it need not be looked for under the lock, but on the connection on which the group is written.
     pub newest: HashMap<StreamId, EventId>,
     /// The first event that matches, for each condition in the order of [`Asked::matches`].
     pub matches: Vec<(Query, Position, Option<Position>)>,
 }
 
 impl Facts {
-    /// The assumptions under which all of these appends are written: each stream is at the version that its first condition
-    /// expects, and keys and ids are new. `None` if they do not follow from the appends alone.
+    /// The assumptions under which all of these appends are written: each stream is at the version that its
+    /// first condition expects, and keys and ids are new. `None` if they do not follow from the appends
+    /// alone.
     ///
     /// The head is not assumed, so positions derived from these facts have no meaning.
     pub fn assumed<'a>(appends: impl IntoIterator<Item = &'a Append>) -> Option<Self> {
@@ -61,7 +62,8 @@ impl Facts {
         Some(assumed)
     }
 
-    /// Assumes that this is the newest event of the stream. Its position is not known, and is represented by one that no log has.
+    /// Assumes that this is the newest event of the stream. Its position is not known, and is represented by
+    /// one that no log has.
     fn assume_newest(&mut self, stream: &StreamId, version: Version, event: EventId) {
         self.versions.entry(stream.clone()).or_insert(version);
         if self.newest.insert(stream.clone(), event).is_none() {
@@ -151,8 +153,8 @@ impl<'a> Asked<'a> {
         Self { appends, known: batch.known, streams, keys, ids, matches, newest, seen }
     }
 
-    /// The positions at which the events of a repeated append may be already, given the position of its first event, and those of
-    /// events that must be the newest or that were seen. Ranges are inclusive.
+    /// The positions at which the events of a repeated append may be already, given the position of its first
+    /// event, and those of events that must be the newest or that were seen. Ranges are inclusive.
     pub fn ranges(&self, facts: &Facts) -> Vec<(Position, Position)> {
         let ranges = self.appends.iter().filter_map(|append| {
             let write = append.writes.first()?;

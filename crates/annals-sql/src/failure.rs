@@ -20,13 +20,15 @@ pub enum Step {
 pub enum Failure {
     /// Nothing was written, independently of the appends. A retry may succeed.
     Unavailable(SharedCause),
-    /// Nothing was written, and a retry fails too until an operator changes privileges, a setting or the tables.
+    /// Nothing was written, and a retry fails too until an operator changes privileges, a setting or the
+    /// tables.
     Unusable(SharedCause),
     /// There is no log.
     NoStore(SharedCause),
     /// The store was closed.
     Closed,
-    /// Nothing was written: the group exceeded a limit of time or memory of the database. A single append may not exceed it.
+    /// Nothing was written: the group exceeded a limit of time or memory of the database. A single append may
+    /// not exceed it.
     Exhausted(SharedCause),
     /// Nothing was written: the database refused the rows of an append; a retry fails too.
     Refused(SharedCause),

@@ -1,5 +1,5 @@
-//! A connection for the state beside a log, and whose it is: the same for every database. What a library does with a statement
-//! is [`Speaks`].
+//! A connection for the state beside a log, and whose it is: the same for every database. What a library does
+//! with a statement is [`Speaks`].
 
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ const TABLES_MAX: Duration = Duration::from_secs(600);
 /// How statements of the state are executed on the connections of a driver.
 #[async_trait]
 pub trait Speaks: Driver {
-    /// The statement after which bare names of tables are those of this place; until the end of the transaction, if it is
-    /// that of an append.
+    /// The statement after which bare names of tables are those of this place; until the end of the
+    /// transaction, if it is that of an append.
     fn enter(place: &str, in_append: bool) -> String;
 
     /// Executes statements without values and without an answer, several in one text.
@@ -29,7 +29,8 @@ pub trait Speaks: Driver {
     /// Executes statements whose answers nobody asks for, several in one text where that means the same.
     async fn run_all(connection: &mut Self::Connection, statements: &[Queued]) -> Result<(), Fault>;
 
-    /// Executes statements without values, several in one text. Returns the whole number in the first column of the first row.
+    /// Executes statements without values, several in one text. Returns the whole number in the first column
+    /// of the first row.
     async fn number(connection: &mut Self::Connection, sql: &str) -> Result<Option<i64>, Self::Error>;
 
     /// What an error means to the one who has sent a statement.

@@ -5,10 +5,10 @@
 //! ```
 //!
 //! - I1  The rows that a group makes are committed with it or not at all.
-//! - I2  An append of which a projection refuses an event is refused and writes nothing. The others of its group are
-//!       written: the group is undone and divided (`committer`, K1).
-//! - I3  A projection that cannot follow for another reason (its rows are far behind, an older event fails) is left out;
-//!       its own task catches up. That holds up no append.
+//! - I2  An append of which a projection refuses an event is refused and writes nothing. The others of its
+//!       group are written: the group is undone and divided (`committer`, K1).
+//! - I3  A projection that cannot follow for another reason (its rows are far behind, an older event fails)
+//!       is left out; its own task catches up. That holds up no append.
 //!
 //! Without an inline projection none of this runs. Next above: `committer`.
 

@@ -7,19 +7,21 @@
 //!                          +------- facts <- Database::lock              read under the lock
 //! ```
 //!
-//! - Q1  An append is judged on facts: on what is assumed of the log, which the database checks under its lock, or on
-//!       what was read under that lock. Either way nothing can come between the judgement and the rows.
-//! - Q2  The rows of a group are one transaction: all of its appends are durable or none is. Each append was judged by
-//!       itself; one that is refused takes no row and no position.
+//! - Q1  An append is judged on facts: on what is assumed of the log, which the database checks under its
+//!       lock, or on what was read under that lock. Either way nothing can come between the judgement and the
+//!       rows.
+//! - Q2  The rows of a group are one transaction: all of its appends are durable or none is. Each append was
+//!       judged by itself; one that is refused takes no row and no position.
 //! - Q3  Only what may have been committed is [`Failure::Indeterminate`].
 //!
 //! Knows no database and no SQL but the shape of a query; those are in `annals-postgres` and
 //! `annals-mysql`.
 //!
-//! The files, in the order in which they are best read: `committer`, `batch`, `stage`, `facts`, `writer`, `database` (what a store
-//! says in its database's words), `line` (connections), `lineage` (which log it is), `failure`, `stopped`, `cause`; `row`, `page`, `matching`, `predecessors`, `progress`; `replicated` (reads from a replica);
-//! `inline` (projections in the transaction of an append); `held` (a connection as `annals-state` sees it);
-//! `backend` (how a log is opened by its address).
+//! The files, in the order in which they are best read: `committer`, `batch`, `stage`, `facts`, `writer`,
+//! `database` (what a store says in its database's words), `line` (connections), `lineage` (which log it is),
+//! `failure`, `stopped`, `cause`; `row`, `page`, `matching`, `predecessors`, `progress`; `replicated` (reads
+//! from a replica); `inline` (projections in the transaction of an append); `held` (a connection as
+//! `annals-state` sees it); `backend` (how a log is opened by its address).
 #![forbid(unsafe_code)]
 
 mod backend;

@@ -1,12 +1,12 @@
 //! Connections to a database: what a driver does with one, and the pool of those that several calls share.
 //!
 //! - C1  No statement without a time limit on this side: [`answered`].
-//! - C2  A connection that is dropped in the middle of a statement, because its caller has gone or the server is silent, is
-//!       closed, and what the server still does for it is ended there ([`Driver::cancel`]). That takes one connection,
-//!       however many are dropped, which is kept open for it: the server may have none left ([`Cancels`]). It ends no statement
-//!       of another session: see [`Driver::Id`].
-//! - C3  A connection on which anything is open or unknown is given up, never lent again. The others of its pool may be lost
-//!       for the same reason, so each is tried before it is used.
+//! - C2  A connection that is dropped in the middle of a statement, because its caller has gone or the server
+//!       is silent, is closed, and what the server still does for it is ended there ([`Driver::cancel`]).
+//!       That takes one connection, however many are dropped, which is kept open for it: the server may have
+//!       none left ([`Cancels`]). It ends no statement of another session: see [`Driver::Id`].
+//! - C3  A connection on which anything is open or unknown is given up, never lent again. The others of its
+//!       pool may be lost for the same reason, so each is tried before it is used.
 //!
 //! Knows no database. Next above: `writer` (the one connection that writes), and the reads of each store.
 
@@ -33,8 +33,8 @@ pub trait Driver: Send + Sync + 'static {
     type Connection: Send + 'static;
     /// What the library says when something fails.
     type Error: Send;
-    /// By what a server finds the session of a connection, and by what another server, which the address leads to after a
-    /// failover, sees that it is none of its own: numbers of sessions are given again.
+    /// By what a server finds the session of a connection, and by what another server, which the address
+    /// leads to after a failover, sees that it is none of its own: numbers of sessions are given again.
     type Id: Send + Sync + 'static;
 
     /// Makes a connection, sets it, and checks where it leads.
@@ -51,8 +51,8 @@ pub trait Driver: Send + Sync + 'static {
     where
         Self: Sized;
 
-    /// Ends what the server does in these sessions, by this connection. A statement that may be committing is ended only
-    /// while it waits for a lock.
+    /// Ends what the server does in these sessions, by this connection. A statement that may be committing is
+    /// ended only while it waits for a lock.
     async fn cancel(
         &self,
         connection: &mut Self::Connection,
@@ -111,8 +111,8 @@ impl<D: Driver> Line<D> {
         self.under_way = None;
     }
 
-    /// Runs work on the connection. `None` if it has not ended within the limit: then the line stays in the middle of it, so
-    /// that it is ended on the server too when the line is dropped.
+    /// Runs work on the connection. `None` if it has not ended within the limit: then the line stays in the
+    /// middle of it, so that it is ended on the server too when the line is dropped.
     pub async fn within<T>(
         &mut self,
         limit: Duration,
@@ -171,8 +171,9 @@ const CANCELS_MAX: usize = 256;
 
 /// Sessions in which something is to be ended, and the connection by which that is done.
 ///
-/// The connection is made a second after a pool has lent the first one ([`Pool::lend`]), and kept: a server, or a role, whose connections are all
-/// taken by statements that nobody waits for would else let nobody in to end them.
+/// The connection is made a second after a pool has lent the first one ([`Pool::lend`]), and kept: a server,
+/// or a role, whose connections are all taken by statements that nobody waits for would else let nobody in to
+/// end them.
 pub struct Cancels<D: Driver> {
     queue: Mutex<Queue<D::Id>>,
     /// The connection, and when it was used.
@@ -296,8 +297,8 @@ async fn keep_reserve<D: Driver>(pool: Weak<Parts<D>>) {
     }
 }
 
-/// A connection that may be used again, or a new one. `idle` takes one out and says whether it can be used as it is; else it
-/// is tried first.
+/// A connection that may be used again, or a new one. `idle` takes one out and says whether it can be used as
+/// it is; else it is tried first.
 pub(crate) async fn usable<D: Driver>(
     driver: &Arc<D>,
     mut idle: impl FnMut() -> Option<(Line<D>, bool)>,
@@ -337,8 +338,9 @@ impl<D: Driver> Clone for Pool<D> {
 }
 
 impl<D: Driver> Pool<D> {
-    /// At most this many connections, which are made when they are needed. A call waits for one for `patience`; one that
-    /// nobody has used for `kept` is closed. Must be called on the runtime that they are used on.
+    /// At most this many connections, which are made when they are needed. A call waits for one for
+    /// `patience`; one that nobody has used for `kept` is closed. Must be called on the runtime that they are
+    /// used on.
     pub fn new(driver: D, connections_max: u32, patience: Duration, kept: Duration) -> Self {
         let room = Arc::new(Semaphore::new(connections_max.max(1) as usize));
         let idle = Mutex::new(Idle { lines: VecDeque::new(), doubted: None });
@@ -457,8 +459,8 @@ impl<D: Driver> Drop for Lent<D> {
 pub struct Borrowed<'a, C> {
     connection: &'a mut C,
     limit: Duration,
-    /// Set in the middle of a statement: if it is given up there, the driver would take the rest of its answer to be that of the
-    /// next.
+    /// Set in the middle of a statement: if it is given up there, the driver would take the rest of its
+    /// answer to be that of the next.
     is_broken: bool,
 }
 

@@ -1,11 +1,13 @@
-//! The lineage of a log, by which it is recognised: its identity, and the newest event that this process knows to be in it.
+//! The lineage of a log, by which it is recognised: its identity, and the newest event that this process
+//! knows to be in it.
 //!
-//! - L1  Both are compared with the database on every connection, and in the transaction of every append and page: another
-//!       log is refused, and a lost event is detected.
-//! - L2  A server that follows another may not have an event yet. One that is read as the log itself refuses then: it is not
-//!       older than what was read before. One that is read as a replica reports how far it is.
-//! - L3  Another identity is never accepted. A lost event is accepted once: calls in progress fail with it, what is known of
-//!       the log is dropped, and later calls use the log as it is.
+//! - L1  Both are compared with the database on every connection, and in the transaction of every append and
+//!       page: another log is refused, and a lost event is detected.
+//! - L2  A server that follows another may not have an event yet. One that is read as the log itself refuses
+//!       then: it is not older than what was read before. One that is read as a replica reports how far it
+//!       is.
+//! - L3  Another identity is never accepted. A lost event is accepted once: calls in progress fail with it,
+//!       what is known of the log is dropped, and later calls use the log as it is.
 //!
 //! Next: `stopped`, the errors.
 
@@ -76,8 +78,8 @@ impl Role {
         }
     }
 
-    /// Checks that a server has the events before a read: `from` is the first number that is read, and the server has those up
-    /// to `end`.
+    /// Checks that a server has the events before a read: `from` is the first number that is read, and the
+    /// server has those up to `end`.
     ///
     /// # Errors
     /// If it does not have it yet.
@@ -96,7 +98,8 @@ impl Role {
 }
 
 impl Lineage {
-    /// The log with this identity, of which no event is known yet. `progress` is corrected when events were lost.
+    /// The log with this identity, of which no event is known yet. `progress` is corrected when events were
+    /// lost.
     pub fn of(id: StoreId, progress: Progress) -> Self {
         Self { id, progress, known: Mutex::new(Known { newest: Witness::origin(id), losses: 0, lost: None }) }
     }
@@ -152,8 +155,8 @@ impl Lineage {
     /// Compares the log of a database with the known one. `asked` is the event whose position was requested.
     ///
     /// # Errors
-    /// If it is another log, or is read from a server that does not have the event yet. A lost event is recorded
-    /// ([`lost`](Self::lost)).
+    /// If it is another log, or is read from a server that does not have the event yet. A lost event is
+    /// recorded ([`lost`](Self::lost)).
     pub fn check(&self, asked: Witness, found: Found) -> Result<(), Stopped> {
         if found.store != self.id {
             return Err(Stopped::OtherLog { expected: self.id, found: found.store });
@@ -172,7 +175,8 @@ impl Lineage {
         Ok(())
     }
 
-    /// Records that the log has lost this event: drops what is known of the log, and wakes the calls that wait for it to grow.
+    /// Records that the log has lost this event: drops what is known of the log, and wakes the calls that
+    /// wait for it to grow.
     pub fn lost(&self, event: Witness) {
         let mut known = self.known();
         // Another call may have recorded it already, and newer events since.

@@ -1,8 +1,9 @@
-//! Plans of queries: which index serves each alternative, and what is filtered, independently of the planner of the database.
+//! Plans of queries: which index serves each alternative, and what is filtered, independently of the planner
+//! of the database.
 //!
-//! The alternatives of a query become arms. Each arm scans one index that has positions in order, and filters by
-//! the rest: so it stops at the limit, and no plan has to sort. An item with several types is an arm for each of them,
-//! unless it has a more selective property. The positions of all arms are one ordered set.
+//! The alternatives of a query become arms. Each arm scans one index that has positions in order, and filters
+//! by the rest: so it stops at the limit, and no plan has to sort. An item with several types is an arm for
+//! each of them, unless it has a more selective property. The positions of all arms are one ordered set.
 //!
 //! Knows no SQL: the stores translate the arms.
 

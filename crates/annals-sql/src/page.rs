@@ -30,7 +30,8 @@ fn span(from: u64, to: u64, direction: Direction, limit: usize) -> (i64, i64, i6
     }
 }
 
-/// Makes a page of these events, in the direction of the read. `whole` is whether there are no more that match.
+/// Makes a page of these events, in the direction of the read. `whole` is whether there are no more that
+/// match.
 ///
 /// # Errors
 /// `Damaged` if events are missing among them: positions have no gaps.
@@ -57,7 +58,8 @@ pub fn log_page(read: &LogRead, events: Vec<RecordedEvent>, whole: bool, head: P
     Ok(LogPage { events, next, end, head })
 }
 
-/// Makes a page of these events of a stream, in the direction of the read. `whole` is whether there are no more.
+/// Makes a page of these events of a stream, in the direction of the read. `whole` is whether there are no
+/// more.
 ///
 /// # Errors
 /// `Damaged` if events are missing among them: versions have no gaps.

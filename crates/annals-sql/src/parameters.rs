@@ -2,8 +2,8 @@
 
 use annals_core::Invalid;
 
-/// Checks that an address has no parameters but these, and none twice. A driver ignores unknown parameters, so that
-/// `schma=demo` would open the log in another schema. A name that ends in `[` is a prefix.
+/// Checks that an address has no parameters but these, and none twice. A driver ignores unknown parameters,
+/// so that `schma=demo` would open the log in another schema. A name that ends in `[` is a prefix.
 ///
 /// # Errors
 /// [`Invalid`], with the name of the first unknown parameter, never its value, which may be a password.

@@ -1,5 +1,5 @@
-//! Whether a log has the index of predecessors. A log of an earlier version gets it by `annals migrate`, not when it is opened.
-//! Without it a query by predecessor would scan the whole table, so it is refused.
+//! Whether a log has the index of predecessors. A log of an earlier version gets it by `annals migrate`, not
+//! when it is opened. Without it a query by predecessor would scan the whole table, so it is refused.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

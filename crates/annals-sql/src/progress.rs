@@ -110,8 +110,8 @@ impl Progress {
     /// Waits until the head is beyond this position, and returns it.
     ///
     /// # Errors
-    /// `Unavailable` if the log is found to have lost events meanwhile or before it had this position again, or cannot be
-    /// looked at for too long.
+    /// `Unavailable` if the log is found to have lost events meanwhile or before it had this position again,
+    /// or cannot be looked at for too long.
     pub async fn wait(&self, after: Position) -> Result<Position> {
         let mut known = self.0.known.subscribe();
         let failures = known.borrow().failures;

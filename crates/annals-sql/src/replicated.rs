@@ -5,16 +5,16 @@
 //! | appends, outcomes, the head, reads of one stream | the primary: a command is decided on what is newest |
 //! | reads of the log, waiting, lists of streams | the replica: subscriptions, projections, exports |
 //!
-//! - R1  A replica shows the log up to some position, which a page says (`LogPage::head`). A reader that continues after what
-//!       it does not have, or reads back from there, is answered by the primary. A list of streams may be older than the
-//!       one before.
-//! - R2  A replica that is away, or does not get what the primary has had for [`LAG_MAX`], holds nobody up: the primary
-//!       answers until it is back.
-//! - R3  A replica shows the history of the primary. It is one only as long as it follows another server (the store on it
-//!       is opened so and checks it with each answer), and the event at the newest position that a page or a list of streams
-//!       speaks of, whether it is meant or passed over, is compared with the primary's before the answer is handed out, unless
-//!       a newer one was within the last [`BELIEVED`]. The primary may lose events too: the replica need not have more than the primary
-//!       answered last.
+//! - R1  A replica shows the log up to some position, which a page says (`LogPage::head`). A reader that
+//!       continues after what it does not have, or reads back from there, is answered by the primary. A list
+//!       of streams may be older than the one before.
+//! - R2  A replica that is away, or does not get what the primary has had for [`LAG_MAX`], holds nobody up:
+//!       the primary answers until it is back.
+//! - R3  A replica shows the history of the primary. It is one only as long as it follows another server (the
+//!       store on it is opened so and checks it with each answer), and the event at the newest position that
+//!       a page or a list of streams speaks of, whether it is meant or passed over, is compared with the
+//!       primary's before the answer is handed out, unless a newer one was within the last [`BELIEVED`]. The
+//!       primary may lose events too: the replica need not have more than the primary answered last.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -30,7 +30,8 @@ use tokio::task::AbortHandle;
 
 /// So long is waited for the replica to get what the primary has.
 const LAG_MAX: Duration = Duration::from_secs(1);
-/// A comparison of the replica with the primary counts for so long: one of them may be replaced by another server.
+/// A comparison of the replica with the primary counts for so long: one of them may be replaced by another
+/// server.
 const BELIEVED: Duration = Duration::from_secs(1);
 /// One that has not answered for so long is away.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -106,7 +107,8 @@ impl Replicated {
         self.replica.get().filter(|replica| !replica.away.load(Ordering::Relaxed))
     }
 
-    /// What the replica answers. One that does not is not asked again until it is there: to look for it takes long.
+    /// What the replica answers. One that does not is not asked again until it is there: to look for it takes
+    /// long.
     async fn answer<T>(&self, answer: impl Future<Output = Result<T>>) -> Option<T> {
         let answer = tokio::time::timeout(SILENCE, answer).await;
         let error = match answer {
@@ -181,7 +183,8 @@ impl Replicated {
         is_enough.then_some(page)
     }
 
-    /// The primary has the log up to here: more is not needed of the replica, whatever the primary had before.
+    /// The primary has the log up to here: more is not needed of the replica, whatever the primary had
+    /// before.
     fn primary_is_at(&self, head: Position) {
         self.needed.fetch_min(head.get(), Ordering::Relaxed);
     }

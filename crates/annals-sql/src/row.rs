@@ -4,8 +4,8 @@
 //! position | append_position | entity_type | entity_id | entity_version | event_id | event_type | ...
 //! ```
 //!
-//! `entity_id` is the whole name of the stream, `entity_type` its category. Data that is text without NUL is in
-//! `event_data`, where any client can read it; other data is in `event_binary`. One of them is NULL.
+//! `entity_id` is the whole name of the stream, `entity_type` its category. Data that is text without NUL is
+//! in `event_data`, where any client can read it; other data is in `event_binary`. One of them is NULL.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! Validation of a group, append by append, and the rows of the valid ones.
 //!
-//! Each append is validated by `annals_core::admit` against the facts and everything that is staged before it. An append that
-//! arrived before a loss of events was found may rest on lost events: see [`doubted`].
+//! Each append is validated by `annals_core::admit` against the facts and everything that is staged before
+//! it. An append that arrived before a loss of events was found may rest on lost events: see [`doubted`].
 //! Next below: `database`, which writes the rows.
 
 use std::collections::HashMap;
@@ -80,7 +80,8 @@ pub enum Outcome {
 }
 
 impl<'a> Staged<'a> {
-    /// Validates these appends by their own assumptions about the log. `None` if the log must be read to validate them.
+    /// Validates these appends by their own assumptions about the log. `None` if the log must be read to
+    /// validate them.
     pub fn assuming(batch: &Batch<'a>, now: Timestamp) -> Option<Self> {
         if batch.appends.iter().any(Pending::is_doubtful) {
             return None;
@@ -233,9 +234,10 @@ impl<'a> Staged<'a> {
 
 /// The verdict on an append that arrived before this event was found to be lost.
 ///
-/// A repetition is found as usual, by its key and ids. But a condition that names a version or a position may hold by chance, or
-/// be violated by events that do not follow those that the caller has seen: each such condition fails with the loss. One that names
-/// an event, or requires that there is none, is exact in any history.
+/// A repetition is found as usual, by its key and ids. But a condition that names a version or a position may
+/// hold by chance, or be violated by events that do not follow those that the caller has seen: each such
+/// condition fails with the loss. One that names an event, or requires that there is none, is exact in any
+/// history.
 fn doubted(admission: Admission, append: &Append, lost: Witness) -> Admission {
     let mut violated = match admission {
         Admission::Write => Vec::new(),

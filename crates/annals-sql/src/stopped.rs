@@ -87,7 +87,8 @@ pub enum Stopped {
 }
 
 impl Stopped {
-    /// Whether a retry fails too until an operator changes something. An address may lead back, and a standby may catch up.
+    /// Whether a retry fails too until an operator changes something. An address may lead back, and a standby
+    /// may catch up.
     pub(crate) fn needs_somebody(&self) -> bool {
         match self {
             Self::Moved
@@ -114,7 +115,8 @@ pub fn has_moved(error: &Error) -> bool {
     matches!(stopped(error), Some(Stopped::Moved))
 }
 
-/// What opening a store has failed with: a pooler that does not keep sessions is wrong as asked, not away for a while.
+/// What opening a store has failed with: a pooler that does not keep sessions is wrong as asked, not away for
+/// a while.
 pub fn of_opening(error: Error) -> Error {
     match stopped(&error) {
         Some(Stopped::Pooled) => Invalid::new("store", format!("cannot be used: {}", Stopped::Pooled)).into(),

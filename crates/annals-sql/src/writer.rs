@@ -1,9 +1,10 @@
 //! The writer: the one connection over which the groups of a store are written, and the steps of a write.
 //!
-//! - W1  After any error the connection is closed, and what was not committed on it is rolled back. The next group uses a new
-//!       one.
+//! - W1  After any error the connection is closed, and what was not committed on it is rolled back. The next
+//!       group uses a new one.
 //! - W2  An error while a commit may be in progress is [`Step::Commit`], everything else [`Step::Read`].
-//! - W3  Each step has a time limit on this side. A writer that is dropped in the middle of a step leaves nothing open.
+//! - W3  Each step has a time limit on this side. A writer that is dropped in the middle of a step leaves
+//!       nothing open.
 //!
 //! Next above: `committer`, and `inline` with rows of projections; below: `database`, whose words differ.
 
@@ -39,7 +40,8 @@ impl<D: Database> Writer<D> {
         self.line = None;
     }
 
-    /// Writes the group and commits it if its assumptions hold: one transaction, one round trip. If not, nothing was written.
+    /// Writes the group and commits it if its assumptions hold: one transaction, one round trip. If not,
+    /// nothing was written.
     pub(crate) async fn write(&mut self, staged: &Staged<'_>) -> Result<Option<Tail>, Failure> {
         let limit = self.database.silence();
         let mut line = self.take().await?;
@@ -53,8 +55,8 @@ impl<D: Database> Writer<D> {
         Ok(tail)
     }
 
-    /// Begins a transaction and writes the group in it if its assumptions hold. If not, nothing was written, and no transaction is
-    /// open.
+    /// Begins a transaction and writes the group in it if its assumptions hold. If not, nothing was written,
+    /// and no transaction is open.
     pub(crate) async fn begin(&mut self, staged: &Staged<'_>) -> Result<Option<Tail>, Failure> {
         let limit = self.database.silence();
         let mut line = self.take().await?;
@@ -66,7 +68,8 @@ impl<D: Database> Writer<D> {
         Ok(tail)
     }
 
-    /// Locks the log, validates these appends against it, and writes the valid ones. The transaction stays open.
+    /// Locks the log, validates these appends against it, and writes the valid ones. The transaction stays
+    /// open.
     pub(crate) async fn begin_locked<'a>(
         &mut self,
         clock: &dyn Clock,
@@ -141,7 +144,8 @@ impl<D: Database> Writer<D> {
         open.ok_or_else(|| Failure::unavailable("no transaction is open"))
     }
 
-    /// The result of a step. If the server does not answer, the line stays in use, so that the statement is cancelled there too.
+    /// The result of a step. If the server does not answer, the line stays in use, so that the statement is
+    /// cancelled there too.
     fn ended<T>(
         &self,
         line: &mut Line<D::Driver>,

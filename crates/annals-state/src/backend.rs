@@ -1,5 +1,5 @@
-//! A kind of store, as what opens stores by their addresses sees it: one trait, which each kind implements, and a list of them
-//! is all that knows which kinds there are (`annals::backend::Backends`).
+//! A kind of store, as what opens stores by their addresses sees it: one trait, which each kind implements,
+//! and a list of them is all that knows which kinds there are (`annals::backend::Backends`).
 //!
 //! - K1  An address is read by the backend that has its scheme, and by nobody else.
 //! - K2  What only some kinds can do is an `Option`: the caller finds out before anything is begun.
@@ -130,32 +130,35 @@ pub enum StatePlace {
 /// Gives sessions of a database with state in it.
 pub type OpenSessions = Arc<dyn Fn() -> Result<Arc<dyn Sessions>> + Send + Sync>;
 
-/// How a log moves to another place of the same or of another kind, while it is in use. Moves of one log have numbers that rise: a
-/// place ignores one that a newer one has overtaken.
+/// How a log moves to another place of the same or of another kind, while it is in use. Moves of one log have
+/// numbers that rise: a place ignores one that a newer one has overtaken.
 #[async_trait]
 pub trait Relocation: Send + Sync {
-    /// Claims the place with this address for a tenant, or for a directory of tenants; makes the log there if need be. A claim
-    /// that is there stays.
+    /// Claims the place with this address for a tenant, or for a directory of tenants; makes the log there if
+    /// need be. A claim that is there stays.
     ///
     /// # Errors
-    /// [`Invalid`](annals_core::Error::Invalid) if the place is somebody else's ([`Claim::decide`]); as the store says.
+    /// [`Invalid`](annals_core::Error::Invalid) if the place is somebody else's ([`Claim::decide`]); as the
+    /// store says.
     async fn claim(&self, url: &StoreUrl, claim: Claim<'_>) -> Result<()>;
 
-    /// Makes the log with this address if need be, and gives it this identity if it has no event yet. Until its fence is gone it
-    /// takes no appends but those of [`open_moving`](Self::open_moving).
+    /// Makes the log with this address if need be, and gives it this identity if it has no event yet. Until
+    /// its fence is gone it takes no appends but those of [`open_moving`](Self::open_moving).
     ///
     /// # Errors
-    /// [`Invalid`](annals_core::Error::Invalid) if another log is there already, or a newer move has begun; as the store says.
+    /// [`Invalid`](annals_core::Error::Invalid) if another log is there already, or a newer move has begun;
+    /// as the store says.
     async fn adopt(&self, url: &StoreUrl, id: StoreId, number: u64) -> Result<()>;
 
-    /// From now on the log with this address takes no appends, or takes them again. Returns its head. No append that was under
-    /// way is committed behind it.
+    /// From now on the log with this address takes no appends, or takes them again. Returns its head. No
+    /// append that was under way is committed behind it.
     ///
     /// # Errors
     /// [`Invalid`](annals_core::Error::Invalid) if a newer move has begun; as the store says.
     async fn fence(&self, url: &StoreUrl, fenced: bool, number: u64) -> Result<Position>;
 
-    /// Whether the log with this address takes no appends, because it has moved or is at the last step of a move.
+    /// Whether the log with this address takes no appends, because it has moved or is at the last step of a
+    /// move.
     ///
     /// # Errors
     /// As the store says.
@@ -164,7 +167,8 @@ pub trait Relocation: Send + Sync {
     /// Whether an append was refused, and not written, because its log is fenced.
     fn has_moved(&self, error: &Error) -> bool;
 
-    /// Opens a log that moves, or the copy of it, which takes appends although it is fenced. It is not read from a replica.
+    /// Opens a log that moves, or the copy of it, which takes appends although it is fenced. It is not read
+    /// from a replica.
     ///
     /// # Errors
     /// As [`Backend::open`].
@@ -174,8 +178,8 @@ pub trait Relocation: Send + Sync {
 /// What keeps a log in order, given its address.
 #[async_trait]
 pub trait Maintenance: Send + Sync {
-    /// Brings the log with this address, with its indexes over all events, to the newest form. Returns how many steps were
-    /// missing.
+    /// Brings the log with this address, with its indexes over all events, to the newest form. Returns how
+    /// many steps were missing.
     ///
     /// # Errors
     /// [`Invalid`](annals_core::Error::Invalid) if it is newer than this version; as the store says.

@@ -1,5 +1,5 @@
-//! The checkpoint that is stored with the rows of a projection: their log, their schema, the position up to which they are
-//! complete, and whether they can be resumed. Independent of where it is stored.
+//! The checkpoint that is stored with the rows of a projection: their log, their schema, the position up to
+//! which they are complete, and whether they can be resumed. Independent of where it is stored.
 
 use annals_core::{EventStore, Position, Result, Witness};
 
@@ -66,7 +66,8 @@ impl Unusable {
 pub struct Checked {
     /// All events up to this position are in them.
     pub position: Position,
-    /// The event at this position. `None` at the beginning, and in rows of versions of Annals that did not store it.
+    /// The event at this position. `None` at the beginning, and in rows of versions of Annals that did not
+    /// store it.
     pub witness: Option<Witness>,
     /// Why the rows must be made again.
     pub made_again: Option<String>,

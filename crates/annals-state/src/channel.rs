@@ -8,13 +8,14 @@
 //!                                   <--------- done -----------
 //! ```
 //!
-//! - L1  The task executes one statement after the other, and the thread waits for each. If the task is dropped, the
-//!       thread gets an error and ends.
+//! - L1  The task executes one statement after the other, and the thread waits for each. If the task is
+//!       dropped, the thread gets an error and ends.
 //! - L2  After a deadline no statement is executed: the work fails, even while it does something else.
 //! - L3  A statement that fails rolls its transaction back: no further statement is executed.
-//! - L4  Queued statements are executed in order, before any other statement: at the latest when [`QUEUE_COUNT`] or
-//!       [`QUEUE_BYTES`] is reached. The thread continues meanwhile, and waits for them before it sends the next ones, so at
-//!       most twice as many are in memory. An error of theirs is reported by the next call.
+//! - L4  Queued statements are executed in order, before any other statement: at the latest when
+//!       [`QUEUE_COUNT`] or [`QUEUE_BYTES`] is reached. The thread continues meanwhile, and waits for them
+//!       before it sends the next ones, so at most twice as many are in memory. An error of theirs is
+//!       reported by the next call.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -204,8 +205,8 @@ impl StatementChannel {
     }
 }
 
-/// Runs this work on a thread for blocking work, and executes its statements on this connection, for the rows of this schema,
-/// until the deadline.
+/// Runs this work on a thread for blocking work, and executes its statements on this connection, for the rows
+/// of this schema, until the deadline.
 pub async fn run_blocking<T: Send + 'static>(
     session: &mut (dyn Session + '_),
     dialect: Dialect,
@@ -264,8 +265,8 @@ pub async fn execute(
     session.run(&translated.sql, &values).await
 }
 
-/// A statement of a user's for the rows of this place. Connections keep statements by their text, and the same text means
-/// other tables in another place.
+/// A statement of a user's for the rows of this place. Connections keep statements by their text, and the
+/// same text means other tables in another place.
 pub fn translate(dialect: Dialect, place: &str, sql: &str, values: usize) -> Result<Translated, String> {
     let mut translated = dialect.translate(sql, values)?;
     let head = format!("/* {} */ ", place.replace(['*', '/'], "_"));

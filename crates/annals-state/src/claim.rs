@@ -1,8 +1,8 @@
 //! Whose a place is: the record of the place itself, by which no two tenants get one log.
 //!
-//! An address does not tell. One place has many: another name of the server, a port that is the default, a parameter more,
-//! capitals where the server does not care. So the place says whose it is, in its table `owner`, which is written under the
-//! lock of the log.
+//! An address does not tell. One place has many: another name of the server, a port that is the default, a
+//! parameter more, capitals where the server does not care. So the place says whose it is, in its table
+//! `owner`, which is written under the lock of the log.
 //!
 //! The stores read what is there and write the claim; what is decided is here.
 

@@ -1,7 +1,7 @@
 //! State in a database that any number of processes share.
 //!
-//! It is bound to one log. State of another log is refused and not changed: otherwise processes with a wrong address would delete
-//! each other's state, and subscribers would get all events again.
+//! It is bound to one log. State of another log is refused and not changed: otherwise processes with a wrong
+//! address would delete each other's state, and subscribers would get all events again.
 
 mod checkpoints;
 mod leases;
@@ -122,7 +122,8 @@ impl SqlState {
         Ok(Transaction { session, database: self.clone() })
     }
 
-    /// Begins a transaction that writes in this schema, with a query there: the whole number in the first column of its first row.
+    /// Begins a transaction that writes in this schema, with a query there: the whole number in the first
+    /// column of its first row.
     pub async fn begin_in(&self, place: &str, query: &str) -> Result<(Transaction, Option<i64>), Fault> {
         let mut session = self.0.sessions.writer().await?;
         let number = session.begin(place, query).await?;

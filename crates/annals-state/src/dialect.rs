@@ -1,9 +1,9 @@
 //! The SQL of users, which is written once, and how it differs between databases.
 //!
-//! - W1  Values are `?1`, `?2`, … everywhere. Quoted text and comments are not changed, nor is a `?` without a number, which is
-//!       an operator in PostgreSQL.
-//! - W2  Only statements that read or change rows are accepted. None of them begins or ends a transaction, not even implicitly, as
-//!       `CREATE TABLE` does in MariaDB and MySQL.
+//! - W1  Values are `?1`, `?2`, … everywhere. Quoted text and comments are not changed, nor is a `?` without
+//!       a number, which is an operator in PostgreSQL.
+//! - W2  Only statements that read or change rows are accepted. None of them begins or ends a transaction,
+//!       not even implicitly, as `CREATE TABLE` does in MariaDB and MySQL.
 //!
 //! Knows the syntax of the databases, and no statement.
 
@@ -31,7 +31,8 @@ impl fmt::Display for Dialect {
     }
 }
 
-/// Most values of a statement, by the protocols of PostgreSQL, MariaDB and MySQL. One that is named twice counts twice.
+/// Most values of a statement, by the protocols of PostgreSQL, MariaDB and MySQL. One that is named twice
+/// counts twice.
 const VALUES_MAX: usize = 65_535;
 
 /// What a statement may do.
@@ -125,15 +126,17 @@ impl Dialect {
         }
     }
 
-    /// Whether a term of `ORDER BY` or `GROUP BY` is made of values alone. MySQL drops such a term with its values when it prepares
-    /// the statement, and the driver waits for their descriptions; written as a literal, a value is the number of a column.
+    /// Whether a term of `ORDER BY` or `GROUP BY` is made of values alone. MySQL drops such a term with its
+    /// values when it prepares the statement, and the driver waits for their descriptions; written as a
+    /// literal, a value is the number of a column.
     fn orders_by_a_value(self, sql: &str) -> bool {
         /// Words after a whole term.
         const NEXT: [&str; 14] = [
             "", "ASC", "DESC", "HAVING", "WITH", "WINDOW", "ORDER", "LIMIT", "UNION", "INTO", "FOR", "LOCK",
             "ROWS", "RANGE",
         ];
-        // Nearly no statement of a projection has any of them, and each is translated whenever it is executed.
+        // Nearly no statement of a projection has any of them, and each is translated whenever it is
+        // executed.
         if !sql.as_bytes().windows(2).any(|two| two.eq_ignore_ascii_case(b"BY")) {
             return false;
         }
@@ -188,7 +191,8 @@ impl Dialect {
         })
     }
 
-    /// The words of some statements, without what is commented. A string or a quoted name is a word, with its quotes.
+    /// The words of some statements, without what is commented. A string or a quoted name is a word, with its
+    /// quotes.
     pub fn words(self, sql: &str) -> Vec<&str> {
         let (mut words, mut rest, mut before) = (Vec::new(), sql, None);
         while let Some(next) = rest.chars().next() {

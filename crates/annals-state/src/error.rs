@@ -16,7 +16,8 @@ pub enum SqlError {
     /// The database refused the tables that a projection defines (its `SCHEMA`); a retry fails too.
     #[error("the database refuses the SCHEMA: {}", chain(&**.0))]
     Schema(Cause),
-    /// The database is unavailable: the connection is lost, or a lock is held for too long. A retry may succeed.
+    /// The database is unavailable: the connection is lost, or a lock is held for too long. A retry may
+    /// succeed.
     #[error("{}", chain(&**.0))]
     Unavailable(Cause),
     /// A value does not fit a column: whole numbers end at 9,223,372,036,854,775,807.

@@ -2,8 +2,8 @@
 //!
 //! - D1  Work runs on the runtime's threads for blocking work, never on those that drive tasks.
 //! - D2  `write` is one transaction: it is applied as a whole or not at all, also after a panic.
-//! - D3  A file is synced at checkpoints of SQLite only. A power failure may lose the last transactions, as a whole and in
-//!   order, which is acceptable for state that is derived from the log.
+//! - D3  A file is synced at checkpoints of SQLite only. A power failure may lose the last transactions, as a
+//!   whole and in order, which is acceptable for state that is derived from the log.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -22,8 +22,8 @@ const BUSY: Duration = Duration::from_secs(10);
 /// Connections for reading that are kept open.
 const READERS_MAX: usize = 8;
 
-/// Creates a file that only its owner may read or write, as the log beside it: it has what is in the log. SQLite gives the
-/// files beside it the same mode. What goes wrong here is reported when the file is opened.
+/// Creates a file that only its owner may read or write, as the log beside it: it has what is in the log.
+/// SQLite gives the files beside it the same mode. What goes wrong here is reported when the file is opened.
 fn create_private(path: &Path) {
     let _ = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
 }

@@ -1,5 +1,6 @@
-//! What takes events in the transaction of their append: the projections of this process that are inline. A store that can write
-//! their rows with an append hands out a list of them, [`Inlines`]; `annals_sql::inline` is how stores on databases do it.
+//! What takes events in the transaction of their append: the projections of this process that are inline. A
+//! store that can write their rows with an append hands out a list of them, [`Inlines`]; `annals_sql::inline`
+//! is how stores on databases do it.
 
 use std::sync::{Arc, PoisonError, RwLock};
 

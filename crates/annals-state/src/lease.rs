@@ -1,16 +1,17 @@
 //! Leases: of several processes, the holder of the lease of a name runs the consumer with that name.
 //!
-//! - L1  A lease has at most one holder at a time, until it is released or expires by the clock of the state: that of the
-//!       database, which is the same for all processes.
-//! - L2  Each acquisition has a greater token than all before it of the same name, also after a release and a crash. That is the
-//!       fencing token: a write under a lease compares it in its own transaction, so a holder that was paused and has lost its
-//!       lease writes nothing, however late it resumes.
-//! - L3  A lease that has expired and was not acquired by another holder may be renewed, and its holder may write.
-//! - L4  A lease that ends later than now plus twice its length was taken by a clock that was ahead. It may be acquired, because
-//!       otherwise nothing would run until that time.
+//! - L1  A lease has at most one holder at a time, until it is released or expires by the clock of the state:
+//!       that of the database, which is the same for all processes.
+//! - L2  Each acquisition has a greater token than all before it of the same name, also after a release and a
+//!       crash. That is the fencing token: a write under a lease compares it in its own transaction, so a
+//!       holder that was paused and has lost its lease writes nothing, however late it resumes.
+//! - L3  A lease that has expired and was not acquired by another holder may be renewed, and its holder may
+//!       write.
+//! - L4  A lease that ends later than now plus twice its length was taken by a clock that was ahead. It may
+//!       be acquired, because otherwise nothing would run until that time.
 //!
-//! In a database, processes acquire leases by locks of their sessions (`leases`), which are released when a process ends; the
-//! tokens are the same.
+//! In a database, processes acquire leases by locks of their sessions (`leases`), which are released when a
+//! process ends; the tokens are the same.
 
 use std::time::Duration;
 
@@ -41,8 +42,8 @@ pub enum Acquired {
 /// Leases by name. Names of leases and of holders are as those of checkpoints.
 #[async_trait]
 pub trait LeaseStore: Send + Sync + 'static {
-    /// Acquires the lease for this long, if it is free or has expired. A holder that acquires it again gets a new lease, and loses
-    /// its former one. The name of a holder is unique to each start of a process.
+    /// Acquires the lease for this long, if it is free or has expired. A holder that acquires it again gets a
+    /// new lease, and loses its former one. The name of a holder is unique to each start of a process.
     async fn acquire(&self, name: &str, holder: &str, length: Duration) -> Result<Acquired, StateError>;
 
     /// Renews a lease, so that it ends this long from now. Returns `false` if it is lost.

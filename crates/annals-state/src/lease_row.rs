@@ -1,6 +1,7 @@
 //! The row of a lease in a database, which the session that has the lock of its name updates.
 //!
-//! A locked row is not waited for: the server may not have noticed that the machine whose transaction locks it is gone.
+//! A locked row is not waited for: the server may not have noticed that the machine whose transaction locks
+//! it is gone.
 
 use crate::lease::StoredLease;
 use crate::words::{insert_unless_there, quoted};
@@ -40,8 +41,8 @@ pub(crate) fn stored_in(rows: &[Vec<Value>]) -> Result<Option<StoredLease>, Faul
     }))
 }
 
-/// Acquires the lease of a name whose lock this session has, also from another holder, which has lost its session. `None` if the
-/// row is locked at present.
+/// Acquires the lease of a name whose lock this session has, also from another holder, which has lost its
+/// session. `None` if the row is locked at present.
 pub(crate) async fn seize(
     session: &mut (dyn Session + '_),
     dialect: Dialect,

@@ -1,14 +1,19 @@
-//! Leases in a database that processes share: the process whose session has the lock of a name holds its lease.
+//! Leases in a database that processes share: the process whose session has the lock of a name holds its
+//! lease.
 //!
-//! - G1  Locks are those of a session of the server. One connection of a process has all of its locks, so they are
-//!       released when the process ends in any way, and the other processes try to acquire them every second.
-//! - G2  That connection is tested every second. When it is lost, so are the locks, and their users are notified. For a short
-//!       time two processes may believe that they hold a lease: exclusion needs more than the lock.
-//! - G3  With the lock comes a fencing token (`lease`): the number of the row of `leases`, which grows each time that a process
-//!       takes the lock. A write under a lease compares it, so in the time of G2 the former holder writes nothing. A version of
-//!       Annals without tokens takes the same locks, and its writes are excluded by those alone.
-//! - G4  A write that was refused because of its token ends that lease here too, even if the lock is still held: the row was
-//!       deleted, or restored to an earlier state. The lock is released and acquired again, with a new token.
+//! - G1  Locks are those of a session of the server. One connection of a process has all of its locks, so
+//!       they are released when the process ends in any way, and the other processes try to acquire them
+//!       every second.
+//! - G2  That connection is tested every second. When it is lost, so are the locks, and their users are
+//!       notified. For a short time two processes may believe that they hold a lease: exclusion needs more
+//!       than the lock.
+//! - G3  With the lock comes a fencing token (`lease`): the number of the row of `leases`, which grows each
+//!       time that a process takes the lock. A write under a lease compares it, so in the time of G2 the
+//!       former holder writes nothing. A version of Annals without tokens takes the same locks, and its
+//!       writes are excluded by those alone.
+//! - G4  A write that was refused because of its token ends that lease here too, even if the lock is still
+//!       held: the row was deleted, or restored to an earlier state. The lock is released and acquired again,
+//!       with a new token.
 //! - G5  An error of the row of one lease, such as a missing privilege, does not affect the other leases.
 //! - G6  A process holds the lock of its own name, its instance, as long as it has that connection.
 

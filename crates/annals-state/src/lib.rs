@@ -1,17 +1,23 @@
-//! Durable state beside a log: checkpoints and leases of its consumers, snapshots, and the rows of projections.
+//! Durable state beside a log: checkpoints and leases of its consumers, snapshots, and the rows of
+//! projections.
 //!
 //! All of it is derived from the log and can be rebuilt. It is bound to the log's identity.
 //!
-//! Knows the contract (`annals-core`) and no aggregate, no projection and no library for databases but SQLite's: a database is a
-//! [`Sessions`], which `annals-postgres` and `annals-mysql` implement. The files, in reading order:
+//! Knows the contract (`annals-core`) and no aggregate, no projection and no library for databases but
+//! SQLite's: a database is a [`Sessions`], which `annals-postgres` and `annals-mysql` implement. The files,
+//! in reading order:
 //!
-//! - what is stored: `store` (the whole), `checkpoint`, `lease`, `snapshot`, and where: `memory` (the reference), `sqlite`;
-//! - what a database is: `value`, `cell` (types of Rust in columns), `dialect`, `words`, `session`, `error`, `name`;
-//! - `database` (state in a database that processes share), `lease_row` and `leases` (which of them runs a consumer);
-//! - rows that are made of events: `row`, `rows` (the statements of one transaction), `channel` (from code that is not async to a
-//!   connection), `file` (SQLite), `bound` (whether they can be resumed), `place` (a schema of a database), `volatile`;
-//! - `backend` (a kind of store, with the place of its state), `claim` (whose a place is), `inline` (rows in the transaction of an
-//!   append).
+//! - what is stored: `store` (the whole), `checkpoint`, `lease`, `snapshot`, and where: `memory` (the
+//!   reference), `sqlite`;
+//! - what a database is: `value`, `cell` (types of Rust in columns), `dialect`, `words`, `session`, `error`,
+//!   `name`;
+//! - `database` (state in a database that processes share), `lease_row` and `leases` (which of them runs a
+//!   consumer);
+//! - rows that are made of events: `row`, `rows` (the statements of one transaction), `channel` (from code
+//!   that is not async to a connection), `file` (SQLite), `bound` (whether they can be resumed), `place` (a
+//!   schema of a database), `volatile`;
+//! - `backend` (a kind of store, with the place of its state), `claim` (whose a place is), `inline` (rows in
+//!   the transaction of an append).
 #![forbid(unsafe_code)]
 
 mod cell;

@@ -1,4 +1,5 @@
-//! The schema of a projection: its rows, and the checkpoint up to which they are complete. In MariaDB and MySQL it is a database.
+//! The schema of a projection: its rows, and the checkpoint up to which they are complete. In MariaDB and
+//! MySQL it is a database.
 //!
 //! ```text
 //! annals$revenue_v1     serves queries during the backfill of the next one, and as long as any process has that version
@@ -6,11 +7,12 @@
 //! ```
 //!
 //! - Y1  The part before `$` is the schema of the state, so that no two logs share a schema.
-//! - Y2  The row of `annals_checkpoint` is written last. A schema without it is unfinished: it is dropped and created
-//!       again. One with only other tables is not a projection's, and is refused.
-//! - Y3  A process that creates, opens or drops one holds its lock. A process that uses it has a row in `annals_holders`, and
-//!       renews it. It counts as a user until it deletes the row, or has not renewed it for [`AWAY_MAX`] and does not hold the lock
-//!       of its own name (`leases`): a connection may be lost, and a machine may be suspended.
+//! - Y2  The row of `annals_checkpoint` is written last. A schema without it is unfinished: it is dropped and
+//!       created again. One with only other tables is not a projection's, and is refused.
+//! - Y3  A process that creates, opens or drops one holds its lock. A process that uses it has a row in
+//!       `annals_holders`, and renews it. It counts as a user until it deletes the row, or has not renewed it
+//!       for [`AWAY_MAX`] and does not hold the lock of its own name (`leases`): a connection may be lost,
+//!       and a machine may be suspended.
 //! - Y4  Times are those of the database. A time in the future counts as now.
 
 use std::sync::Arc;
@@ -80,8 +82,8 @@ impl ViewPlace {
         self.version
     }
 
-    /// The name of the schema of the state in a statement. If the log's appends take projections with them, it is the log's
-    /// too.
+    /// The name of the schema of the state in a statement. If the log's appends take projections with them,
+    /// it is the log's too.
     pub fn home(&self) -> String {
         quoted(self.database.home())
     }
@@ -133,8 +135,8 @@ impl ViewPlace {
         answer
     }
 
-    /// Begins a transaction on the rows, locks the checkpoint and returns its position, all in one round trip. `None` if the rows
-    /// are being made again.
+    /// Begins a transaction on the rows, locks the checkpoint and returns its position, all in one round
+    /// trip. `None` if the rows are being made again.
     pub async fn begin_locked(&self) -> Result<(Transaction, Option<Position>), Fault> {
         let lock = "SELECT position FROM annals_checkpoint FOR UPDATE";
         let (transaction, position) = self.database.begin_in(&self.schema, lock).await?;
@@ -204,8 +206,8 @@ fn hold(dialect: Dialect) -> &'static str {
     }
 }
 
-/// The name of a projection's schemas, up to the version. Names that differ only in special characters share it; the row
-/// of `annals_checkpoint` has the whole name.
+/// The name of a projection's schemas, up to the version. Names that differ only in special characters share
+/// it; the row of `annals_checkpoint` has the whole name.
 fn before_version(database: &SqlState, projection: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
     let projection: String = projection.chars().map(plain).collect();
@@ -278,8 +280,8 @@ impl SchemaLock {
         Ok(answer.rows.into_iter().filter_map(name).collect())
     }
 
-    /// Returns another process that uses the rows: one that holds the lock of its name, or renewed its row within this time.
-    /// Deletes the rows of processes that are gone.
+    /// Returns another process that uses the rows: one that holds the lock of its name, or renewed its row
+    /// within this time. Deletes the rows of processes that are gone.
     pub async fn user(&mut self, own: &str, within: Duration) -> Result<Option<String>, Fault> {
         let age = match self.dialect() {
             Dialect::MySql => "TIMESTAMPDIFF(SECOND, seen_at, CURRENT_TIMESTAMP)",
@@ -373,7 +375,8 @@ impl SchemaLock {
         }
     }
 
-    /// Checks that the tables of the projection take part in transactions and survive a crash, as its checkpoint does.
+    /// Checks that the tables of the projection take part in transactions and survive a crash, as its
+    /// checkpoint does.
     ///
     /// # Errors
     /// `Invalid`, with the name of one that does not.

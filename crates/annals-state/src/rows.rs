@@ -14,7 +14,8 @@ use crate::Value;
 use crate::file::{Cell, read_cell};
 use crate::{Dialect, Params, Row, SqlError, StatementChannel, row};
 
-/// The transaction in which a projection applies an event. Its changes and the checkpoint are committed together.
+/// The transaction in which a projection applies an event. Its changes and the checkpoint are committed
+/// together.
 ///
 /// Values are `?1`, `?2`, … in every database. The SQL that works in all of them is in `docs/sql-stores.md`.
 pub struct Tx<'a>(Over<'a>);
@@ -28,7 +29,8 @@ enum Over<'a> {
     Sqlite {
         connection: &'a Connection,
         prepared: Prepared<'a>,
-        /// Why a queued statement has failed. As in the other databases, nothing of the transaction stays then.
+        /// Why a queued statement has failed. As in the other databases, nothing of the transaction stays
+        /// then.
         failed: RefCell<Option<String>>,
     },
     Database(&'a StatementChannel),
@@ -59,8 +61,9 @@ impl<'a> Tx<'a> {
         }
     }
 
-    /// Fails if the transaction is rolled back already: SQLite does so after some errors, the other databases after every error. A
-    /// caller that ignored such an error would write the rest without the part before it.
+    /// Fails if the transaction is rolled back already: SQLite does so after some errors, the other databases
+    /// after every error. A caller that ignored such an error would write the rest without the part before
+    /// it.
     ///
     /// # Errors
     /// With the statement that failed before.
@@ -83,7 +86,8 @@ impl<'a> Tx<'a> {
         }
     }
 
-    /// Runs a statement and returns how many rows it changed; an update also counts rows whose values stay the same.
+    /// Runs a statement and returns how many rows it changed; an update also counts rows whose values stay
+    /// the same.
     ///
     /// # Errors
     /// If the database refuses the statement. Except in SQLite, applying the event fails then.
@@ -101,14 +105,16 @@ impl<'a> Tx<'a> {
         }
     }
 
-    /// Runs a statement whose result is not asked for. In PostgreSQL, MariaDB and MySQL such statements are gathered and sent
-    /// together, so that a statement costs no round trip of its own: at the latest before the next statement whose result is asked
-    /// for, after 512 statements or a megabyte, and before the transaction is committed with the checkpoint. They are executed
-    /// in the order in which they were queued, also with [`execute`](Self::execute) and [`query`](Self::query) between them. SQLite
-    /// executes each at once.
+    /// Runs a statement whose result is not asked for. In PostgreSQL, MariaDB and MySQL such statements are
+    /// gathered and sent together, so that a statement costs no round trip of its own: at the latest before
+    /// the next statement whose result is asked for, after 512 statements or a megabyte, and before the
+    /// transaction is committed with the checkpoint. They are executed in the order in which they were
+    /// queued, also with [`execute`](Self::execute) and [`query`](Self::query) between them. SQLite executes
+    /// each at once.
     ///
-    /// An error is reported by a later call, or after the event: nothing of its transaction stays then, and the events are applied
-    /// one by one, each with what it has queued, so that the status names the event whose statement fails.
+    /// An error is reported by a later call, or after the event: nothing of its transaction stays then, and
+    /// the events are applied one by one, each with what it has queued, so that the status names the event
+    /// whose statement fails.
     ///
     /// ```
     /// # use annals_state::{SqlError, Tx};
@@ -120,7 +126,8 @@ impl<'a> Tx<'a> {
     /// ```
     ///
     /// # Errors
-    /// If the statement names other values than it is given, is none that reads or changes rows, or if an earlier one has failed.
+    /// If the statement names other values than it is given, is none that reads or changes rows, or if an
+    /// earlier one has failed.
     pub fn queue(&self, sql: &str, params: impl Params) -> Result<(), SqlError> {
         match &self.0 {
             #[cfg(feature = "sqlite")]
@@ -138,11 +145,12 @@ impl<'a> Tx<'a> {
         }
     }
 
-    /// Executes what is queued, and fails if a statement has failed. The framework calls it after each event that is applied on
-    /// its own.
+    /// Executes what is queued, and fails if a statement has failed. The framework calls it after each event
+    /// that is applied on its own.
     ///
     /// # Errors
-    /// As [`still_one_transaction`](Self::still_one_transaction), or as the database says of a queued statement.
+    /// As [`still_one_transaction`](Self::still_one_transaction), or as the database says of a queued
+    /// statement.
     pub fn flush(&self) -> Result<(), SqlError> {
         self.still_one_transaction()?;
         match &self.0 {

@@ -9,8 +9,8 @@ use crate::{Dialect, Translated, Value};
 
 /// A connection on which statements are executed one after the other, each within a time limit.
 ///
-/// Dropping it without [`Session::done`] closes it, so that no transaction stays open; dropping it during a statement also cancels
-/// the statement on the server.
+/// Dropping it without [`Session::done`] closes it, so that no transaction stays open; dropping it during a
+/// statement also cancels the statement on the server.
 #[async_trait]
 pub trait Session: Send {
     /// Sets the schema (in MariaDB and MySQL, the database) of unqualified table names.
@@ -22,12 +22,12 @@ pub trait Session: Send {
     /// Executes one statement in the dialect of the database, with its placeholders for these values.
     async fn run(&mut self, sql: &str, values: &[&Value]) -> Result<Answer, Fault>;
 
-    /// Executes statements whose results are not needed, one after the other, in as few round trips as the database allows. Stops at
-    /// the first error, and the caller rolls back.
+    /// Executes statements whose results are not needed, one after the other, in as few round trips as the
+    /// database allows. Stops at the first error, and the caller rolls back.
     async fn run_all(&mut self, statements: &[Queued]) -> Result<(), Fault>;
 
-    /// Begins a transaction, sets this schema and executes a query without values there, in one round trip. Returns the whole
-    /// number in the first column of its first row; `None` if there is no row.
+    /// Begins a transaction, sets this schema and executes a query without values there, in one round trip.
+    /// Returns the whole number in the first column of its first row; `None` if there is no row.
     async fn begin(&mut self, place: &str, query: &str) -> Result<Option<i64>, Fault>;
 
     /// Returns it to its pool: no transaction is open.

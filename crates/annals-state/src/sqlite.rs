@@ -1,7 +1,7 @@
 //! State in a SQLite file: `state.sqlite`, in the directory of an embedded log.
 //!
-//! - S1  It is bound to one log. Opened for another log, it is emptied: a directory belongs to one process, and the
-//!       other log is gone.
+//! - S1  It is bound to one log. Opened for another log, it is emptied: a directory belongs to one process,
+//!       and the other log is gone.
 //! - S2  Each call is one transaction, which locks the file for writing before it reads.
 
 mod snapshots;
@@ -35,7 +35,8 @@ impl SqliteState {
     /// Opens the state of this log in this file, which is created if necessary.
     ///
     /// # Errors
-    /// [`Error::Damaged`] if the file is corrupt, with what to do; [`Error::Unavailable`] if it cannot be used now.
+    /// [`Error::Damaged`] if the file is corrupt, with what to do; [`Error::Unavailable`] if it cannot be
+    /// used now.
     pub async fn open(path: PathBuf, log: StoreId) -> Result<Self> {
         Self::open_with_clock(path, log, Arc::new(SystemClock)).await
     }

@@ -26,8 +26,9 @@ impl Value {
         }
     }
 
-    /// Parses the text of an exact number with a scale, such as the sum of whole numbers in PostgreSQL and MariaDB: a
-    /// whole number if it is one and fits, else one with a fraction. `None` if the text is no number.
+    /// Parses the text of an exact number with a scale, such as the sum of whole numbers in PostgreSQL and
+    /// MariaDB: a whole number if it is one and fits, else one with a fraction. `None` if the text is no
+    /// number.
     pub fn of_decimal(text: &str) -> Option<Self> {
         let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
         if fraction.bytes().all(|digit| digit == b'0')

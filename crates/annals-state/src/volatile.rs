@@ -1,5 +1,5 @@
-//! Tables of a projection that could lose rows which its checkpoint covers: tables of storage engines without transactions,
-//! unlogged and temporary ones.
+//! Tables of a projection that could lose rows which its checkpoint covers: tables of storage engines without
+//! transactions, unlogged and temporary ones.
 
 use crate::Dialect;
 

@@ -1,9 +1,9 @@
-//! The contract, clause by clause. Each clause is one function, named as a sentence; its documentation begins with the
-//! guarantee of `docs/guarantees.md` that it tests.
+//! The contract, clause by clause. Each clause is one function, named as a sentence; its documentation begins
+//! with the guarantee of `docs/guarantees.md` that it tests.
 //!
-//! The list of clauses is defined once, below: [`contract!`](crate::contract!) generates tests from it, `clause` makes the
-//! functions public, and [`CLAUSES`] makes the names available to programs. The compiler reports a clause that is not
-//! listed as unused.
+//! The list of clauses is defined once, below: [`contract!`](crate::contract!) generates tests from it,
+//! `clause` makes the functions public, and [`CLAUSES`] makes the names available to programs. The compiler
+//! reports a clause that is not listed as unused.
 
 mod atomic;
 mod conditions;
@@ -220,8 +220,9 @@ __clauses!(publish);
 
 /// Generates one named test for each clause of the contract, for one store.
 ///
-/// `open` is an expression that creates a fresh [`Subject`](crate::Subject); it may await. A clause that cannot hold is
-/// skipped by name, with the reason, and is listed as an ignored test. The name of an unknown clause does not compile.
+/// `open` is an expression that creates a fresh [`Subject`](crate::Subject); it may await. A clause that
+/// cannot hold is skipped by name, with the reason, and is listed as an ignored test. The name of an unknown
+/// clause does not compile.
 ///
 /// ```
 /// # mod tests {
@@ -286,8 +287,8 @@ macro_rules! contract {
     };
 }
 
-/// The expansion of [`contract!`](crate::contract!). `$d` is a dollar sign for the macro that is defined in it, which has
-/// one arm for each skipped clause and one for all others.
+/// The expansion of [`contract!`](crate::contract!). `$d` is a dollar sign for the macro that is defined in
+/// it, which has one arm for each skipped clause and one for all others.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __contract {

@@ -1,5 +1,5 @@
-//! A store in memory that loses its newest events: its clients are moved to a server without them, as by a failover or a
-//! restore.
+//! A store in memory that loses its newest events: its clients are moved to a server without them, as by a
+//! failover or a restore.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -147,7 +147,8 @@ impl EventStore for Failover {
     async fn head(&self) -> Result<Position> {
         self.now().head().await
     }
-    /// Waits on the current server, across moves. Returns the believed head at once if it is beyond the position.
+    /// Waits on the current server, across moves. Returns the believed head at once if it is beyond the
+    /// position.
     async fn wait(&self, after: Position) -> Result<Position> {
         let believed = Position::new(self.believed.load(Ordering::SeqCst));
         if believed > after {

@@ -1,9 +1,9 @@
-//! Random concurrent histories: several tasks append and read at random, every request and its response is recorded, and
-//! afterwards there must be one order that explains all of them.
+//! Random concurrent histories: several tasks append and read at random, every request and its response is
+//! recorded, and afterwards there must be one order that explains all of them.
 //!
-//! The log itself is the order of the committed appends. `request` generates the requests from a seed, `model` computes the
-//! response of a store at one point of that order, and `check` looks for a point, between a call and its return, at which
-//! the model's response is that of the store.
+//! The log itself is the order of the committed appends. `request` generates the requests from a seed,
+//! `model` computes the response of a store at one point of that order, and `check` looks for a point,
+//! between a call and its return, at which the model's response is that of the store.
 
 mod check;
 mod model;
@@ -46,8 +46,9 @@ struct Step {
     answer: u64,
 }
 
-/// G3: for the requests of concurrent tasks there is one order of appends, that of the log, in which every response was
-/// correct at some moment between its request and its return: versions, refusals, duplicates and reads.
+/// G3: for the requests of concurrent tasks there is one order of appends, that of the log, in which every
+/// response was correct at some moment between its request and its return: versions, refusals, duplicates and
+/// reads.
 pub async fn random_histories_have_one_order(trial: &mut Trial) {
     for seed in seeds() {
         let place = trial.another().await;
@@ -89,15 +90,16 @@ async fn run(store: &Store, seed: u64) {
 
 /// The random requests of several concurrent tasks to a store, and its responses.
 ///
-/// For tests of faults that are outside the contract, such as a failing disk. The clause `random_histories_have_one_order`
-/// does the same with a store without faults.
+/// For tests of faults that are outside the contract, such as a failing disk. The clause
+/// `random_histories_have_one_order` does the same with a store without faults.
 #[derive(Debug)]
 pub struct History {
     steps: Vec<Step>,
 }
 
 impl History {
-    /// Sends the requests of this seed to this store. The store must be new. Reads must succeed; appends may fail.
+    /// Sends the requests of this seed to this store. The store must be new. Reads must succeed; appends may
+    /// fail.
     pub async fn of(store: &Arc<dyn EventStore>, seed: u64) -> Self {
         Self { steps: ask_all(store, seed).await }
     }
@@ -108,9 +110,9 @@ impl History {
         (self.steps.len(), self.steps.iter().filter(unknown).count())
     }
 
-    /// Checks that one order, that of this log, explains every response. The log is that of the store, or of the same store
-    /// opened again. It may contain an append whose outcome is `Indeterminate`; it does not contain one that was refused
-    /// because the store could not write.
+    /// Checks that one order, that of this log, explains every response. The log is that of the store, or of
+    /// the same store opened again. It may contain an append whose outcome is `Indeterminate`; it does not
+    /// contain one that was refused because the store could not write.
     ///
     /// # Panics
     /// If no order explains them.

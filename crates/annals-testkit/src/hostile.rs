@@ -1,7 +1,8 @@
-//! G1, G4 and G5 in the hardest cases for a store that several processes share: delayed commits, cut connections, and a
-//! subscriber that reads all the time.
+//! G1, G4 and G5 in the hardest cases for a store that several processes share: delayed commits, cut
+//! connections, and a subscriber that reads all the time.
 //!
-//! The tests of a store implement how a commit is delayed and a connection is cut; this file checks the results.
+//! The tests of a store implement how a commit is delayed and a connection is cut; this file checks the
+//! results.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -20,8 +21,8 @@ pub fn keyed(name: &str, name_of_key: &str) -> Append {
     Append::to(stream(name), Expected::Any, events(1)).once(key(name_of_key))
 }
 
-/// Follows the log from its beginning, retrying while the store is unavailable, until `is_last` returns true; returns the
-/// positions that it has seen.
+/// Follows the log from its beginning, retrying while the store is unavailable, until `is_last` returns true;
+/// returns the positions that it has seen.
 ///
 /// # Panics
 /// If a read fails in another way.
@@ -57,10 +58,11 @@ pub async fn persist(store: &dyn EventStore, append: &Append, unknown: &AtomicUs
     }
 }
 
-/// Starts with a log of one event. `hold` begins an append of one event beside these stores and leaves it open: the event
-/// is written, its position taken. Then two of the stores append and wait (`until_waiting` returns when they do). No reader
-/// sees uncommitted events. Then `end` ends the open append, and a subscriber of the third store has seen every position up
-/// to `last` once. Returns the positions of the eight waiting appends.
+/// Starts with a log of one event. `hold` begins an append of one event beside these stores and leaves it
+/// open: the event is written, its position taken. Then two of the stores append and wait (`until_waiting`
+/// returns when they do). No reader sees uncommitted events. Then `end` ends the open append, and a
+/// subscriber of the third store has seen every position up to `last` once. Returns the positions of the
+/// eight waiting appends.
 ///
 /// # Panics
 /// If a check fails.
@@ -95,9 +97,10 @@ pub async fn others_wait(
     positions
 }
 
-/// Writers over each of these stores, which share one log, repeat every append until its outcome is known, while `cut` cuts
-/// connections and returns how many it has cut. After `times` cuts, every acknowledged append is in the log once, at its
-/// acknowledged position, and a subscriber of the last store has seen all of them in order.
+/// Writers over each of these stores, which share one log, repeat every append until its outcome is known,
+/// while `cut` cuts connections and returns how many it has cut. After `times` cuts, every acknowledged
+/// append is in the log once, at its acknowledged position, and a subscriber of the last store has seen all
+/// of them in order.
 ///
 /// # Panics
 /// If a check fails.

@@ -1,6 +1,7 @@
 //! Calls whose cost must not depend on the size of the log: for stores whose database chooses a query plan.
 //!
-//! The tests of a store load many events, make these calls, and read from the database how many rows it has scanned.
+//! The tests of a store load many events, make these calls, and read from the database how many rows it has
+//! scanned.
 
 use annals_core::{
     Append, Category, EventId, EventStore, EventType, Expected, LogRead, NewEvent, Position, Query,
@@ -20,9 +21,10 @@ pub fn sizes(usual: [i64; 2]) -> [i64; 2] {
     }
 }
 
-/// The names in the loaded log: event `n` (from 1) is of the stream `bulk-{n / 10}`, of the type `bulk.noted` and has the
-/// tag `common` and the predecessor `common`; every thousandth is of the type `rare.noted` instead and has the tag
-/// `rare:{n}`, the process `process-{n}`, the predecessor `cause-{n}`, and the key `key-{n}`. Its id is `n`, as a number.
+/// The names in the loaded log: event `n` (from 1) is of the stream `bulk-{n / 10}`, of the type `bulk.noted`
+/// and has the tag `common` and the predecessor `common`; every thousandth is of the type `rare.noted`
+/// instead and has the tag `rare:{n}`, the process `process-{n}`, the predecessor `cause-{n}`, and the key
+/// `key-{n}`. Its id is `n`, as a number.
 pub struct Names;
 
 impl Names {
@@ -42,8 +44,8 @@ impl Names {
     }
 }
 
-/// Makes each of the frequent calls of a service once, on a log with some thousand events of [`Names`] or none. New names
-/// are derived from `round`.
+/// Makes each of the frequent calls of a service once, on a log with some thousand events of [`Names`] or
+/// none. New names are derived from `round`.
 ///
 /// # Panics
 /// If one fails.

@@ -1,5 +1,6 @@
-//! G9 for a store on a database: a server that stops, one that blocks all clients, a full disk, a clock that jumps, tables
-//! that several processes create at once. Every call ends with an error of the correct kind, and later calls succeed.
+//! G9 for a store on a database: a server that stops, one that blocks all clients, a full disk, a clock that
+//! jumps, tables that several processes create at once. Every call ends with an error of the correct kind,
+//! and later calls succeed.
 //!
 //! The tests of a store implement how a table is locked or a log is migrated; this file checks the results.
 
@@ -64,8 +65,8 @@ async fn count(store: &Store) -> usize {
     store.log_events(Query::all()).await.expect("the log can be read").len()
 }
 
-/// A server that stops loses no acknowledged append, and after its restart all calls succeed, for a store that `open` opens
-/// on it.
+/// A server that stops loses no acknowledged append, and after its restart all calls succeed, for a store
+/// that `open` opens on it.
 ///
 /// # Panics
 /// If a check fails.
@@ -99,8 +100,8 @@ pub async fn a_restart_is_survived(mut server: impl Restart, open: impl AsyncFn(
     assert!(joined(waiting).await >= last);
 }
 
-/// While `lock` holds the tables of this empty log, calls end in time and write nothing; after `unlock` has released them,
-/// calls succeed.
+/// While `lock` holds the tables of this empty log, calls end in time and write nothing; after `unlock` has
+/// released them, calls succeed.
 ///
 /// # Panics
 /// If a check fails.
@@ -126,7 +127,8 @@ pub async fn whoever_has_to_wait_for_too_long_is_told(
     assert!(!written(store.append(append(1)).await).duplicate, "nothing was written before");
 }
 
-/// Six tasks migrate a database without tables at once: together they execute as many steps as one does `alone`.
+/// Six tasks migrate a database without tables at once: together they execute as many steps as one does
+/// `alone`.
 ///
 /// # Panics
 /// If a check fails.
@@ -142,8 +144,9 @@ where
     assert_eq!(steps.iter().sum::<usize>(), alone, "{steps:?}");
 }
 
-/// Appends large events until the database is full: each is acknowledged or refused as unavailable with a remedy, reads
-/// continue, and refused appends are not in the log. After `make_room`, the refused append is committed.
+/// Appends large events until the database is full: each is acknowledged or refused as unavailable with a
+/// remedy, reads continue, and refused appends are not in the log. After `make_room`, the refused append is
+/// committed.
 ///
 /// # Panics
 /// If a check fails.
@@ -176,8 +179,8 @@ pub async fn a_full_disk_refuses_appends_and_nothing_else(store: Store, make_roo
     assert_eq!(appended.first, Position::new(acknowledged as u64 + 1), "there is no gap");
 }
 
-/// Two stores of one log, one of which has a clock that jumps back by a day and forward by a year: positions are not
-/// affected, and recorded times never decrease.
+/// Two stores of one log, one of which has a clock that jumps back by a day and forward by a year: positions
+/// are not affected, and recorded times never decrease.
 ///
 /// # Panics
 /// If a check fails.

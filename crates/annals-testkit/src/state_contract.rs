@@ -1,10 +1,11 @@
-//! The contract of state beside a log, clause by clause, in the form of `contract`: each clause is one function, named as a
-//! sentence, whose documentation begins with the rule that it tests: C1 to C4 of checkpoints, L1 to L4 of leases (each
-//! listed at the top of its file in `annals-state`), N1 and N2 of snapshots, T1 of the whole.
+//! The contract of state beside a log, clause by clause, in the form of `contract`: each clause is one
+//! function, named as a sentence, whose documentation begins with the rule that it tests: C1 to C4 of
+//! checkpoints, L1 to L4 of leases (each listed at the top of its file in `annals-state`), N1 and N2 of
+//! snapshots, T1 of the whole.
 //!
-//! The list of clauses is defined once, below: [`state_contract!`](crate::state_contract!) generates tests from it,
-//! `state_clause` makes the functions public, and [`STATE_CLAUSES`] makes the names available to programs. The compiler
-//! reports a clause that is not listed as unused.
+//! The list of clauses is defined once, below: [`state_contract!`](crate::state_contract!) generates tests
+//! from it, `state_clause` makes the functions public, and [`STATE_CLAUSES`] makes the names available to
+//! programs. The compiler reports a clause that is not listed as unused.
 
 mod checkpoints;
 mod crashes;
@@ -127,9 +128,9 @@ __state_clauses!(publish);
 
 /// Generates one named test for each clause of the contract of state, for one implementation.
 ///
-/// `open` is an expression that creates a fresh [`StateSubject`](crate::StateSubject); it may await. A clause that cannot
-/// hold is skipped by name, with the reason, as with [`contract!`](crate::contract!); the name of an unknown clause does
-/// not compile.
+/// `open` is an expression that creates a fresh [`StateSubject`](crate::StateSubject); it may await. A clause
+/// that cannot hold is skipped by name, with the reason, as with [`contract!`](crate::contract!); the name of
+/// an unknown clause does not compile.
 ///
 /// ```
 /// # mod tests {
@@ -170,7 +171,8 @@ macro_rules! state_contract {
     };
 }
 
-/// The expansion of [`state_contract!`](crate::state_contract!). `$d` is a dollar sign for the macro that is defined in it.
+/// The expansion of [`state_contract!`](crate::state_contract!). `$d` is a dollar sign for the macro that is
+/// defined in it.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __state_contract {

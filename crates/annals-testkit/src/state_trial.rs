@@ -1,7 +1,7 @@
 //! A trial of state: tests one clause of its contract on one implementation.
 //!
-//! An implementer provides how it is opened ([`StateSubject`]); a clause gets a [`StateTrial`]. Dropping all handles is a
-//! crash: there is no other way to close state.
+//! An implementer provides how it is opened ([`StateSubject`]); a clause gets a [`StateTrial`]. Dropping all
+//! handles is a crash: there is no other way to close state.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -13,13 +13,14 @@ use annals_state::StateStore;
 
 /// A place for state under test: a file, a database. Each clause gets its own place.
 pub trait StateSubject: 'static {
-    /// Opens the state at this place, for this log. The first time it is empty; later it must have what was written.
+    /// Opens the state at this place, for this log. The first time it is empty; later it must have what was
+    /// written.
     ///
     /// Leases end by `clock`, unless the place has a clock of its own.
     fn open(&self, log: StoreId, clock: Arc<TestClock>) -> impl Future<Output = Result<Arc<dyn StateStore>>>;
 
-    /// Moves the clock by which leases end by this many microseconds, which may be negative. If it is the clock of a
-    /// server, which cannot be moved, the stored times are moved in the opposite direction.
+    /// Moves the clock by which leases end by this many microseconds, which may be negative. If it is the
+    /// clock of a server, which cannot be moved, the stored times are moved in the opposite direction.
     fn move_clock(&self, clock: &TestClock, micros: i64) -> impl Future<Output = ()> {
         let now = clock.now().as_micros();
         clock.set(Timestamp::from_micros(now + micros));
@@ -114,7 +115,8 @@ const START_MICROS: i64 = 1_492_261_200_000_000;
 /// Ends a clause that hangs.
 const HANG: Duration = Duration::from_secs(300);
 
-/// Tests one clause on empty state, on a runtime of several threads; [`state_contract!`](crate::state_contract) calls this.
+/// Tests one clause on empty state, on a runtime of several threads;
+/// [`state_contract!`](crate::state_contract) calls this.
 ///
 /// # Panics
 /// If the state does not keep the clause, or the clause does not end within five minutes.

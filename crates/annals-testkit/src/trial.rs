@@ -1,7 +1,7 @@
 //! A trial: tests one clause of the contract on one store.
 //!
-//! An implementer provides how the store is opened and closed ([`Subject`]); a clause gets a [`Trial`], which has a fresh
-//! store open and can close and reopen it. The clauses are in `contract`.
+//! An implementer provides how the store is opened and closed ([`Subject`]); a clause gets a [`Trial`], which
+//! has a fresh store open and can close and reopen it. The clauses are in `contract`.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,16 +14,16 @@ use annals_core::{EventStore, Limits, TestClock, Timestamp};
 /// A place for a store under test: a directory, a database, a server.
 ///
 /// Each clause gets its own place. The first [`open`](Self::open) finds an empty place; a later one, after
-/// [`close`](Self::close), must find what was written. A store in memory opens an empty store each time, and skips the
-/// clauses on reopening with that reason.
+/// [`close`](Self::close), must find what was written. A store in memory opens an empty store each time, and
+/// skips the clauses on reopening with that reason.
 pub trait Subject: 'static {
     /// The store.
     type Store: EventStore;
 
     /// Opens the store at this place.
     ///
-    /// Recorded times come from `clock`. A store that cannot use another clock ignores it, and skips the clauses that need
-    /// one.
+    /// Recorded times come from `clock`. A store that cannot use another clock ignores it, and skips the
+    /// clauses that need one.
     fn open(&self, clock: Arc<TestClock>) -> impl Future<Output = Self::Store>;
 
     /// Closes the store, so that it can be opened again. The default drops it.
@@ -170,7 +170,8 @@ const START_MICROS: i64 = 1_492_261_200_000_000;
 /// Ends a clause that hangs. It is not a requirement on speed.
 const HANG: Duration = Duration::from_secs(300);
 
-/// Tests one clause on a fresh store, on a runtime of several threads; [`contract!`](crate::contract) calls this.
+/// Tests one clause on a fresh store, on a runtime of several threads; [`contract!`](crate::contract) calls
+/// this.
 ///
 /// # Panics
 /// If the store does not keep the clause, or the clause does not end within five minutes.

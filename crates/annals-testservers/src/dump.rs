@@ -1,4 +1,5 @@
-//! Dumps of databases as SQL text, and their restoration, with the tools of each database, as operators do it.
+//! Dumps of databases as SQL text, and their restoration, with the tools of each database, as operators do
+//! it.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -22,7 +23,8 @@ pub fn dump(url: &str, of: Of<'_>) -> String {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{url} cannot be dumped: {said}");
     let text = String::from_utf8(output.stdout).expect("a dump is text");
-    // Without commands for the client only, which older clients refuse, and without the versions of the programs.
+    // Without commands for the client only, which older clients refuse, and without the versions of the
+    // programs.
     let is_kept = |line: &&str| {
         let for_clients =
             ["\\restrict", "\\unrestrict", "/*M!999999", "-- Dumped", "-- MariaDB dump", "-- Host:"];
@@ -40,8 +42,8 @@ pub fn dump(url: &str, of: Of<'_>) -> String {
     kept
 }
 
-/// A row without the value of a generated column, which MySQL does not accept. MySQL's own program leaves it out; MariaDB's
-/// does so only for MariaDB. It is the last column.
+/// A row without the value of a generated column, which MySQL does not accept. MySQL's own program leaves it
+/// out; MariaDB's does so only for MariaDB. It is the last column.
 fn without_generated(line: &str, column: Option<&str>) -> String {
     let row = column.filter(|_| line.starts_with("INSERT INTO ")).and_then(|column| {
         let (columns, values) = line.split_once(&format!(", `{column}`) VALUES ("))?;
@@ -111,7 +113,8 @@ fn without_schema(url: &str) -> &str {
     url.split('?').next().unwrap_or(url)
 }
 
-/// A program of MariaDB for the server with this address, `mysql://USER@HOST:PORT/DATABASE`, and the database.
+/// A program of MariaDB for the server with this address, `mysql://USER@HOST:PORT/DATABASE`, and the
+/// database.
 fn mariadb<'a>(program: &str, url: &'a str) -> (Command, &'a str) {
     let parts =
         url.strip_prefix("mysql://").and_then(|rest| rest.split_once('@')).and_then(|(user, rest)| {

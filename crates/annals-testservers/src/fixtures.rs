@@ -1,4 +1,5 @@
-//! The files of released formats, in `fixtures/` at the root of the project. `fixtures/README.md` describes them.
+//! The files of released formats, in `fixtures/` at the root of the project. `fixtures/README.md` describes
+//! them.
 //!
 //! This file only locates them, and is independent of their content.
 
@@ -13,8 +14,8 @@ pub fn folder(name: &str) -> PathBuf {
     root.join("fixtures").join(name)
 }
 
-/// The fixtures of this kind (`embedded`, `postgres`, `outbox`) of every release, oldest first: `0.1.0/embedded`, and so
-/// on.
+/// The fixtures of this kind (`embedded`, `postgres`, `outbox`) of every release, oldest first:
+/// `0.1.0/embedded`, and so on.
 ///
 /// # Panics
 /// If there is none: a test without a fixture proves nothing.
@@ -27,7 +28,8 @@ pub fn of_releases(kind: &str) -> Vec<PathBuf> {
     found
 }
 
-/// The folder for new fixtures of this kind. `None` unless they are requested, which only `cargo xtask fixtures` does.
+/// The folder for new fixtures of this kind. `None` unless they are requested, which only
+/// `cargo xtask fixtures` does.
 ///
 /// # Panics
 /// If the folder exists: a fixture is never written a second time.

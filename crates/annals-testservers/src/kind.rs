@@ -1,7 +1,7 @@
 //! The kinds and versions of servers on which suites run, and the selection for a run.
 //!
-//! A contract runs on all of them. Other suites run on one version of each kind, to limit the duration of a run, and on all
-//! if [`ALL`] is set, as `cargo xtask test --full` does.
+//! A contract runs on all of them. Other suites run on one version of each kind, to limit the duration of a
+//! run, and on all if [`ALL`] is set, as `cargo xtask test --full` does.
 
 use crate::server::{self, Server};
 

@@ -9,8 +9,8 @@
 //! fixtures.rs  the files that releases have written
 //! ```
 //!
-//! It starts servers and finds files, and is independent of events. The requirements on a store are in `annals-testkit`,
-//! which starts no server. Read first: `server.rs`.
+//! It starts servers and finds files, and is independent of events. The requirements on a store are in
+//! `annals-testkit`, which starts no server. Read first: `server.rs`.
 #![forbid(unsafe_code)]
 
 #[cfg(unix)]

@@ -90,7 +90,8 @@ impl Place {
         Self::on(self.kind).await
     }
 
-    /// Executes a dump. On PostgreSQL as the test's role, which then owns the objects; MariaDB and MySQL have no owners.
+    /// Executes a dump. On PostgreSQL as the test's role, which then owns the objects; MariaDB and MySQL have
+    /// no owners.
     pub fn load(&self, dump: &str) {
         crate::dump::load(if self.is_postgres() { &self.url } else { &self.owner }, dump);
     }
@@ -217,8 +218,8 @@ impl Beside {
     }
 }
 
-/// Generates tests of the functions with these names: each gets a [`Place`](crate::place::Place) on each server of this
-/// run.
+/// Generates tests of the functions with these names: each gets a [`Place`](crate::place::Place) on each
+/// server of this run.
 #[macro_export]
 macro_rules! on_each_database {
     ($($name:ident,)*) => {

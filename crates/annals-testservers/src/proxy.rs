@@ -1,7 +1,8 @@
 //! A proxy for a server: an address that can lead elsewhere, go silent, or lose its connections.
 //!
-//! It simulates a load balancer, a firewall or a broken network that affects connections without closing them: a silent
-//! proxy keeps every connection open, reads what is sent, and forwards nothing. It is independent of the protocol.
+//! It simulates a load balancer, a firewall or a broken network that affects connections without closing
+//! them: a silent proxy keeps every connection open, reads what is sent, and forwards nothing. It is
+//! independent of the protocol.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};

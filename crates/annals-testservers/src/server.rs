@@ -1,7 +1,7 @@
 //! Real database servers for tests: a test starts its own, with its own directory and port.
 //!
-//! - D1  A server ends with the process that started it, however that ends: its parent is a shell whose input closes with
-//!       the process. Its directory is removed with it.
+//! - D1  A server ends with the process that started it, however that ends: its parent is a shell whose input
+//!       closes with the process. Its directory is removed with it.
 //! - D2  It runs as `nobody` if the tests run as root, which database servers refuse.
 //! - D3  Servers that are already running are given by variables: `ANNALS_POSTGRES_URL`, `ANNALS_MYSQL_URL`.
 //!
@@ -60,8 +60,8 @@ pub fn newest_postgres(settings: &[&str]) -> Server {
     Server::create(Program::Postgres(found.last().expect(NO_POSTGRES).clone()), settings)
 }
 
-/// A PostgreSQL server with a small file system of its own, of `size` bytes (`8m`), for a tablespace, and the path of that.
-/// It is in memory, and ends with the server. `None` if mounting is not permitted.
+/// A PostgreSQL server with a small file system of its own, of `size` bytes (`8m`), for a tablespace, and the
+/// path of that. It is in memory, and ends with the server. `None` if mounting is not permitted.
 pub fn postgres_with_small_disk(size: &str) -> Option<(Server, PathBuf)> {
     let mut probe = Command::new("unshare");
     probe.args(["--mount", "mount", "-t", "tmpfs", "annals", "/mnt"]).stderr(Stdio::null());
@@ -187,8 +187,8 @@ impl Server {
         server
     }
 
-    /// A standby of this PostgreSQL server, until it is promoted (`SELECT pg_promote()`). It has the settings of this
-    /// server.
+    /// A standby of this PostgreSQL server, until it is promoted (`SELECT pg_promote()`). It has the settings
+    /// of this server.
     pub fn standby(&self) -> Self {
         let Program::Postgres(folder) = &self.program else { panic!("only PostgreSQL has standbys here") };
         let mut standby = Self {
@@ -244,8 +244,8 @@ impl Server {
                 format!("--datadir={}", self.data().display()),
                 format!("--socket={}", self.directory.join("socket").display()),
                 format!("--pid-file={}", self.directory.join("pid").display()),
-                // A starting server removes the files that it finds there, including the temporary tables of another
-                // running server.
+                // A starting server removes the files that it finds there, including the temporary tables of
+                // another running server.
                 format!("--tmpdir={}", self.directory.display()),
             ],
         };
@@ -290,8 +290,8 @@ impl Server {
         self.settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
     }
 
-    /// Kills it, as a crash would: with SIGKILL for MariaDB and MySQL, with SIGQUIT for PostgreSQL and all of its
-    /// processes.
+    /// Kills it, as a crash would: with SIGKILL for MariaDB and MySQL, with SIGQUIT for PostgreSQL and all of
+    /// its processes.
     pub fn crash(&mut self) {
         let signal = if matches!(self.program, Program::Postgres(_)) { "-QUIT" } else { "-KILL" };
         self.end(signal);

@@ -105,7 +105,8 @@ impl Projection for BlockedAccounts {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let annals = Annals::open("memory:").await?;
     annals.project(BlockedAccounts).start().await?;
-    // A deposit of more than a thousand blocks the account. The event is delivered at least once, the command executed once.
+    // A deposit of more than a thousand blocks the account. The event is delivered at least once, the command
+    // executed once.
     let watch = annals.subscribe("watch-large-deposits").on::<AccountEvent, _>(async |event, context| {
         if let AccountEvent::Deposited { amount: 1_001.. } = event.event {
             let block = Bank::Block("a large deposit".into());

@@ -1,9 +1,9 @@
 //! The kinds of store, and how to add one.
 //!
-//! A kind of store is a [`Backend`]: it declares the schemes of its addresses, opens the stores that they name, and provides the
-//! other operations on them. The kinds of this build are one list, [`Backends::default`], which the functions of this crate and the
-//! command line use. A program adds its own with [`Backends::with`] and opens it with
-//! [`Annals::open_with`](crate::Annals::open_with):
+//! A kind of store is a [`Backend`]: it declares the schemes of its addresses, opens the stores that they
+//! name, and provides the other operations on them. The kinds of this build are one list,
+//! [`Backends::default`], which the functions of this crate and the command line use. A program adds its own
+//! with [`Backends::with`] and opens it with [`Annals::open_with`](crate::Annals::open_with):
 //!
 //! ```
 //! use std::sync::Arc;
@@ -91,7 +91,8 @@ impl Backends {
     /// Parses an address of one of these kinds.
     ///
     /// # Errors
-    /// If it is invalid, with the problem or the known kinds, and without a password that the address may contain.
+    /// If it is invalid, with the problem or the known kinds, and without a password that the address may
+    /// contain.
     pub fn parse(&self, text: &str) -> Result<StoreUrl, Invalid> {
         // An unknown kind is reported before any other problem.
         if let Some((scheme, _)) = text.split_once(':')
@@ -117,7 +118,8 @@ impl Backends {
     /// Opens the store with this address.
     ///
     /// # Errors
-    /// [`Invalid`](annals_core::Error::Invalid) if there is no such kind of store; otherwise as the store returns.
+    /// [`Invalid`](annals_core::Error::Invalid) if there is no such kind of store; otherwise as the store
+    /// returns.
     pub async fn open(&self, url: &StoreUrl, options: OpenOptions) -> Result<Arc<dyn EventStore>> {
         Ok(self.find(url)?.open(url, options).await?.store)
     }
@@ -126,8 +128,8 @@ impl Backends {
         self.0.iter().rev().find(|backend| backend.schemes().contains(&scheme)).cloned()
     }
 
-    /// The error for an address of an unknown kind, which shows at most its scheme. If there is an `@` and no `//`, the text
-    /// before the first `:` may be a password, or the beginning of one.
+    /// The error for an address of an unknown kind, which shows at most its scheme. If there is an `@` and no
+    /// `//`, the text before the first `:` may be a password, or the beginning of one.
     fn unknown(&self, address: &str) -> Invalid {
         let (scheme, rest) = address.split_once(':').unwrap_or_default();
         let is_scheme = format!("{scheme}:").parse::<StoreUrl>().is_ok();

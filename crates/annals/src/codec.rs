@@ -5,16 +5,19 @@
 //! domain event --encode--> bytes, read back by type --> an event to append
 //! ```
 //!
-//! - C1  Every reader uses [`parts`]: load, snapshots, history, projections, subscribers, retried commands, the
-//!       test kit. So an upcaster applies to all readers.
-//! - C2  The parts of one stored event are one item: they share position, version and id, and a reader gets all of
-//!       them or none. An event is dropped only by an upcaster; an unknown type or version is an error.
-//! - C3  An event that cannot be written or read back is refused before it is appended, because an event cannot be removed from
-//!       the log.
+//! - C1  Every reader uses [`parts`]: load, snapshots, history, projections, subscribers, retried commands,
+//!       the test kit. So an upcaster applies to all readers.
+//! - C2  The parts of one stored event are one item: they share position, version and id, and a reader gets
+//!       all of them or none. An event is dropped only by an upcaster; an unknown type or version is an
+//!       error.
+//! - C3  An event that cannot be written or read back is refused before it is appended, because an event
+//!       cannot be removed from the log.
 //! - C4  The content type of an event is that of its codec. Data of another content type is not decoded.
-//! - C5  Parts are numbered before any is dropped, so a part keeps its number when an upcaster drops another one later.
+//! - C5  Parts are numbered before any is dropped, so a part keeps its number when an upcaster drops another
+//!       one later.
 //!
-//! Decryption would be between upcasters and decode. The files: `upcast` (the chain, and the validation of a table).
+//! Decryption would be between upcasters and decode. The files: `upcast` (the chain, and the validation of a
+//! table).
 
 mod upcast;
 

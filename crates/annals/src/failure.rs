@@ -12,8 +12,8 @@ const CHAIN_BYTES_MAX: usize = 10_000;
 /// Most sources of an error that are followed: an error may be its own source.
 const SOURCES_MAX: usize = 64;
 
-/// Why a projection or a subscriber could not handle an event. Every error converts to it with `?`, including a boxed one and that
-/// of `anyhow`; [`HandlerError::new`] takes a text.
+/// Why a projection or a subscriber could not handle an event. Every error converts to it with `?`, including
+/// a boxed one and that of `anyhow`; [`HandlerError::new`] takes a text.
 ///
 /// ```
 /// # use annals::HandlerError;
@@ -48,8 +48,8 @@ impl HandlerError {
         line
     }
 
-    /// Whether a command was refused by its aggregate: [`Refused`] is the error or one of its sources. A subscriber is done with
-    /// an event whose handler ended in a refusal.
+    /// Whether a command was refused by its aggregate: [`Refused`] is the error or one of its sources. A
+    /// subscriber is done with an event whose handler ended in a refusal.
     pub fn is_refusal(&self) -> bool {
         let error: &(dyn std::error::Error + 'static) = &*self.0;
         let mut behind = std::iter::successors(Some(error), |error| error.source()).take(SOURCES_MAX);
@@ -61,7 +61,8 @@ impl HandlerError {
         self.0.downcast_ref()
     }
 
-    /// The text of the failure, which is dropped. Its error is the user's code: its `Display` and its destructor may panic.
+    /// The text of the failure, which is dropped. Its error is the user's code: its `Display` and its
+    /// destructor may panic.
     pub(crate) fn into_text(self) -> String {
         let text = shown(|| self.chain());
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(self))) {
@@ -89,8 +90,9 @@ impl fmt::Debug for HandlerError {
     }
 }
 
-/// Marks that a command was refused by its aggregate. It is the source of every [`ExecuteError`](crate::ExecuteError) that is a
-/// refusal, so that it is found among the sources of any error that wraps one, whatever its type:
+/// Marks that a command was refused by its aggregate. It is the source of every
+/// [`ExecuteError`](crate::ExecuteError) that is a refusal, so that it is found among the sources of any
+/// error that wraps one, whatever its type:
 ///
 /// ```
 /// # use annals::Refused;

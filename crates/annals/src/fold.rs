@@ -1,11 +1,11 @@
 //! The fold of an aggregate: the state, and the version up to which its stream is folded.
 //!
-//! - F1  Events are folded in the order of their versions, each once: the version comes from the store, and a version
-//!   that is not the next is damage.
-//! - F2  An event that cannot be read or folded stops the fold. It is never skipped. An event that upcasters turn into several or
-//!   none counts as one: its version is that of the store.
-//! - F3  The next events are read together with the last folded event, whose id is compared: a version alone does not
-//!   prove that the log still has the folded history.
+//! - F1  Events are folded in the order of their versions, each once: the version comes from the store, and a
+//!   version that is not the next is damage.
+//! - F2  An event that cannot be read or folded stops the fold. It is never skipped. An event that upcasters
+//!   turn into several or none counts as one: its version is that of the store.
+//! - F3  The next events are read together with the last folded event, whose id is compared: a version alone
+//!   does not prove that the log still has the folded history.
 
 use annals_core::{
     Aggregate, CodecError, Error, Event as _, EventId, EventStore, Invalid, Location, Position,
@@ -65,8 +65,9 @@ impl<A: Aggregate> Folded<A> {
         Ok(())
     }
 
-    /// Folds the following events of the stream, up to this version. Returns whether the stream still has the event that
-    /// was folded last. If it does not, the log has another history, and this state must be dropped.
+    /// Folds the following events of the stream, up to this version. Returns whether the stream still has the
+    /// event that was folded last. If it does not, the log has another history, and this state must be
+    /// dropped.
     pub async fn catch_up(
         &mut self,
         store: &dyn EventStore,

@@ -1,7 +1,7 @@
 //! Tracks the progress of the lease holder, another process, for callers that wait for it in this one.
 //!
-//! A checkpoint is at a handled event. Later events that do not match the query move it rarely, so the log is read for the
-//! next matching event.
+//! A checkpoint is at a handled event. Later events that do not match the query move it rarely, so the log is
+//! read for the next matching event.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -75,7 +75,8 @@ async fn look(
         None => Witness::at(store, end).await?,
     };
     let Some(through) = through else {
-        // Until the other process has noticed a loss of events, its checkpoint may be beyond the end of the log.
+        // Until the other process has noticed a loss of events, its checkpoint may be beyond the end of the
+        // log.
         progress.resumes_at(done.position.min(page.head));
         tokio::time::sleep(LOOK_IDLY).await;
         return Ok(());
@@ -116,8 +117,8 @@ mod tests {
         Append::to(StreamId::new(stream).unwrap(), Expected::Any, [event])
     }
 
-    /// The log loses its newest events between the read of a page without a matching event and the read of its end. One of the
-    /// events that replace them matches, and the other process has not handled it.
+    /// The log loses its newest events between the read of a page without a matching event and the read of
+    /// its end. One of the events that replace them matches, and the other process has not handled it.
     #[tokio::test]
     async fn an_event_that_took_the_place_of_a_lost_one_is_not_taken_for_done() {
         let store = Failover::new();

@@ -1,4 +1,5 @@
-//! Guides to tasks that involve more than one item of this crate. Their examples are compiled and run by its tests.
+//! Guides to tasks that involve more than one item of this crate. Their examples are compiled and run by its
+//! tests.
 
 pub mod first_steps;
 pub mod from_sql;

@@ -1,16 +1,17 @@
 //! Handles on a system, and the detection of those that are held only by the system's own handlers.
 //!
-//! A handler that captured an `Annals` would keep the system alive, which keeps the handler. So such handles do not count:
-//! the system stops when all remaining handles can only be held by handlers.
+//! A handler that captured an `Annals` would keep the system alive, which keeps the handler. So such handles
+//! do not count: the system stops when all remaining handles can only be held by handlers.
 //!
-//! - H1  `Annals` has an alignment that is very rare, so the alignment of a type shows whether a value of it holds a
-//!       handle ([`holds_handle`]), unless the handle is behind a pointer.
-//! - H2  Each handler and projection of such a type holds at least one handle for as long as it runs. It counts as one
-//!       holder, even if it holds several, but only if there is a handle that it could hold: an `Option` may be `None`.
-//! - H3  A handle that was used outside of handlers since it was created counts; a clone that was moved directly into a
-//!       handler was never used outside.
-//! - H4  The system stops if there are no more handles than holders, and none of them was used outside. In doubt it keeps running:
-//!       if a handler holds two, or one in an `Arc`.
+//! - H1  `Annals` has an alignment that is very rare, so the alignment of a type shows whether a value of it
+//!       holds a handle ([`holds_handle`]), unless the handle is behind a pointer.
+//! - H2  Each handler and projection of such a type holds at least one handle for as long as it runs. It
+//!       counts as one holder, even if it holds several, but only if there is a handle that it could hold: an
+//!       `Option` may be `None`.
+//! - H3  A handle that was used outside of handlers since it was created counts; a clone that was moved
+//!       directly into a handler was never used outside.
+//! - H4  The system stops if there are no more handles than holders, and none of them was used outside. In
+//!       doubt it keeps running: if a handler holds two, or one in an `Arc`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -51,10 +51,11 @@
 //!
 //! See also:
 //!
-//! - [`guide`]: first steps, event sourcing for people who know SQL, tests, evolving events, failing handlers,
-//!   unique names, embedding the server.
+//! - [`guide`]: first steps, event sourcing for people who know SQL, tests, evolving events, failing
+//!   handlers, unique names, embedding the server.
 //! - [`Annals`]: the system as a whole, opened on a URL.
-//! - [`Repository`]: aggregates and commands; [`Snapshot`] for long streams; [`Answer`] for commands that lead to no event.
+//! - [`Repository`]: aggregates and commands; [`Snapshot`] for long streams; [`Answer`] for commands that
+//!   lead to no event.
 //! - [`Projection`]: rows derived from events, queried through a [`View`].
 //! - [`SubscriberBuilder`]: handlers of events, and the commands that follow from them ([`Delivery`]).
 //! - [`testing`]: aggregates and projections without a store, and golden files of events.

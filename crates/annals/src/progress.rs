@@ -45,11 +45,11 @@ pub struct Status {
     pub head: Position,
     /// The last error since the last success, and the number of attempts.
     pub failing: Option<LastError>,
-    /// The number of events for which a command was refused, since the start of this process. A refusal is a result: the
-    /// subscriber is done with these events. Always 0 for a projection.
+    /// The number of events for which a command was refused, since the start of this process. A refusal is a
+    /// result: the subscriber is done with these events. Always 0 for a projection.
     pub refused: u64,
-    /// A notice for the operator although nothing fails: which process has the lease that this one waits for, or that it
-    /// stepped back because events were lost.
+    /// A notice for the operator although nothing fails: which process has the lease that this one waits for,
+    /// or that it stepped back because events were lost.
     pub notice: Option<String>,
 }
 

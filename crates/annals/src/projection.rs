@@ -1,8 +1,9 @@
-//! Projections: rows in a database, derived from the events of the log. Their guarantees (J1 to J4) are documented at
-//! [`Projection`].
+//! Projections: rows in a database, derived from the events of the log. Their guarantees (J1 to J4) are
+//! documented at [`Projection`].
 //!
-//! The files: `file` and `schema` (the rows and the checkpoint, in SQLite and in other databases), `home` (either), `run` (the
-//! task that fills them), `inline` (filled in the transaction of an append), `view` (the queries).
+//! The files: `file` and `schema` (the rows and the checkpoint, in SQLite and in other databases), `home`
+//! (either), `run` (the task that fills them), `inline` (filled in the transaction of an append), `view` (the
+//! queries).
 
 mod decoded;
 mod file;
@@ -36,13 +37,13 @@ use crate::{HandlerError, Recorded};
 ///
 /// - J1  The rows of an event and the checkpoint after it are written in one transaction. So every event has
 ///   its effect exactly once, whenever the process ends.
-/// - J2  An event that fails is retried until it succeeds. Events before it are applied, events after it wait, and
-///   the status reports the failure. Nothing else in the system waits.
-/// - J3  Each [`VERSION`](Self::VERSION) has its own file, or in PostgreSQL, MariaDB and MySQL its own schema. A new version is
-///   filled beside the old one, which serves queries until the new one has reached the end of the log. The old one is removed
-///   then, or when no process uses it any more.
-/// - J4  Of several processes on one database, one at a time fills the rows, and all read them. The checkpoint is locked
-///   and compared in each transaction, so J1 does not depend on that.
+/// - J2  An event that fails is retried until it succeeds. Events before it are applied, events after it
+///   wait, and the status reports the failure. Nothing else in the system waits.
+/// - J3  Each [`VERSION`](Self::VERSION) has its own file, or in PostgreSQL, MariaDB and MySQL its own
+///   schema. A new version is filled beside the old one, which serves queries until the new one has reached
+///   the end of the log. The old one is removed then, or when no process uses it any more.
+/// - J4  Of several processes on one database, one at a time fills the rows, and all read them. The
+///   checkpoint is locked and compared in each transaction, so J1 does not depend on that.
 #[doc(alias("read model", "query side", "view model", "materialized view"))]
 pub trait Projection: Send + Sync + 'static {
     /// Its name, which is also the name of its file or schema: letters, digits, `-`, `_` and `.`.
@@ -51,19 +52,21 @@ pub trait Projection: Send + Sync + 'static {
     /// Increase this whenever the same events lead to different rows: they are rebuilt from the first event.
     const VERSION: u32 = 1;
 
-    /// The tables and indexes, as SQL: `CREATE TABLE …; CREATE INDEX …;`. `docs/sql-stores.md` lists the SQL that works in
-    /// every database.
+    /// The tables and indexes, as SQL: `CREATE TABLE …; CREATE INDEX …;`. `docs/sql-stores.md` lists the SQL
+    /// that works in every database.
     const SCHEMA: &'static str;
 
-    /// The tables and indexes for one kind of database, if they must differ; [`SCHEMA`](Self::SCHEMA) by default.
+    /// The tables and indexes for one kind of database, if they must differ; [`SCHEMA`](Self::SCHEMA) by
+    /// default.
     fn schema(dialect: Dialect) -> &'static str {
         let _ = dialect;
         Self::SCHEMA
     }
 
     /// The events that it applies. For events of several aggregates, an enum with `#[event(union)]`. Its
-    /// [upcasters](Event::UPCASTERS) apply here too: an event that they turn into several is applied in parts, one after the
-    /// other ([`Recorded::part`]), in one transaction; an event that they drop is skipped.
+    /// [upcasters](Event::UPCASTERS) apply here too: an event that they turn into several is applied in
+    /// parts, one after the other ([`Recorded::part`]), in one transaction; an event that they drop is
+    /// skipped.
     type Event: Event;
 
     /// Applies one event. Must depend only on the event and the rows, so that it can be repeated.
@@ -72,13 +75,14 @@ pub trait Projection: Send + Sync + 'static {
     /// Any; what it wrote is rolled back, and the event is retried later.
     fn apply(&self, event: &Recorded<Self::Event>, tx: &Tx<'_>) -> Result<(), HandlerError>;
 
-    /// Applies several events, in order, while the rows are filled: those of at most [`ProjectionBuilder::batch`] stored events,
-    /// each with all of its parts. The resulting rows must be the same as if [`apply`](Self::apply) were called for one event
-    /// after the other, which is the default. It exists for speed: one statement can write the rows of many events.
+    /// Applies several events, in order, while the rows are filled: those of at most
+    /// [`ProjectionBuilder::batch`] stored events, each with all of its parts. The resulting rows must be the
+    /// same as if [`apply`](Self::apply) were called for one event after the other, which is the default. It
+    /// exists for speed: one statement can write the rows of many events.
     ///
     /// # Errors
-    /// Any; what it wrote is rolled back, and the events are passed to [`apply`](Self::apply) one by one, to find the one that
-    /// fails.
+    /// Any; what it wrote is rolled back, and the events are passed to [`apply`](Self::apply) one by one, to
+    /// find the one that fails.
     fn apply_all(&self, events: &[Recorded<Self::Event>], tx: &Tx<'_>) -> Result<(), HandlerError> {
         events.iter().try_for_each(|event| self.apply(event, tx))
     }
@@ -119,13 +123,14 @@ impl<P: Projection> ProjectionBuilder<P> {
         self
     }
 
-    /// Writes the rows in the transaction of the append: once an append is acknowledged, the rows show it. For logs
-    /// in a database that were opened with [`Annals::open`](crate::Annals::open).
+    /// Writes the rows in the transaction of the append: once an append is acknowledged, the rows show it.
+    /// For logs in a database that were opened with [`Annals::open`](crate::Annals::open).
     ///
-    /// If the projection refuses an event, its append is refused with [`Error::Invalid`](annals_core::Error::Invalid) and writes
-    /// nothing. While the rows are far behind the log (they are being rebuilt, or processes without this projection append)
-    /// they are filled like those of any other projection, until they have caught up. Every append of every process waits for
-    /// the projection: keep it fast.
+    /// If the projection refuses an event, its append is refused with
+    /// [`Error::Invalid`](annals_core::Error::Invalid) and writes nothing. While the rows are far behind the
+    /// log (they are being rebuilt, or processes without this projection append) they are filled like those
+    /// of any other projection, until they have caught up. Every append of every process waits for the
+    /// projection: keep it fast.
     ///
     /// ```no_run
     /// # use annals::{Annals, Projection};
@@ -143,7 +148,8 @@ impl<P: Projection> ProjectionBuilder<P> {
     /// Starts it: it applies events from its checkpoint on, and then live ones, until the system stops.
     ///
     /// # Errors
-    /// If it is started already, its name or schema is invalid, its rows cannot be used, or the system was shut down.
+    /// If it is started already, its name or schema is invalid, its rows cannot be used, or the system was
+    /// shut down.
     pub async fn start(self) -> Result<()> {
         check_name(P::NAME)?;
         let Self { shared, tasks, started, projection, batch, backoff, inline } = self;

@@ -121,16 +121,17 @@ impl<A: Aggregate> Repository<A> {
         Self { delivered: Some(delivered), ..self.clone() }
     }
 
-    /// Keeps the folded state of this many aggregates in memory. Events of other writers, and a loss of events in the log, are
-    /// still noticed: by the condition of every append, which names the newest event of the aggregate, and by a read of the
-    /// stream before a command is refused.
+    /// Keeps the folded state of this many aggregates in memory. Events of other writers, and a loss of
+    /// events in the log, are still noticed: by the condition of every append, which names the newest event
+    /// of the aggregate, and by a read of the stream before a command is refused.
     #[must_use]
     pub fn cache(mut self, aggregates_max: usize) -> Self {
         self.cache = Some(Arc::new(Mutex::new(quick_cache::unsync::Cache::new(aggregates_max.max(1)))));
         self
     }
 
-    /// Sets how often a command is retried after conflicts and while the store is unavailable; 8 times by default.
+    /// Sets how often a command is retried after conflicts and while the store is unavailable; 8 times by
+    /// default.
     #[must_use]
     pub fn retries(mut self, retries: u32) -> Self {
         self.retries = retries;
@@ -213,7 +214,8 @@ impl<A: Aggregate> Repository<A> {
         Ok(History::new(self.shared.store.clone(), stream, A::initial(id.as_ref())))
     }
 
-    /// The version of the last event recorded up to this time. Recorded times never decrease (G4), so this is a binary search.
+    /// The version of the last event recorded up to this time. Recorded times never decrease (G4), so this is
+    /// a binary search.
     async fn version_at(&self, stream: &StreamId, time: Timestamp) -> Result<Version, LoadError> {
         let store = &self.shared.store;
         let (mut low, mut high) = (Version::ZERO, store.stream_version(stream).await?);
@@ -240,7 +242,8 @@ impl<A: Aggregate> Repository<A> {
         self.cache.as_ref().and_then(|cache| cache.lock().get(stream).cloned())
     }
 
-    /// The state with all later events applied; folded again from the beginning if the log has another history.
+    /// The state with all later events applied; folded again from the beginning if the log has another
+    /// history.
     async fn caught_up(
         &self,
         id: &str,
@@ -274,7 +277,8 @@ impl<A: Aggregate> Repository<A> {
         Err(Error::Unavailable("the log has another history each time that it is read".into()).into())
     }
 
-    /// Drops the cached states of all aggregates: folded events of one have been lost, and so may be those of others.
+    /// Drops the cached states of all aggregates: folded events of one have been lost, and so may be those of
+    /// others.
     fn other_history(&self, stream: &StreamId) {
         tracing::warn!(%stream, "the log has another history than before; states in memory are folded again");
         if let Some(cache) = &self.cache {
@@ -300,8 +304,8 @@ impl<A: Aggregate> Repository<A> {
 }
 
 impl<A: Snapshot + Serialize + DeserializeOwned> Repository<A> {
-    /// Keeps snapshots by this policy, in the state beside the log: in `state.sqlite`, or in memory if there is
-    /// no directory.
+    /// Keeps snapshots by this policy, in the state beside the log: in `state.sqlite`, or in memory if there
+    /// is no directory.
     ///
     /// ```
     /// # use std::time::Duration;

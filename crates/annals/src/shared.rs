@@ -1,7 +1,7 @@
 //! The shared parts of a running system: the log, the state beside it, the clock.
 //!
-//! Independent of tasks. A task holds this, but never the handle that stops tasks, so that dropping the last handle
-//! stops them.
+//! Independent of tasks. A task holds this, but never the handle that stops tasks, so that dropping the last
+//! handle stops them.
 
 use std::sync::Arc;
 

@@ -4,11 +4,11 @@
 //!   that the stream does not have, another history), the events are replayed instead.
 //! - N2  A snapshot includes the event of its own version. Loading continues with the next event.
 //! - N3  A failure to store a snapshot is a warning, never an error of the command.
-//! - N4  A state that is not read back unchanged is not stored: JSON has no infinity and no `Some(None)`. The loaded state equals
-//!   that of a replay of the log, with and without snapshots.
+//! - N4  A state that is not read back unchanged is not stored: JSON has no infinity and no `Some(None)`. The
+//!   loaded state equals that of a replay of the log, with and without snapshots.
 //!
-//! The files: `policy` (when to take one), `exact` (compares a state with the one read back). Snapshots are stored by
-//! `annals_state`.
+//! The files: `policy` (when to take one), `exact` (compares a state with the one read back). Snapshots are
+//! stored by `annals_state`.
 
 mod exact;
 mod policy;
@@ -30,18 +30,18 @@ use crate::fold::Folded;
 
 /// An aggregate of which snapshots can be kept. It must also be `Serialize` and `DeserializeOwned`.
 ///
-/// A snapshot is read back and compared before it is stored. If the state read back differs, because JSON has no infinity
-/// and no `Some(None)`, it is not stored: one warning names the field, and the events are replayed. Fields that serde
-/// skips are compared by [`is_same`](Self::is_same).
+/// A snapshot is read back and compared before it is stored. If the state read back differs, because JSON has
+/// no infinity and no `Some(None)`, it is not stored: one warning names the field, and the events are
+/// replayed. Fields that serde skips are compared by [`is_same`](Self::is_same).
 #[doc(alias("memento"))]
 pub trait Snapshot: Aggregate {
-    /// Increase this whenever the shape of the state changes, or the result of `evolve` or of an upcaster's function for an event.
-    /// Snapshots of another version are not used; nor are those taken with other versions of the events' shapes, or
-    /// with another table of upcasters.
+    /// Increase this whenever the shape of the state changes, or the result of `evolve` or of an upcaster's
+    /// function for an event. Snapshots of another version are not used; nor are those taken with other
+    /// versions of the events' shapes, or with another table of upcasters.
     const SNAPSHOT_VERSION: u32 = 1;
 
-    /// Whether the state read back from its JSON equals this one. The serialized fields are compared anyway; if serde skips
-    /// a field that matters (`#[serde(skip)]`), implement this as `self == read_back`.
+    /// Whether the state read back from its JSON equals this one. The serialized fields are compared anyway;
+    /// if serde skips a field that matters (`#[serde(skip)]`), implement this as `self == read_back`.
     fn is_same(&self, read_back: &Self) -> bool {
         let _ = read_back;
         true
@@ -53,7 +53,8 @@ pub(crate) struct Snapshots<A> {
     store: Arc<dyn SnapshotStore>,
     policy: Policy,
     schema: String,
-    // These two are created where the bounds of serde are in scope, so that the repository does not need them.
+    // These two are created where the bounds of serde are in scope, so that the repository does not need
+    // them.
     write: fn(&A) -> Result<Vec<u8>, HandlerError>,
     read: fn(&[u8]) -> Result<A, HandlerError>,
     /// Whether it was reported that a state of this kind cannot be stored.
@@ -97,8 +98,8 @@ pub(crate) fn written<A: Snapshot + Serialize + DeserializeOwned>(
 }
 
 impl<A: Aggregate> Snapshots<A> {
-    /// The newest snapshot up to this version. Whether it belongs to the history of the log is checked when the events after it
-    /// are read ([`Folded::catch_up`]).
+    /// The newest snapshot up to this version. Whether it belongs to the history of the log is checked when
+    /// the events after it are read ([`Folded::catch_up`]).
     pub async fn nearest(&self, stream: &StreamId, up_to: Version) -> Option<Folded<A>> {
         let stored = match self.store.nearest(stream, &self.schema, up_to).await {
             Ok(stored) => stored?,

@@ -8,12 +8,12 @@
 //! SCHEMA$NAME_v2                        the schema of a projection
 //! ```
 //!
-//! - T1  All of it is derived from the log and can be rebuilt. It is bound to the log's identity: state that was
-//!   derived from another log, or extends beyond the end of this one, is not resumed.
-//! - T2  A projection has a file or a schema of its own, so projections do not wait for each other, and one is rebuilt
-//!   in a new one beside it.
-//! - T3  A directory is for one process at a time, a database for any number: a named consumer runs in one of them, and
-//!   moves to another when that process ends.
+//! - T1  All of it is derived from the log and can be rebuilt. It is bound to the log's identity: state that
+//!   was derived from another log, or extends beyond the end of this one, is not resumed.
+//! - T2  A projection has a file or a schema of its own, so projections do not wait for each other, and one
+//!   is rebuilt in a new one beside it.
+//! - T3  A directory is for one process at a time, a database for any number: a named consumer runs in one of
+//!   them, and moves to another when that process ends.
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -80,9 +80,9 @@ impl State {
         Self(Kept::Directory(path.into()))
     }
 
-    /// In the database with this address, `postgres://…?schema=SCHEMA` or `mysql://…/DATABASE`, whose tables are created if
-    /// necessary. It need not be the database of the log, and the log may be embedded. Any number of processes may use it, all
-    /// with the same log.
+    /// In the database with this address, `postgres://…?schema=SCHEMA` or `mysql://…/DATABASE`, whose tables
+    /// are created if necessary. It need not be the database of the log, and the log may be embedded. Any
+    /// number of processes may use it, all with the same log.
     ///
     /// ```no_run
     /// # use annals::{Annals, State};
@@ -100,7 +100,8 @@ impl State {
         Self::database_with(url, &Backends::default())
     }
 
-    /// As [`database`](Self::database), with other kinds of store, such as your own with its state in a database.
+    /// As [`database`](Self::database), with other kinds of store, such as your own with its state in a
+    /// database.
     ///
     /// # Errors
     /// As [`database`](Self::database).

@@ -1,6 +1,7 @@
 //! One command at a time for each aggregate: callers in one process queue instead of conflicting.
 //!
-//! This improves only speed. Correctness depends on the condition of the append, which also covers other processes.
+//! This improves only speed. Correctness depends on the condition of the append, which also covers other
+//! processes.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -86,7 +87,8 @@ mod tests {
         assert_eq!(locks.len(), 0);
     }
 
-    /// A caller that cancels and retries leaves no entry in the queue, however long another caller holds the lock.
+    /// A caller that cancels and retries leaves no entry in the queue, however long another caller holds the
+    /// lock.
     #[tokio::test]
     async fn those_who_have_given_up_do_not_pile_up() {
         let locks = StreamLocks::default();

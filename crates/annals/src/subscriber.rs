@@ -1,7 +1,8 @@
-//! Subscribers: handlers to which events are delivered. Their guarantees (U1 to U4) are documented at [`SubscriberBuilder`].
+//! Subscribers: handlers to which events are delivered. Their guarantees (U1 to U4) are documented at
+//! [`SubscriberBuilder`].
 //!
-//! The files: `delivery` (the argument of a handler), `checkpoint` (the stored progress), `run` (the task), `group` (shares the
-//! work among processes), `division` (changes the number of shares).
+//! The files: `delivery` (the argument of a handler), `checkpoint` (the stored progress), `run` (the task),
+//! `group` (shares the work among processes), `division` (changes the number of shares).
 
 mod checkpoint;
 mod delivery;
@@ -32,15 +33,17 @@ const SHARES_MAX: usize = 1_000;
 
 /// A subscriber before its start: handlers to which each event is delivered at least once.
 ///
-/// - U1  A subscriber is durable by its name: events that are written while it is down are delivered when it starts.
-/// - U2  The checkpoint moves after the handlers have succeeded. After a crash between the two the event is delivered
-///   again; a command that it led to is still executed only once, and returns its first outcome ([`Delivery::repository`]).
-/// - U3  The events of one stream are delivered in order, one after the other. An event that fails is retried until
-///   it succeeds, and blocks the later events of its stream. A handler that ends in the refusal of a command has not failed:
-///   the refusal is a result, and the event is done.
-/// - U4  Of several processes on one database, one at a time is active under a name; when it ends, another continues at
-///   the checkpoint. A process that loses its connection cancels its running handlers. [Partitions](Self::partitions) divide the
-///   streams among several.
+/// - U1  A subscriber is durable by its name: events that are written while it is down are delivered when it
+///       starts.
+/// - U2  The checkpoint moves after the handlers have succeeded. After a crash between the two the event is
+///   delivered again; a command that it led to is still executed only once, and returns its first outcome
+///   ([`Delivery::repository`]).
+/// - U3  The events of one stream are delivered in order, one after the other. An event that fails is retried
+///   until it succeeds, and blocks the later events of its stream. A handler that ends in the refusal of a
+///   command has not failed: the refusal is a result, and the event is done.
+/// - U4  Of several processes on one database, one at a time is active under a name; when it ends, another
+///   continues at the checkpoint. A process that loses its connection cancels its running handlers.
+///   [Partitions](Self::partitions) divide the streams among several.
 #[doc(alias("event handler", "consumer", "persistent subscription", "catch-up subscription", "reactor"))]
 #[must_use = "a subscriber handles no events until it is started"]
 pub struct SubscriberBuilder {
@@ -126,8 +129,8 @@ where
     F: Fn(Recorded<E>, Delivery) -> Fut + Send + Sync,
     Fut: Future<Output = Result<(), HandlerError>> + Send + 'static,
 {
-    /// Handles the parts of one event in order. It stops at a part that fails, and all parts are handled when the event is
-    /// retried. A part that ends in a refusal is done.
+    /// Handles the parts of one event in order. It stops at a part that fails, and all parts are handled when
+    /// the event is retried. A part that ends in a refusal is done.
     async fn handle_parts(
         &self,
         parts: Vec<Recorded<E>>,
@@ -167,12 +170,14 @@ impl SubscriberBuilder {
         }
     }
 
-    /// Adds a handler for events of one type. With several handlers, each gets the events of its own type; an event of several
-    /// handlers is passed to all of them, even if one fails, and to all again when it is delivered again.
+    /// Adds a handler for events of one type. With several handlers, each gets the events of its own type; an
+    /// event of several handlers is passed to all of them, even if one fails, and to all again when it is
+    /// delivered again.
     ///
     /// An event that an [`Upcaster`](crate::Upcaster) turns into several is handled part by part, in order
-    /// ([`Recorded::part`]). It is one event for the checkpoint: if the handler of a part fails, the later parts wait, and
-    /// all parts are handled again, including those that succeeded; each part has its own commands, which are executed once.
+    /// ([`Recorded::part`]). It is one event for the checkpoint: if the handler of a part fails, the later
+    /// parts wait, and all parts are handled again, including those that succeeded; each part has its own
+    /// commands, which are executed once.
     ///
     /// ```
     /// # use annals::{Annals, Event};
@@ -192,7 +197,8 @@ impl SubscriberBuilder {
     /// # }
     /// ```
     ///
-    /// Values that a handler uses are cloned for each event, because the future that it returns may outlive the call:
+    /// Values that a handler uses are cloned for each event, because the future that it returns may outlive
+    /// the call:
     ///
     /// ```
     /// # use annals::{Annals, Event, Recorded};
@@ -218,14 +224,17 @@ impl SubscriberBuilder {
     /// # }
     /// ```
     ///
-    /// A handler that executes commands gets its repositories from [`Delivery`]. If it ends with the refusal of a command, by `?`
-    /// or in an error of its own that has the refusal as a source ([`HandlerError::is_refusal`]), the event is done: the refusal is
-    /// logged, counted in the [`Status`](crate::Status), and stored in the log as an [`Answer`](crate::Answer). Every other error
-    /// is retried: a conflict, an outage, and an aggregate that does not exist yet. A handler that must wait for something first
-    /// checks for it, with `load`, and fails until it exists: a command that was refused remains refused for this event.
+    /// A handler that executes commands gets its repositories from [`Delivery`]. If it ends with the refusal
+    /// of a command, by `?` or in an error of its own that has the refusal as a source
+    /// ([`HandlerError::is_refusal`]), the event is done: the refusal is logged, counted in the
+    /// [`Status`](crate::Status), and stored in the log as an [`Answer`](crate::Answer). Every other error is
+    /// retried: a conflict, an outage, and an aggregate that does not exist yet. A handler that must wait for
+    /// something first checks for it, with `load`, and fails until it exists: a command that was refused
+    /// remains refused for this event.
     ///
-    /// A handler may also hold a clone of [`Annals`](crate::Annals), directly or in a service: that does not keep the
-    /// system alive, unless it is in an `Arc`. A command through it has no cause and no key: after a crash it is executed again.
+    /// A handler may also hold a clone of [`Annals`](crate::Annals), directly or in a service: that does not
+    /// keep the system alive, unless it is in an `Arc`. A command through it has no cause and no key: after a
+    /// crash it is executed again.
     pub fn on<E, Fut>(mut self, handle: impl Fn(Recorded<E>, Delivery) -> Fut + Send + Sync + 'static) -> Self
     where
         E: Event,
@@ -248,12 +257,14 @@ impl SubscriberBuilder {
         self
     }
 
-    /// Divides the work among the processes on one database: the streams are divided into this many partitions, each process
-    /// handles an equal number of them, and the events of a stream are handled in order. When a process joins or leaves,
-    /// partitions are reassigned within some seconds. There are at most as many active processes as partitions; 1 by default.
+    /// Divides the work among the processes on one database: the streams are divided into this many
+    /// partitions, each process handles an equal number of them, and the events of a stream are handled in
+    /// order. When a process joins or leaves, partitions are reassigned within some seconds. There are at
+    /// most as many active processes as partitions; 1 by default.
     ///
-    /// All processes must use the same number. To change it, stop all of them and start them with another number: finished
-    /// events are not delivered again. On an embedded log, which has one process, this has no effect.
+    /// All processes must use the same number. To change it, stop all of them and start them with another
+    /// number: finished events are not delivered again. On an embedded log, which has one process, this has
+    /// no effect.
     ///
     /// ```
     /// # use annals::{Annals, Event, HandlerError, Recorded};
@@ -270,9 +281,9 @@ impl SubscriberBuilder {
         self
     }
 
-    /// At its very first start, begins with the events that are written from then on; without this, with the first event of
-    /// the log. If the log later loses the event at which it started and more than 15 before it (a backup was restored), some
-    /// older events may be delivered: at most about as many as were lost.
+    /// At its very first start, begins with the events that are written from then on; without this, with the
+    /// first event of the log. If the log later loses the event at which it started and more than 15 before
+    /// it (a backup was restored), some older events may be delivered: at most about as many as were lost.
     pub fn from_now(mut self) -> Self {
         self.from_now = true;
         self
@@ -281,9 +292,9 @@ impl SubscriberBuilder {
     /// Starts it: it handles events from its checkpoint on, and then live ones, until the system stops.
     ///
     /// # Errors
-    /// If it has no handler or no valid name, is started already, the system was shut down, or the state beside the log cannot
-    /// be reached. A checkpoint that exists but is unreadable is not an error here: the subscriber does not run, and its
-    /// status reports why.
+    /// If it has no handler or no valid name, is started already, the system was shut down, or the state
+    /// beside the log cannot be reached. A checkpoint that exists but is unreadable is not an error here: the
+    /// subscriber does not run, and its status reports why.
     pub async fn start(self) -> Result<()> {
         let Self { shared, tasks, started, name, handlers, concurrency, backoff, from_now, shares, holders } =
             self;

@@ -53,12 +53,12 @@ impl Clone for Annals {
 }
 
 impl Annals {
-    /// Opens the store with this address: `file:./data` for a directory, `postgres://…` or `mysql://…` for a database,
-    /// `memory:` for a store that ends with the process. Creates the store if it does not exist.
+    /// Opens the store with this address: `file:./data` for a directory, `postgres://…` or `mysql://…` for a
+    /// database, `memory:` for a store that ends with the process. Creates the store if it does not exist.
     ///
-    /// The state beside the log (snapshots, checkpoints of subscribers, rows of projections) is stored with the log: in
-    /// the directory, or in the same database, which several processes may have open at once. Each subscriber and each
-    /// projection then runs in one of them at a time, and the others read its rows.
+    /// The state beside the log (snapshots, checkpoints of subscribers, rows of projections) is stored with
+    /// the log: in the directory, or in the same database, which several processes may have open at once.
+    /// Each subscriber and each projection then runs in one of them at a time, and the others read its rows.
     /// [`with_store`](Self::with_store) stores the state elsewhere.
     ///
     /// # Errors
@@ -92,7 +92,8 @@ impl Annals {
     /// A system on a store that is open already.
     ///
     /// # Errors
-    /// If the state beside the log cannot be used; [`Error::Invalid`] if it is in a database and belongs to another log.
+    /// If the state beside the log cannot be used; [`Error::Invalid`] if it is in a database and belongs to
+    /// another log.
     pub async fn with_store(store: Arc<dyn EventStore>, state: State) -> Result<Self> {
         let state = state.open(store.id()).await?;
         let clock = Arc::new(SystemClock);
@@ -154,7 +155,8 @@ impl Annals {
         }
     }
 
-    /// Prepares a subscriber; [`start`](SubscriberBuilder::start) starts it. Its checkpoint is stored under its name.
+    /// Prepares a subscriber; [`start`](SubscriberBuilder::start) starts it. Its checkpoint is stored under
+    /// its name.
     pub fn subscribe(&self, name: impl Into<String>) -> SubscriberBuilder {
         SubscriberBuilder::new(
             self.shared().clone(),
@@ -182,8 +184,8 @@ impl Annals {
         projections.chain(subscribers.map(|(name, known)| (name, known as Arc<dyn Known>))).collect()
     }
 
-    /// Waits until every projection and every subscriber is at the end of the log, including events that subscribers
-    /// have appended meanwhile. For tests, instead of sleeping.
+    /// Waits until every projection and every subscriber is at the end of the log, including events that
+    /// subscribers have appended meanwhile. For tests, instead of sleeping.
     ///
     /// # Errors
     /// [`Error::Unavailable`] after a minute, with the consumers that are behind and why.
@@ -241,8 +243,9 @@ impl Annals {
         })
     }
 
-    /// Stops all background tasks and waits until they have ended, even if another caller has requested it before. Finished
-    /// work is kept, and the next start resumes after it. Nothing can be started in this system afterwards.
+    /// Stops all background tasks and waits until they have ended, even if another caller has requested it
+    /// before. Finished work is kept, and the next start resumes after it. Nothing can be started in this
+    /// system afterwards.
     pub async fn shutdown(&self) {
         self.handle.uses();
         self.tasks.shutdown().await;

@@ -1,10 +1,10 @@
 //! Background tasks, by name, and their shutdown. Independent of what the tasks do.
 //!
 //! - K1  A task has no reference that leads to this, so that dropping the last handle stops every task.
-//! - K2  A stop is requested, and a task ends at a point where it loses nothing. Every caller of a shutdown waits until all have
-//!   ended.
-//! - K3  A task that panics is started again (`after_panic`), and its status reports it. A task that has ended is `Stopped`, for
-//!   any reason. Handles held by handlers and projections do not count (`handles`).
+//! - K2  A stop is requested, and a task ends at a point where it loses nothing. Every caller of a shutdown
+//!   waits until all have ended.
+//! - K3  A task that panics is started again (`after_panic`), and its status reports it. A task that has
+//!   ended is `Stopped`, for any reason. Handles held by handlers and projections do not count (`handles`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -89,7 +89,8 @@ impl Tasks {
         self.stop.stop()
     }
 
-    /// Requests every task to stop and waits until all have ended, even if another caller has requested it before.
+    /// Requests every task to stop and waits until all have ended, even if another caller has requested it
+    /// before.
     pub async fn shutdown(&self) {
         self.stop.ask();
         // The sender lives as long as this.
@@ -109,7 +110,8 @@ pub(crate) trait Known: Send + Sync + 'static {
 
     fn progress(&self) -> &Progress;
 
-    /// Whether queries show the events that it has applied; `false` while the rows of an older version serve queries.
+    /// Whether queries show the events that it has applied; `false` while the rows of an older version serve
+    /// queries.
     fn shows_it(&self) -> bool;
 }
 

@@ -1,24 +1,28 @@
 //! Tenants: a log for each, spread over databases, and moved from one to another while it is in use.
 //!
-//! The locations of the tenants' logs are recorded in a log of their own, the *directory*. A move has four steps, each of which
-//! can be repeated: the directory records the beginning of the move; the log is copied, while the old place takes appends; the
-//! old place is fenced, and takes no more appends; the rest is copied, and the directory records the end of the move. Appends
-//! wait from the third step to the fourth, and are then written at the new place.
+//! The locations of the tenants' logs are recorded in a log of their own, the *directory*. A move has four
+//! steps, each of which can be repeated: the directory records the beginning of the move; the log is copied,
+//! while the old place takes appends; the old place is fenced, and takes no more appends; the rest is copied,
+//! and the directory records the end of the move. Appends wait from the third step to the fourth, and are
+//! then written at the new place.
 //!
-//! - V1  The fence is set under the lock under which appends commit. So no event is appended to the old place after the copied
-//!       ones, not even by a process that still has it open. The new place is fenced until it has all events.
-//! - V2  The copy has the identity of the log and every event unchanged: positions, versions, times, keys. Checkpoints
-//!       remain valid, and a retried append is recognised.
-//! - V3  A process that stops during a move loses nothing: the move can be begun again and continues from there.
-//! - V4  A move has a number, assigned by the directory. A place ignores moves with a lower number than the highest that it has
-//!       seen, so a move that was delayed and superseded neither sets nor removes a fence.
-//! - V5  A directory may lose its newest events (a restore, a failover). Moves recorded after the loss are still noticed, and an
-//!       open log does not return to a place that lacks events that it had.
-//! - V6  A place records its owner (`annals_state::Claim`): no two tenants get one log, however its address is written and
-//!       whichever directory assigns it.
+//! - V1  The fence is set under the lock under which appends commit. So no event is appended to the old place
+//!       after the copied ones, not even by a process that still has it open. The new place is fenced until
+//!       it has all events.
+//! - V2  The copy has the identity of the log and every event unchanged: positions, versions, times, keys.
+//!       Checkpoints remain valid, and a retried append is recognised.
+//! - V3  A process that stops during a move loses nothing: the move can be begun again and continues from
+//!       there.
+//! - V4  A move has a number, assigned by the directory. A place ignores moves with a lower number than the
+//!       highest that it has seen, so a move that was delayed and superseded neither sets nor removes a
+//!       fence.
+//! - V5  A directory may lose its newest events (a restore, a failover). Moves recorded after the loss are
+//!       still noticed, and an open log does not return to a place that lacks events that it had.
+//! - V6  A place records its owner (`annals_state::Claim`): no two tenants get one log, however its address
+//!       is written and whichever directory assigns it.
 //!
-//! The files: `log_place` (an address, and the kind of store that it names), `route` (the aggregates of the directory), `routed`
-//! (a log that follows its moves), `copy` (copies the events).
+//! The files: `log_place` (an address, and the kind of store that it names), `route` (the aggregates of the
+//! directory), `routed` (a log that follows its moves), `copy` (copies the events).
 
 mod copy;
 mod log_place;
@@ -45,8 +49,8 @@ use routed::{Here, RoutedStore};
 /// Pause before retrying to follow a move to a place that cannot be reached.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// The tenants of a service, and the places of their logs. Clones share one state. Keep it as long as the logs that it has
-/// returned: without it they follow no move.
+/// The tenants of a service, and the places of their logs. Clones share one state. Keep it as long as the
+/// logs that it has returned: without it they follow no move.
 ///
 /// ```no_run
 /// # async fn run() -> annals::Result<()> {
@@ -101,8 +105,8 @@ impl Tenants {
         Self::with_addresses(url, str::to_owned).await
     }
 
-    /// As [`open`](Self::open), with a function that turns the addresses of the directory into complete ones: passwords do not
-    /// belong in a log.
+    /// As [`open`](Self::open), with a function that turns the addresses of the directory into complete ones:
+    /// passwords do not belong in a log.
     ///
     /// # Errors
     /// As [`Annals::open`].
@@ -113,8 +117,8 @@ impl Tenants {
         Self::with_backends(url, Backends::default(), addresses).await
     }
 
-    /// As [`with_addresses`](Self::with_addresses), with other kinds of store, such as your own, which needs a
-    /// [`Relocation`](crate::backend::Relocation).
+    /// As [`with_addresses`](Self::with_addresses), with other kinds of store, such as your own, which needs
+    /// a [`Relocation`](crate::backend::Relocation).
     ///
     /// # Errors
     /// As [`Annals::open`].
@@ -126,8 +130,8 @@ impl Tenants {
         let place = LogPlace::at(url, &backends)?;
         let directory = Annals::open_among(&place.url, &backends).await?;
         let log = directory.store().clone();
-        // Refuses a place that is a tenant's log, and from now on a tenant at this place. A kind of store without relocation
-        // has no tenants, and needs no claim.
+        // Refuses a place that is a tenant's log, and from now on a tenant at this place. A kind of store
+        // without relocation has no tenants, and needs no claim.
         if let Some(relocation) = place.backend.relocation() {
             let claim = Claim { directory: log.id(), tenant: "", known: true, moving: None };
             relocation.claim(&place.url, claim).await?;
@@ -144,16 +148,17 @@ impl Tenants {
         Ok(Self { shared })
     }
 
-    /// Creates a log for a new tenant in the database with this address. The database must have no log there, or an empty one
-    /// that belongs to no tenant.
+    /// Creates a log for a new tenant in the database with this address. The database must have no log there,
+    /// or an empty one that belongs to no tenant.
     ///
     /// # Errors
-    /// `Invalid` if the tenant exists already at another place, if the place belongs to another tenant or the directory, or has
-    /// a log with events, or if the address is not a database or contains a password; as [`Annals::open`].
+    /// `Invalid` if the tenant exists already at another place, if the place belongs to another tenant or the
+    /// directory, or has a log with events, or if the address is not a database or contains a password; as
+    /// [`Annals::open`].
     pub async fn add(&self, tenant: &str, url: &str) -> Result<()> {
         self.shared.check(url)?;
-        // The log is claimed and created before the directory records it, so that the first caller that opens it finds it. A
-        // tenant that is elsewhere is refused below.
+        // The log is claimed and created before the directory records it, so that the first caller that opens
+        // it finds it. A tenant that is elsewhere is refused below.
         let at = self.place(tenant).await?;
         if at.as_ref().is_none_or(|at| at == url) {
             self.shared.claim(url, tenant, at.is_some(), None).await?;
@@ -161,8 +166,8 @@ impl Tenants {
         self.shared.say(tenant, Move::Place { at: url.to_owned() }).await
     }
 
-    /// The log of a tenant. The returned store remains valid when the log is moved. It is kept open, with its connections, as
-    /// long as this `Tenants`.
+    /// The log of a tenant. The returned store remains valid when the log is moved. It is kept open, with its
+    /// connections, as long as this `Tenants`.
     ///
     /// # Errors
     /// `Invalid` if there is no such tenant; as [`Annals::open`].
@@ -189,17 +194,18 @@ impl Tenants {
         Ok(self.shared.load(tenant).await?.state.at)
     }
 
-    /// Moves the log of a tenant to the database with this address, which must have no log yet, or an older state of this
-    /// one. Appends are accepted during the move, except for a short pause at the end. To resume an interrupted move, call it
-    /// again; to cancel it, move the log to its current place.
+    /// Moves the log of a tenant to the database with this address, which must have no log yet, or an older
+    /// state of this one. Appends are accepted during the move, except for a short pause at the end. To
+    /// resume an interrupted move, call it again; to cancel it, move the log to its current place.
     ///
-    /// The old place keeps its events and takes no appends; it can be removed at any time. State beside the log does not move:
-    /// keep the state of a log that may move in another database ([`State::database`](crate::State::database)).
+    /// The old place keeps its events and takes no appends; it can be removed at any time. State beside the
+    /// log does not move: keep the state of a log that may move in another database
+    /// ([`State::database`](crate::State::database)).
     ///
     /// # Errors
-    /// `Invalid` if there is no such tenant, if it is being moved to another place, if the database has another log, or if
-    /// another move has begun meanwhile; `Unavailable` if a database cannot be reached. Nothing is lost: the move can be begun
-    /// again.
+    /// `Invalid` if there is no such tenant, if it is being moved to another place, if the database has
+    /// another log, or if another move has begun meanwhile; `Unavailable` if a database cannot be reached.
+    /// Nothing is lost: the move can be begun again.
     pub async fn move_to(
         &self,
         tenant: &str,
@@ -214,8 +220,8 @@ impl Tenants {
         {
             self.shared.may_be_called_off(at, to).await?;
         }
-        // If the place is refused, no move begins. If it cannot be reached, the move begins, because it may be reached when the
-        // move is resumed.
+        // If the place is refused, no move begins. If it cannot be reached, the move begins, because it may
+        // be reached when the move is resumed.
         let mut claimed = None;
         if let Some(at) = at
             && to.is_none_or(|to| to == url)
@@ -291,9 +297,10 @@ impl Shared {
         Ok(source)
     }
 
-    /// Refuses to cancel a move if events appended at the new place would be lost, because the move was finished and the
-    /// directory has lost the record of that. If the new place cannot be reached, or has another log, the move can be cancelled
-    /// as long as the old place is not fenced, because then no event was ever appended at the new place.
+    /// Refuses to cancel a move if events appended at the new place would be lost, because the move was
+    /// finished and the directory has lost the record of that. If the new place cannot be reached, or has
+    /// another log, the move can be cancelled as long as the old place is not fenced, because then no event
+    /// was ever appended at the new place.
     async fn may_be_called_off(&self, at: &str, to: &str) -> Result<()> {
         let (place, old) = (self.address(at)?, self.store(at).await?);
         let new = match self.store(to).await {
@@ -325,7 +332,8 @@ impl Shared {
         Err(Invalid::new("tenant", problem).into())
     }
 
-    /// Refuses an address that must not be recorded in the directory: one that is redacted when it is displayed.
+    /// Refuses an address that must not be recorded in the directory: one that is redacted when it is
+    /// displayed.
     fn check(&self, url: &str) -> Result<(), Invalid> {
         let shown = redacted(url);
         if shown != url {
@@ -386,7 +394,8 @@ async fn follow(mut moves: Subscription, shared: Weak<Shared>) {
     }
 }
 
-/// Makes one log follow, with retries while the directory or the new place cannot be reached; other logs do not wait for it.
+/// Makes one log follow, with retries while the directory or the new place cannot be reached; other logs do
+/// not wait for it.
 async fn follow_one(tenant: String, routed: Weak<RoutedStore>) {
     while let Some(routed) = routed.upgrade() {
         let Err(error) = routed.follow().await else { return };

@@ -1,7 +1,7 @@
 //! Given, when, then: for aggregates and for projections, without opening a store and without waiting.
 //!
-//! Events are processed as for a log: encoded, read back, folded, and validated as an append with its names, tags and
-//! limits. So an event that passes a test here is not refused in production.
+//! Events are processed as for a log: encoded, read back, folded, and validated as an append with its names,
+//! tags and limits. So an event that passes a test here is not refused in production.
 //!
 //! ```
 //! # use annals::{Aggregate, Context, Decide, Decision, Event, emit, reject};
@@ -37,8 +37,9 @@
 //! given::<Account>([]).when(Withdraw(3)).then_rejected(Insufficient);
 //! ```
 //!
-//! Events of earlier programs are passed in their stored form: [`given_stored`], [`given_view_stored`], [`read_stored`].
-//! [`golden`] keeps a file of each type and version that was ever written, and fails when one can no longer be read.
+//! Events of earlier programs are passed in their stored form: [`given_stored`], [`given_view_stored`],
+//! [`read_stored`]. [`golden`] keeps a file of each type and version that was ever written, and fails when
+//! one can no longer be read.
 
 mod golden;
 mod stored;
@@ -158,7 +159,8 @@ where
     A::Event: Debug + PartialEq,
     R: Debug,
 {
-    /// Asserts that exactly these events were decided, and that a log accepts them. Returns the state after them.
+    /// Asserts that exactly these events were decided, and that a log accepts them. Returns the state after
+    /// them.
     ///
     /// # Panics
     /// Otherwise.
@@ -207,8 +209,9 @@ fn as_appended<E: Event>(event: &E) -> NewEvent {
     new
 }
 
-/// A projection that has applied these events, each with the name of its stream: `("account-a1", Opened { … })`.
-/// Positions begin at 1, and each event is a second after the previous one, from 2017-04-15T13:00:01Z on.
+/// A projection that has applied these events, each with the name of its stream:
+/// `("account-a1", Opened { … })`. Positions begin at 1, and each event is a second after the previous one,
+/// from 2017-04-15T13:00:01Z on.
 ///
 /// ```
 /// # use annals::{Event, HandlerError, Projection, Recorded, Tx, testing::given_view};
@@ -288,7 +291,8 @@ pub struct GivenView {
 }
 
 impl GivenView {
-    /// Asserts that the query returns these rows, each a tuple: `.then_rows("SELECT owner, balance FROM …", [("kim", 5)])`.
+    /// Asserts that the query returns these rows, each a tuple:
+    /// `.then_rows("SELECT owner, balance FROM …", [("kim", 5)])`.
     ///
     /// # Panics
     /// Otherwise.

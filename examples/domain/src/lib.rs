@@ -1,8 +1,8 @@
 //! A domain crate for meeting rooms: events, an aggregate, and decisions.
 //!
-//! It depends only on `annals-core`, which does no I/O: it adds no runtime, no database and no store, as the test in
-//! `tests/dependencies.rs` checks. The service that runs it depends on `annals` as well, and passes [`Room`] to
-//! `annals.repository::<Room>()`.
+//! It depends only on `annals-core`, which does no I/O: it adds no runtime, no database and no store, as the
+//! test in `tests/dependencies.rs` checks. The service that runs it depends on `annals` as well, and passes
+//! [`Room`] to `annals.repository::<Room>()`.
 //!
 //! ```
 //! use annals_core::Aggregate;

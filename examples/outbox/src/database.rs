@@ -1,5 +1,5 @@
-//! The database of the service: SQLite, PostgreSQL or MariaDB, by its URL. A service with only one of them uses its pool and
-//! its transactions directly: `outbox.write(&mut *transaction, &message)`.
+//! The database of the service: SQLite, PostgreSQL or MariaDB, by its URL. A service with only one of them
+//! uses its pool and its transactions directly: `outbox.write(&mut *transaction, &message)`.
 
 use annals_outbox::{Pool, Session};
 use sqlx::{AssertSqlSafe, Row as _};

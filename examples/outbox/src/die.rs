@@ -1,5 +1,6 @@
-//! Aborts the process at the step in `ORDERS_DIE_AT`, to show that nothing is lost: `before-write`, `after-write` (before the
-//! commit), `after-commit` (before it is published), `after-publish` (before it is marked), `after-mark`.
+//! Aborts the process at the step in `ORDERS_DIE_AT`, to show that nothing is lost: `before-write`,
+//! `after-write` (before the commit), `after-commit` (before it is published), `after-publish` (before it is
+//! marked), `after-mark`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

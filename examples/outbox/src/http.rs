@@ -29,7 +29,8 @@ pub fn routes(orders: Orders, outbox: Outbox, wake: Option<PublisherWaker>) -> R
 }
 
 impl App {
-    /// The response to a change. Wakes the publisher after a commit, so that the message is published at once.
+    /// The response to a change. Wakes the publisher after a commit, so that the message is published at
+    /// once.
     fn answer(&self, changed: Result<(), Refused>) -> Response {
         let status = match &changed {
             Ok(()) => {

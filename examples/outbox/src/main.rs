@@ -1,5 +1,5 @@
-//! A small service that stores state: orders in a table. Messages about them are published through the outbox to an Annals log
-//! and to the console. `README.md` shows how to use it.
+//! A small service that stores state: orders in a table. Messages about them are published through the outbox
+//! to an Annals log and to the console. `README.md` shows how to use it.
 //!
 //! ```text
 //! annals-orders [DATABASE [LOG [ADDRESS]]]

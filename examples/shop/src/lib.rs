@@ -10,11 +10,11 @@
 //! product.*, member.* ──> the order service's own copy of products and members
 //! ```
 //!
-//! Each service has its own folder and depends only on the events of the others (`events`). Any of them can be started
-//! without the others; [`Shop`] starts all. Read `product/` first: it is the simplest.
+//! Each service has its own folder and depends only on the events of the others (`events`). Any of them can
+//! be started without the others; [`Shop`] starts all. Read `product/` first: it is the simplest.
 //!
-//! Beside the services: `values` (money, names, ids), `form` (from JSON to a command), `http` (shared by the REST
-//! routes), `session`, `together` (two aggregates in one append), `page` (the shop in a browser),
+//! Beside the services: `values` (money, names, ids), `form` (from JSON to a command), `http` (shared by the
+//! REST routes), `session`, `together` (two aggregates in one append), `page` (the shop in a browser),
 //! `purchases` (a file of real purchases).
 #![forbid(unsafe_code)]
 

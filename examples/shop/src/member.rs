@@ -10,8 +10,8 @@
 //! rest.rs        the HTTP routes
 //! ```
 //!
-//! - M1  No two members have the same e-mail address at the same time, even with concurrent registrations. An address has
-//!   its own stream, changed in the same append as the member; so no search is needed.
+//! - M1  No two members have the same e-mail address at the same time, even with concurrent registrations. An
+//!   address has its own stream, changed in the same append as the member; so no search is needed.
 //! - M2  No event, log or command contains a password, only its hash (`values/password.rs`).
 
 mod address;
@@ -95,8 +95,8 @@ impl MemberService {
         self.give(id, ChangePassword { matched, new: new.hash().await }, caller).await
     }
 
-    /// The proof that a password matches the hash of the member. The check is slow on purpose, so it is done outside of the
-    /// decision; the decision checks that the hash is still that of the member.
+    /// The proof that a password matches the hash of the member. The check is slow on purpose, so it is done
+    /// outside of the decision; the decision checks that the hash is still that of the member.
     async fn matched(&self, id: &MemberId, password: Password) -> Answer<Matched> {
         let hash = self.members.load(id).await?.state.password().map_err(ExecuteError::Rejected)?.cloned();
         let matched = match hash {

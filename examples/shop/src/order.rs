@@ -12,8 +12,8 @@
 //!
 //! - O1  It calls no other service. It has its own copy of the data of products and members that it needs,
 //!   derived from their events. So it takes orders while those services are down.
-//! - O2  The copy may be stale. It prevents most orders that exceed the stock; the final decision is made by the product,
-//!   later. If the stock is too low, the order remains valid and waits: that is a fact
+//! - O2  The copy may be stale. It prevents most orders that exceed the stock; the final decision is made by
+//!   the product, later. If the stock is too low, the order remains valid and waits: that is a fact
 //!   (`order.backordered`), and nothing has to be compensated.
 //! - O3  An order is priced when it is placed, and keeps the names and prices of that time.
 
@@ -70,8 +70,8 @@ impl OrderService {
 
     /// Places an order. With an idempotency key in `caller`, it is placed once, however often it is sent.
     ///
-    /// `at_least` is the event that the copy of products and members must include: for a new member, that of the
-    /// registration.
+    /// `at_least` is the event that the copy of products and members must include: for a new member, that of
+    /// the registration.
     ///
     /// # Errors
     /// [`PlaceError`].

@@ -9,10 +9,10 @@
 //! rest.rs        the HTTP routes
 //! ```
 //!
-//! - P1  The stock never falls below zero, and no change of it is lost, even with many concurrent changes: a decision
-//!   is valid only for the version on which it was made.
-//! - P2  Every item of every order is either sold or recorded as waiting, once. Waiting orders are served in the order in
-//!   which they reached the product; the order of simultaneous ones is undefined.
+//! - P1  The stock never falls below zero, and no change of it is lost, even with many concurrent changes: a
+//!   decision is valid only for the version on which it was made.
+//! - P2  Every item of every order is either sold or recorded as waiting, once. Waiting orders are served in
+//!   the order in which they reached the product; the order of simultaneous ones is undefined.
 
 mod aggregate;
 mod command;

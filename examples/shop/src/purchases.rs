@@ -9,9 +9,9 @@
 //! file reads it; `feed` turns it into commands for the shop.
 //!
 //! - U1  The whole file is read before any purchase is used: if one line is bad, no purchase is used.
-//! - U2  A purchase is identified by its content: customer, day, CDs, money, and its ordinal number among equal purchases
-//!   in the file. So it is the same purchase in the sample and in the whole file, and in a file in
-//!   another order.
+//! - U2  A purchase is identified by its content: customer, day, CDs, money, and its ordinal number among
+//!   equal purchases in the file. So it is the same purchase in the sample and in the whole file, and in a
+//!   file in another order.
 
 mod feed;
 

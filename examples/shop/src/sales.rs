@@ -1,4 +1,5 @@
-//! The sales report: the sales of each month, and the best customers. It is only a read model, without commands.
+//! The sales report: the sales of each month, and the best customers. It is only a read model, without
+//! commands.
 
 mod rest;
 mod view;

@@ -40,7 +40,8 @@ pub(crate) enum Outcome {
 }
 
 impl<'a> Together<'a> {
-    /// Starts without decisions. `scope` distinguishes the caller's key from the same key in other operations.
+    /// Starts without decisions. `scope` distinguishes the caller's key from the same key in other
+    /// operations.
     pub fn new(annals: &'a Annals, scope: &str, caller: &'a Caller) -> Result<Self, Error> {
         let mut append = Append::new();
         if let Some(key) = &caller.key {

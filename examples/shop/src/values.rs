@@ -1,7 +1,7 @@
 //! Value objects that all services of the shop use: money, quantities, names, ids, passwords.
 //!
-//! [`Field`] checks an input once, so every value is valid. A value in an event is read without a check: an event is a
-//! fact, and a rule that is tightened later must not make old facts unreadable.
+//! [`Field`] checks an input once, so every value is valid. A value in an event is read without a check: an
+//! event is a fact, and a rule that is tightened later must not make old facts unreadable.
 //!
 //! The files: `money`, `text`, `id`, `password`.
 

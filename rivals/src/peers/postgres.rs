@@ -1,8 +1,9 @@
-//! A plain table on PostgreSQL, as a good team would write it: one prepared statement that inserts all events of an
-//! append, a unique index over stream and version, a connection for each caller over a socket of the system.
+//! A plain table on PostgreSQL, as a good team would write it: one prepared statement that inserts all events
+//! of an append, a unique index over stream and version, a connection for each caller over a socket of the
+//! system.
 //!
-//! The server is an own cluster below the directory of the run, or whatever a URL names. Positions come from a
-//! sequence: they can have gaps, and a reader may see a later one before an earlier. Annals promises more.
+//! The server is an own cluster below the directory of the run, or whatever a URL names. Positions come from
+//! a sequence: they can have gaps, and a reader may see a later one before an earlier. Annals promises more.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,5 +1,6 @@
-//! Tephra, embedded, as its documentation uses it: a stream is a tag, a condition asks that no event with the tag
-//! came after the last one that the writer knows. Segments of 256 MiB, the writer's default configuration.
+//! Tephra, embedded, as its documentation uses it: a stream is a tag, a condition asks that no event with the
+//! tag came after the last one that the writer knows. Segments of 256 MiB, the writer's default
+//! configuration.
 
 use std::path::Path;
 

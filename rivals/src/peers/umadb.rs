@@ -1,5 +1,5 @@
-//! UmaDB: its server and its asynchronous client in this process, gRPC over the loopback. A stream is a tag, as with
-//! Tephra. The server's pipelined writer is on, which is its faster one.
+//! UmaDB: its server and its asynchronous client in this process, gRPC over the loopback. A stream is a tag,
+//! as with Tephra. The server's pipelined writer is on, which is its faster one.
 
 use std::path::Path;
 use std::sync::mpsc;

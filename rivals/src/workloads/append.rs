@@ -1,5 +1,5 @@
-//! Durable appends, each on the condition that its stream is as the writer knows it. Every writer has streams of its
-//! own, and begins a new one after 30 appends. A round lasts a given time.
+//! Durable appends, each on the condition that its stream is as the writer knows it. Every writer has streams
+//! of its own, and begins a new one after 30 appends. A round lasts a given time.
 //!
 //! Before the rounds each store is called in each of its ways, which warms it; the faster way is kept.
 
@@ -32,8 +32,8 @@ const STREAM_APPENDS: usize = 30;
 /// Stream numbers that a round may use, and a writer in it.
 const ROUND_STREAMS: u64 = 640_000;
 const WRITER_STREAMS: u64 = 5_000;
-/// This many events are made before the clock starts, for each second that is measured: making them is work that no store
-/// does. A store that is faster has some made while it runs.
+/// This many events are made before the clock starts, for each second that is measured: making them is work
+/// that no store does. A store that is faster has some made while it runs.
 const AHEAD_PER_SECOND: f64 = 2_000_000.0;
 /// A small write of the bare device: an event with its names.
 const SMALL_BYTES: usize = 512;
@@ -142,7 +142,8 @@ fn run_group(
     let device_turns = usize::from(bench.report.group == 0);
     let turns: Vec<_> = (0..contenders.len() + device_turns).collect();
     let mut streams = Vec::new();
-    // One writer waits for nothing but the disk, which has good and bad moments: shorter rounds, and more of them.
+    // One writer waits for nothing but the disk, which has good and bad moments: shorter rounds, and more of
+    // them.
     let slices = if writers == 1 { 3 } else { 1 };
     for round in 0..bench.rounds() * slices {
         for turn in Bench::turn(&turns, round) {
@@ -163,8 +164,8 @@ fn run_group(
     verify(bench, name, &contenders, &streams[..writers.min(8)])
 }
 
-/// What the disk does by itself in this round, as events in a second; for small requests only where one writer
-/// waits for each.
+/// What the disk does by itself in this round, as events in a second; for small requests only where one
+/// writer waits for each.
 fn device(bench: &mut Bench, name: &'static str, writers: usize, batch: usize) -> Result<()> {
     if batch > 1 {
         bench.large_writes(name)?;

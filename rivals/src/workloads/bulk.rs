@@ -1,5 +1,5 @@
-//! A bulk load: one writer, 1,000 events a request, 40 new streams of 25 events each, on the condition that none of
-//! the streams exists.
+//! A bulk load: one writer, 1,000 events a request, 40 new streams of 25 events each, on the condition that
+//! none of the streams exists.
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -1,7 +1,9 @@
-//! What a large number of streams costs: a store of 10 thousand streams of one event each, and one of many more.
+//! What a large number of streams costs: a store of 10 thousand streams of one event each, and one of many
+//! more.
 //!
-//! The large one is loaded by a process of its own, whose memory is taken, and which is killed while it appends. Then
-//! it is opened: after a kill, after a close, and with nothing in memory. Then both are asked for what does not exist.
+//! The large one is loaded by a process of its own, whose memory is taken, and which is killed while it
+//! appends. Then it is opened: after a kill, after a close, and with nothing in memory. Then both are asked
+//! for what does not exist.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -203,8 +205,8 @@ fn make(bench: &Bench, store: &Arc<dyn Rival>, _: u64, round: usize) -> Result<F
     )
 }
 
-/// Lets this many callers do the same again and again for the time of a round, each time with another random number;
-/// what is done tells how long the store took for it.
+/// Lets this many callers do the same again and again for the time of a round, each time with another random
+/// number; what is done tells how long the store took for it.
 fn repeat<F, W>(
     bench: &Bench,
     store: &Arc<dyn Rival>,

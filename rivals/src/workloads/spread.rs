@@ -1,5 +1,6 @@
-//! Reads of a store that is loaded once: many streams of 30 events, the events of each spread over the whole log.
-//! The whole log by one reader; single streams by one and by 16, from memory and from the disk. And its size.
+//! Reads of a store that is loaded once: many streams of 30 events, the events of each spread over the whole
+//! log. The whole log by one reader; single streams by one and by 16, from memory and from the disk. And its
+//! size.
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -1,5 +1,5 @@
-//! Reads the imports of one source file from its own crate, without the compiler: a scanner for comments, strings,
-//! trees of `use` and code for tests. It is sufficient for code without glob imports.
+//! Reads the imports of one source file from its own crate, without the compiler: a scanner for comments,
+//! strings, trees of `use` and code for tests. It is sufficient for code without glob imports.
 
 /// An import, by its path from the root of the crate.
 #[derive(Clone, Debug, PartialEq)]
@@ -89,8 +89,8 @@ impl Source {
         }
     }
 
-    /// The paths that begin with a module of the root, without `crate`: they are possible only in the root. A `pub use`
-    /// is not included.
+    /// The paths that begin with a module of the root, without `crate`: they are possible only in the root. A
+    /// `pub use` is not included.
     pub fn relative(&self, is_module: impl Fn(&str) -> bool) -> Vec<Use> {
         let (mut found, mut is_reexport) = (Vec::new(), false);
         for at in 0..self.tokens.len() {
@@ -157,7 +157,8 @@ fn is_name(text: &str) -> bool {
     text.starts_with(|c: char| c.is_alphabetic() || c == '_')
 }
 
-/// Removes the items after `#[cfg(test)]` or `#[cfg(all(test, ...))]`. Also returns the removed modules that are files.
+/// Removes the items after `#[cfg(test)]` or `#[cfg(all(test, ...))]`. Also returns the removed modules that
+/// are files.
 fn without_tests(tokens: Vec<Token>) -> (Vec<Token>, Vec<String>) {
     let (mut kept, mut files, mut at) = (Vec::new(), Vec::new(), 0);
     let text = |at: usize| tokens.get(at).map_or("", |token: &Token| token.text.as_str());

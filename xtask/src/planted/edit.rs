@@ -1,7 +1,8 @@
 //! Changes of lines: the place of a patch's hunk, and the changes of several patches in one file.
 //!
-//! A hunk is placed in the original file, not in the result of other patches: so each patch applies alone, in any order,
-//! and the change of one may be within the context of another. A hunk has one place; the line number in its header is ignored.
+//! A hunk is placed in the original file, not in the result of other patches: so each patch applies alone, in
+//! any order, and the change of one may be within the context of another. A hunk has one place; the line
+//! number in its header is ignored.
 
 use diffy::{Hunk, HunkRange, Line, Patch};
 
@@ -101,8 +102,8 @@ fn edits_of(name: &str, hunk: &Hunk<'_, str>, place: usize) -> Vec<Edit> {
     edits
 }
 
-/// The problems of these edits of one file, which are sorted: between two of them there must be an unchanged line, or the
-/// changes could not be assigned to their patches later.
+/// The problems of these edits of one file, which are sorted: between two of them there must be an unchanged
+/// line, or the changes could not be assigned to their patches later.
 pub fn conflicts(edits: &mut [Edit]) -> Vec<String> {
     edits.sort_by_key(|edit| edit.at);
     let meet = edits.windows(2).filter(|pair| pair[0].at + pair[0].removed >= pair[1].at);

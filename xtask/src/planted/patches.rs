@@ -1,7 +1,7 @@
 //! The patches: applies the files in `planted/` to the engine, and writes them from an edited copy.
 //!
-//! Every change of a bug's patch names its bug, `Bug::X`, and no other. So each change in the copy can be assigned to its patch
-//! without other records. Next below: `edit`.
+//! Every change of a bug's patch names its bug, `Bug::X`, and no other. So each change in the copy can be
+//! assigned to its patch without other records. Next below: `edit`.
 
 use std::collections::{BTreeMap, BTreeSet};
 

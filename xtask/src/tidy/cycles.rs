@@ -1,5 +1,5 @@
-//! The rule that there are no import cycles between the top-level modules of a crate: a module can be understood together with
-//! those that it imports, but a cycle can only be understood as a whole.
+//! The rule that there are no import cycles between the top-level modules of a crate: a module can be
+//! understood together with those that it imports, but a cycle can only be understood as a whole.
 
 use crate::modules::{self, Crate};
 use crate::tree::Tree;

@@ -37,7 +37,8 @@ struct Named<'a> {
     test: &'a str,
 }
 
-/// The names in the lists of the page: `` - `clause` `` or `` - in `folder/`: `test`, `test` ``, on one line or several.
+/// The names in the lists of the page: `` - `clause` `` or `` - in `folder/`: `test`, `test` ``, on one line
+/// or several.
 fn named(page: &str) -> Vec<Named<'_>> {
     let (mut names, mut guarantee, mut folder, mut in_list) = (Vec::new(), "", None, false);
     for line in page.lines() {
@@ -81,7 +82,8 @@ pub fn named_tests(tree: &Tree) -> Vec<String> {
     problems
 }
 
-/// Checks that every clause of the contract is on the page, under the guarantee with which its documentation begins.
+/// Checks that every clause of the contract is on the page, under the guarantee with which its documentation
+/// begins.
 pub fn clauses(tree: &Tree) -> Vec<String> {
     let (Some(page), Some(contract)) = (tree.file(GUARANTEES), tree.file(CONTRACT)) else {
         return vec![format!("{GUARANTEES} or {CONTRACT} is missing")];

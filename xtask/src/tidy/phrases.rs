@@ -1,5 +1,5 @@
-//! The rule on phrases that the project does not use: each has a plainer word, which the rule suggests. A phrase is found
-//! in comments, documents and messages, even if a line breaks within it.
+//! The rule on phrases that the project does not use: each has a plainer word, which the rule suggests. A
+//! phrase is found in comments, documents and messages, even if a line breaks within it.
 
 use crate::tree::{File, Tree};
 

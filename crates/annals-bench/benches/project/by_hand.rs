@@ -30,8 +30,8 @@ async fn page(log: &dyn EventStore, from: &mut Option<Position>) -> Option<Vec<R
     Some(page.events)
 }
 
-/// The log is read page by page, and each page is one transaction of prepared statements, each of which is awaited, with where it
-/// ends. Events a second.
+/// The log is read page by page, and each page is one transaction of prepared statements, each of which is
+/// awaited, with where it ends. Events a second.
 pub async fn awaited(log: &dyn EventStore, url: &str) -> f64 {
     let (mut from, mut count) = (Some(Position::FIRST), 0);
     let started;
@@ -79,7 +79,8 @@ pub async fn awaited(log: &dyn EventStore, url: &str) -> f64 {
     count as f64 / started.elapsed().as_secs_f64()
 }
 
-/// All rows at once, which are there as text: `COPY`, or `LOAD DATA` of a file. Rows a second, without reading the log.
+/// All rows at once, which are there as text: `COPY`, or `LOAD DATA` of a file. Rows a second, without
+/// reading the log.
 pub async fn bulk(log: &dyn EventStore, place: &Place) -> f64 {
     let (mut from, mut text, mut count) = (Some(Position::FIRST), String::new(), 0);
     while let Some(events) = page(log, &mut from).await {

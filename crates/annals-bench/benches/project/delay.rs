@@ -1,4 +1,5 @@
-//! A proxy that makes each round trip a millisecond longer: what a client sends arrives that much later, in order.
+//! A proxy that makes each round trip a millisecond longer: what a client sends arrives that much later, in
+//! order.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};

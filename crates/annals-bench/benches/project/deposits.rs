@@ -110,7 +110,8 @@ fn list<T: std::fmt::Display>(begins: char, items: Vec<T>, ends: char) -> String
     text
 }
 
-/// The projection catches up with the log, its rows in the database of this address. Events a second, once it has started.
+/// The projection catches up with the log, its rows in the database of this address. Events a second, once it
+/// has started.
 pub async fn project<P: Way>(log: &Arc<dyn EventStore>, url: &str) -> f64 {
     let annals = Annals::with_store(log.clone(), State::database(url).unwrap()).await.unwrap();
     let events = log.head().await.unwrap().get();

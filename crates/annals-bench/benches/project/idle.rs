@@ -68,8 +68,8 @@ pub async fn run(kind: Kind, time: Duration) {
     annals.shutdown().await;
 }
 
-/// Time of a processor that this process has used. Not counted in ticks of the kernel: a process that wakes by timers is found
-/// running at a tick more often than between two.
+/// Time of a processor that this process has used. Not counted in ticks of the kernel: a process that wakes
+/// by timers is found running at a tick more often than between two.
 fn cpu_seconds() -> f64 {
     let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     used.tv_sec as f64 + used.tv_nsec as f64 / 1e9

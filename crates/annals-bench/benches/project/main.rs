@@ -1,14 +1,15 @@
-//! Projections into PostgreSQL and MariaDB beside the same rows written by hand, one row an event, in turn; and what projections
-//! and a publisher cost that have nothing to do:
+//! Projections into PostgreSQL and MariaDB beside the same rows written by hand, one row an event, in turn;
+//! and what projections and a publisher cost that have nothing to do:
 //!
 //! ```text
 //! cargo bench -p annals-bench --bench project -- [EVENTS] [ROUNDS] [SECONDS]
 //! ```
 //!
-//! The servers are started here and do not wait for the disk. The log is in memory. A round writes into tables of its own. Of
-//! `SECONDS` 0, only the first part runs; of `EVENTS` 0, only the second.
+//! The servers are started here and do not wait for the disk. The log is in memory. A round writes into
+//! tables of its own. Of `SECONDS` 0, only the first part runs; of `EVENTS` 0, only the second.
 //!
-//! The files: `deposits` (the projections), `by_hand`, `delay` (a proxy that makes round trips longer), `idle`.
+//! The files: `deposits` (the projections), `by_hand`, `delay` (a proxy that makes round trips longer),
+//! `idle`.
 #![allow(
     clippy::print_stdout,
     clippy::unwrap_used,

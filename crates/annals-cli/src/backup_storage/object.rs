@@ -1,8 +1,9 @@
 //! Backups in object storage: S3 and compatible services, Google Cloud Storage, Azure.
 //!
 //! Keys, region and endpoint come from the environment, as with the tools of each cloud (`AWS_ACCESS_KEY_ID`,
-//! `AWS_REGION`, `AWS_ENDPOINT`, …). A large object is uploaded in parts and exists once the upload is completed; a manifest
-//! is created by a conditional put, which the storage refuses if there is an object of that name.
+//! `AWS_REGION`, `AWS_ENDPOINT`, …). A large object is uploaded in parts and exists once the upload is
+//! completed; a manifest is created by a conditional put, which the storage refuses if there is an object of
+//! that name.
 
 use std::io::{self, Read};
 use std::sync::Arc;

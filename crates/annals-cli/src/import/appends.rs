@@ -1,12 +1,12 @@
 //! Reads the lines of an export as the appends from which they came.
 //!
 //! - A1  Lines are in the order of the log.
-//! - A2  A line has the number of its event within the append and the size of the append. So a file that is truncated within
-//!   an append is detected, and no append is imported without all of its events.
-//! - A3  No line is missing between lines with these numbers: positions have no gaps; in an export of one stream, versions
-//!   have none.
-//! - A4  Lines of earlier versions do not have these numbers. Missing lines among them are detected only if the versions of a
-//!   stream have a gap.
+//! - A2  A line has the number of its event within the append and the size of the append. So a file that is
+//!   truncated within an append is detected, and no append is imported without all of its events.
+//! - A3  No line is missing between lines with these numbers: positions have no gaps; in an export of one
+//!   stream, versions have none.
+//! - A4  Lines of earlier versions do not have these numbers. Missing lines among them are detected only if
+//!   the versions of a stream have a gap.
 
 use std::collections::HashMap;
 use std::io::Read;

@@ -1,14 +1,15 @@
 //! Writes rows in chunks, so that a run that was killed can be started again.
 //!
-//! - K1  A chunk is one append. Rows without an id column are identified by their place: the key of a chunk is a digest of the
-//!   recipe, the name of the source and the number of its first row. So the imported rows of a source can be looked up in the
-//!   store: they are compared with the rows of the file before anything is written. An import of a file that has grown, or
-//!   one that was killed, resumes after them; another file of the same name is refused.
-//! - K2  Rows with an id column may be anywhere in the file, so the key of a chunk is a digest of its rows. A chunk of
-//!   which the store has some events is split in halves until every part is either new or stored.
+//! - K1  A chunk is one append. Rows without an id column are identified by their place: the key of a chunk
+//!   is a digest of the recipe, the name of the source and the number of its first row. So the imported rows
+//!   of a source can be looked up in the store: they are compared with the rows of the file before anything
+//!   is written. An import of a file that has grown, or one that was killed, resumes after them; another file
+//!   of the same name is refused.
+//! - K2  Rows with an id column may be anywhere in the file, so the key of a chunk is a digest of its rows. A
+//!   chunk of which the store has some events is split in halves until every part is either new or stored.
 //! - K3  A row counts as stored only if the event in the store is the one that the row makes.
-//! - K4  Events are in the order of the file: a chunk is sent after the previous one was committed. The next one is read
-//!   meanwhile.
+//! - K4  Events are in the order of the file: a chunk is sent after the previous one was committed. The next
+//!   one is read meanwhile.
 //! - K5  An import that the first version of the program began is continued with its keys: `content`.
 
 mod content;
@@ -333,8 +334,8 @@ pub(crate) fn events_of(appended: &Appended) -> usize {
     usize::try_from(appended.last.get() - appended.first.get() + 1).unwrap_or(usize::MAX)
 }
 
-/// Whether a smaller chunk may be accepted: the refusal is about the id of one event, `events[3].id`, or about the total
-/// size.
+/// Whether a smaller chunk may be accepted: the refusal is about the id of one event, `events[3].id`, or
+/// about the total size.
 fn is_of_some_events(error: &Error) -> bool {
     let Error::Invalid(Invalid { field, .. }) = error else { return false };
     field == "events" || field.starts_with("events[") && field.ends_with("].id")

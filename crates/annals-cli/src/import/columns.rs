@@ -1,7 +1,7 @@
 //! The columns of one row: the cells under a header line, or the fields of a JSON object.
 //!
-//! A nested field is named by its path, `repo.name`, and an element of an array by its index, `lines.0`. A field whose own
-//! name contains dots takes precedence.
+//! A nested field is named by its path, `repo.name`, and an element of an array by its index, `lines.0`. A
+//! field whose own name contains dots takes precedence.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -13,7 +13,8 @@ use super::BadLine;
 use super::rows::{Content, Row};
 use super::value;
 
-/// The texts that databases, data frames and spreadsheets write into a cell without a value, including error values.
+/// The texts that databases, data frames and spreadsheets write into a cell without a value, including error
+/// values.
 const NO_VALUE: [&str; 17] = [
     "NULL", "null", "\\N", "NaN", "nan", "NaT", "None", "NA", "<NA>", "N/A", "#N/A", "#REF!", "#VALUE!",
     "#DIV/0!", "#NAME?", "#NUM!", "#NULL!",
@@ -94,7 +95,8 @@ impl<'r> Columns<'r> {
         }
     }
 
-    /// A column as JSON. Text that contains a JSON object or array is converted to it, because envelopes often store data so.
+    /// A column as JSON. Text that contains a JSON object or array is converted to it, because envelopes
+    /// often store data so.
     pub(crate) fn value(&self, name: &str, decimal_comma: bool) -> Result<Vec<u8>, BadLine> {
         let braced = |text: &str| {
             text.trim_start().starts_with(['{', '[']) && serde_json::from_str::<&RawValue>(text).is_ok()

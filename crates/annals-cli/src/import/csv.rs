@@ -1,7 +1,7 @@
 //! CSV records with the lines on which they begin: a record may span several lines.
 //!
-//! - V1  Nothing is guessed. A quote that is never closed, and text after a closing quote, are refused at their line:
-//!   with either, rows would become a part of a value.
+//! - V1  Nothing is guessed. A quote that is never closed, and text after a closing quote, are refused at
+//!   their line: with either, rows would become a part of a value.
 //! - V2  A quote within a value that has none at its beginning is text: `5" disk`.
 //! - V3  A line `sep=;` at the beginning, as Excel writes it, names the delimiter.
 

@@ -1,7 +1,7 @@
 //! Reads a file as UTF-8: gzip is decompressed, other encodings are decoded.
 //!
-//! Invalid bytes are not replaced: they are an error with the offset of the byte. Reading is bounded: a line or a value of
-//! more than [`ROW_BYTES_MAX`] is refused.
+//! Invalid bytes are not replaced: they are an error with the offset of the byte. Reading is bounded: a line
+//! or a value of more than [`ROW_BYTES_MAX`] is refused.
 
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::str::FromStr;
@@ -11,7 +11,8 @@ use flate2::bufread::MultiGzDecoder;
 
 use super::BadLine;
 
-/// The maximum size of a row in bytes. An event has at most 16 MiB, and its text has less than four times that.
+/// The maximum size of a row in bytes. An event has at most 16 MiB, and its text has less than four times
+/// that.
 pub(crate) const ROW_BYTES_MAX: usize = if cfg!(test) { 1 << 20 } else { 64 << 20 };
 /// The size of a read in bytes.
 const BLOCK_BYTES: usize = 256 << 10;
@@ -44,8 +45,8 @@ impl FromStr for Encoding {
     }
 }
 
-/// The file as UTF-8: decompressed if it begins like gzip, decoded if an encoding is named or it begins with the byte order
-/// mark of UTF-16. Otherwise it is returned unchanged.
+/// The file as UTF-8: decompressed if it begins like gzip, decoded if an encoding is named or it begins with
+/// the byte order mark of UTF-16. Otherwise it is returned unchanged.
 ///
 /// # Errors
 /// If its beginning cannot be read.
@@ -150,7 +151,8 @@ impl Read for Decoded {
 pub(crate) struct Line {
     /// The number as in an editor, from 1: a line feed, a carriage return or both end a line.
     pub(crate) number: u64,
-    /// The number in the ids of rows, from 1: only a line feed ends a line. This rule never changes, because ids must not.
+    /// The number in the ids of rows, from 1: only a line feed ends a line. This rule never changes, because
+    /// ids must not.
     pub(crate) by_feeds: u64,
 }
 

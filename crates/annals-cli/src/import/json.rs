@@ -1,19 +1,22 @@
-//! The JSON values of a file, one after the other: one per line, over several lines, or the elements of an array.
+//! The JSON values of a file, one after the other: one per line, over several lines, or the elements of an
+//! array.
 //!
-//! This file only finds the beginning and the end of a value: `columns` checks that it is JSON when it reads the fields. A
-//! value that never ends is refused at the line where it begins.
+//! This file only finds the beginning and the end of a value: `columns` checks that it is JSON when it reads
+//! the fields. A value that never ends is refused at the line where it begins.
 
 use super::BadLine;
 use super::input::{Bytes, Line, ROW_BYTES_MAX, too_long};
 
-/// A value: the line on which it begins, the number of values that began on that line before it, and its text.
+/// A value: the line on which it begins, the number of values that began on that line before it, and its
+/// text.
 pub(crate) type Value = (Line, u64, Vec<u8>);
 
 /// The values of a file.
 pub(crate) struct Values {
     bytes: Bytes,
     array: Array,
-    /// The line of the last value, counted by line feeds, and the number of values that began there before it.
+    /// The line of the last value, counted by line feeds, and the number of values that began there before
+    /// it.
     last: (u64, u64),
 }
 
@@ -112,8 +115,8 @@ impl Values {
         }
     }
 
-    /// Reads a value that is not an object or an array, up to the end of its line or, in an array, of the element. A row is an
-    /// object, so such a value is refused later.
+    /// Reads a value that is not an object or an array, up to the end of its line or, in an array, of the
+    /// element. A row is an object, so such a value is refused later.
     fn bare(&mut self, line: u64) -> Result<Vec<u8>, BadLine> {
         let in_array = self.array != Array::Outside;
         let mut text = Vec::new();

@@ -1,13 +1,13 @@
 //! Recipes: the conversion of rows to events.
 //!
-//! - I1  The same row of the same source always becomes the same event with the same id: a UUID derived from the source,
-//!   the recipe, the line and the content; or, with an id column, from that column.
-//! - I2  A column that the recipe names (for a stream, a type, a tag, an id or a time) is text in the data, in every row. In
-//!   other columns, values that are exact numbers are numbers.
-//! - I3  A column for a stream or a type must not be empty in any row: rows without a value would share one stream. A tag
-//!   whose column is empty is omitted.
-//! - I4  Ids never change, whichever version of the program makes them. The first version identified a file by the last
-//!   component of its path; its rows are still recognised by that.
+//! - I1  The same row of the same source always becomes the same event with the same id: a UUID derived from
+//!   the source, the recipe, the line and the content; or, with an id column, from that column.
+//! - I2  A column that the recipe names (for a stream, a type, a tag, an id or a time) is text in the data,
+//!   in every row. In other columns, values that are exact numbers are numbers.
+//! - I3  A column for a stream or a type must not be empty in any row: rows without a value would share one
+//!   stream. A tag whose column is empty is omitted.
+//! - I4  Ids never change, whichever version of the program makes them. The first version identified a file
+//!   by the last component of its path; its rows are still recognised by that.
 
 use std::borrow::Cow;
 use std::path::{Component, Path, PathBuf};
@@ -35,8 +35,8 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// A file, identified by its path as it was given, without `./`. Bytes that are not UTF-8 are escaped, so that different
-    /// paths stay different.
+    /// A file, identified by its path as it was given, without `./`. Bytes that are not UTF-8 are escaped, so
+    /// that different paths stay different.
     pub(crate) fn path(file: &Path) -> Self {
         let plain: PathBuf = file.components().filter(|part| *part != Component::CurDir).collect();
         let whole = plain.to_str().map_or_else(|| format!("{plain:?}"), str::to_owned);
@@ -108,7 +108,8 @@ impl Recipe {
             (&self.time, &self.id),
         );
         let mut digest = Sha256::new_with_prefix(serde_json::to_vec(&parts).expect("texts are JSON"));
-        // Seconds are the default unit: rows that were imported without a unit are recognised when it is named.
+        // Seconds are the default unit: rows that were imported without a unit are recognised when it is
+        // named.
         let unit = self.times.unit.filter(|unit| *unit != Unit::S).map(|unit| format!("{unit:?}"));
         let more = (unit, self.times.offset.map(UtcOffset::seconds), &self.data, self.decimal_comma);
         // Rows of an earlier version without these options are still recognised.
@@ -118,8 +119,9 @@ impl Recipe {
         digest
     }
 
-    /// The key of the append whose first row has this number in its source, from 0. The key contains only the last component of
-    /// the source: a file of the same name elsewhere gets the same key, and the stored rows are compared.
+    /// The key of the append whose first row has this number in its source, from 0. The key contains only the
+    /// last component of the source: a file of the same name elsewhere gets the same key, and the stored rows
+    /// are compared.
     pub(crate) fn key_of_place(&self, row: u64) -> IdempotencyKey {
         key(self.digest(&self.source.last), &format!("@{row}"))
     }
@@ -211,8 +213,8 @@ impl Recipe {
         Ok(alone.writes.into_iter().next().expect("it has one event"))
     }
 
-    /// Whether a stored event is the one that this row makes, or the one that the first version made of it: that version kept
-    /// tags whose column is empty, and rounded times before 1970 up.
+    /// Whether a stored event is the one that this row makes, or the one that the first version made of it:
+    /// that version kept tags whose column is empty, and rounded times before 1970 up.
     pub(crate) fn made(&self, row: &Row, write: &Write, event: &RecordedEvent) -> Result<bool, BadLine> {
         let (mut made, there) = (write.event.clone(), event.to_new());
         if write.stream != event.stream() || made == there {

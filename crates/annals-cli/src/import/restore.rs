@@ -1,16 +1,17 @@
 //! Restores a log from the lines of `annals export`: ids, recorded times, keys and the boundaries of appends.
 //!
-//! - R1  The lines of one append become one append, with its key and its recorded time. In an empty store, the result is the
-//!   same log.
-//! - R2  Each append expects the versions in the file, so its events are never added to a stream with other events.
-//! - R3  While the store holds exactly the beginning of the file, many appends are in flight at once, so that the store can
-//!   sync them together. Each has the conditions that the last event of the previous one is the newest of its stream and that
-//!   the log ends there, so none can overtake: one that does is refused, and sent again in order. In any other store, appends
-//!   are sent one by one.
+//! - R1  The lines of one append become one append, with its key and its recorded time. In an empty store,
+//!   the result is the same log.
+//! - R2  Each append expects the versions in the file, so its events are never added to a stream with other
+//!       events.
+//! - R3  While the store holds exactly the beginning of the file, many appends are in flight at once, so that
+//!   the store can sync them together. Each has the conditions that the last event of the previous one is the
+//!   newest of its stream and that the log ends there, so none can overtake: one that does is refused, and
+//!   sent again in order. In any other store, appends are sent one by one.
 //! - R4  A file that is truncated within an append, or lacks lines, is refused at that line: `appends`.
-//! - R5  The store recognises the appends of an earlier run by their keys or ids, and they are compared: an event counts as
-//!   stored only if the one in the log has the same stream, version, id and content. A key or an id of another event stops
-//!   the import.
+//! - R5  The store recognises the appends of an earlier run by their keys or ids, and they are compared: an
+//!   event counts as stored only if the one in the log has the same stream, version, id and content. A key or
+//!   an id of another event stops the import.
 
 use std::collections::VecDeque;
 use std::io::Read;
@@ -74,7 +75,8 @@ pub(crate) async fn restore(
     Ok(counts)
 }
 
-/// Prints a note to standard error if events are missing between the end of the log and the beginning of the file.
+/// Prints a note to standard error if events are missing between the end of the log and the beginning of the
+/// file.
 async fn note_gap(store: &dyn EventStore, piece: &Piece) -> anyhow::Result<()> {
     let (head, first) = (store.head().await?, piece.first);
     if piece.of_log && first > head.next() {
@@ -103,7 +105,8 @@ pub(crate) fn check_all(reader: Box<dyn Read>) -> anyhow::Result<(u64, u64)> {
 const WITHOUT_KEY: &str = "remove `idempotency_key` from the line to import its events without it";
 
 impl Piece {
-    /// The append with conditions that bind it to its place in the file: directly after the previous one, at the end of the log.
+    /// The append with conditions that bind it to its place in the file: directly after the previous one, at
+    /// the end of the log.
     fn chained(&self) -> Append {
         let append = self.append.clone().unless(Query::all(), self.first.previous());
         match &self.after {

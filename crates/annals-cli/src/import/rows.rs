@@ -147,7 +147,8 @@ impl Rows {
     }
 }
 
-/// Distinguishes equal rows on one line, as counted by line feeds: in some old files, lines end with only a carriage return.
+/// Distinguishes equal rows on one line, as counted by line feeds: in some old files, lines end with only a
+/// carriage return.
 #[derive(Default)]
 pub(crate) struct Alike {
     line: u64,
@@ -157,7 +158,8 @@ pub(crate) struct Alike {
 }
 
 impl Alike {
-    /// Returns 0 for the first of equal rows on a line. `more` is whether another row may follow on this line.
+    /// Returns 0 for the first of equal rows on a line. `more` is whether another row may follow on this
+    /// line.
     fn number(&mut self, row: &Row, more: bool) -> u64 {
         if self.line != row.by_feeds {
             (self.line, self.rows) = (row.by_feeds, 0);
@@ -199,8 +201,8 @@ pub(crate) fn text(line: u64, bytes: Vec<u8>) -> Result<String, BadLine> {
     })
 }
 
-/// The names of the columns. A column without a name, such as the index of a data frame, is named by its number. Unnamed
-/// columns at the end of the line are dropped; a row with a value there is refused.
+/// The names of the columns. A column without a name, such as the index of a data frame, is named by its
+/// number. Unnamed columns at the end of the line are dropped; a row with a value there is refused.
 fn named(line: u64, mut names: Vec<String>) -> Result<Vec<String>, BadLine> {
     if names.iter().any(|name| name.contains('\0')) {
         let hint = "if the file is UTF-16, name that with --encoding utf-16le or utf-16be";

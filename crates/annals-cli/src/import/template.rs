@@ -1,4 +1,5 @@
-//! Templates: texts with the names of columns in braces, such as `customer-{customer_id}` or `repo-{repo.name}`.
+//! Templates: texts with the names of columns in braces, such as `customer-{customer_id}` or
+//! `repo-{repo.name}`.
 
 use std::str::FromStr;
 

@@ -7,8 +7,8 @@ use serde_json::Value;
 /// The maximum number of digits of a number that every JSON parser reads exactly.
 const EXACT_DIGITS: usize = 15;
 
-/// The value as JSON. A number stays a number, digit for digit, if every JSON parser reads it exactly; codes that only
-/// look like numbers (`00001`, `+5`, `1e5`, 20 digits) stay text.
+/// The value as JSON. A number stays a number, digit for digit, if every JSON parser reads it exactly; codes
+/// that only look like numbers (`00001`, `+5`, `1e5`, 20 digits) stay text.
 pub(crate) fn json(value: &str, decimal_comma: bool) -> String {
     if !decimal_comma {
         return if is_exact_number(value) { value.to_owned() } else { text(value) };
@@ -80,8 +80,8 @@ pub(crate) struct Times {
 /// As seconds, numbers from here on are in the year 5138 and later: they are probably in another unit.
 const SECONDS_MAX: i128 = 100_000_000_000;
 
-/// As seconds, numbers below this are before March 1973: those with four or more digits are more likely a year `2017`, a date
-/// `970101`, or the days of a spreadsheet, `42840.54`.
+/// As seconds, numbers below this are before March 1973: those with four or more digits are more likely a
+/// year `2017`, a date `970101`, or the days of a spreadsheet, `42840.54`.
 const PLAIN_SECONDS_MIN: i128 = 100_000_000;
 
 /// Whether a number without a unit is probably not in seconds.
@@ -91,7 +91,8 @@ fn is_ambiguous(text: &str, whole: i128) -> bool {
 }
 
 impl Times {
-    /// Parses a time: RFC 3339, `YYYY-MM-DD`, `YYYYMMDD`, or a number in the unit, which is seconds by default.
+    /// Parses a time: RFC 3339, `YYYY-MM-DD`, `YYYYMMDD`, or a number in the unit, which is seconds by
+    /// default.
     pub(crate) fn read(self, text: &str) -> Result<Timestamp, String> {
         let text = text.trim();
         let Some((whole, nanos)) = number(text, self.unit.unwrap_or(Unit::S)) else { return self.date(text) };

@@ -1,7 +1,7 @@
 //! The checks after a kill: the log is compared with the witness, and each kind of read with the log.
 //!
-//! Lost: an acknowledged append is missing. Half: some events of an append are stored and others are not. Wrong: any other
-//! violation of a guarantee.
+//! Lost: an acknowledged append is missing. Half: some events of an append are stored and others are not.
+//! Wrong: any other violation of a guarantee.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
@@ -64,7 +64,8 @@ struct Seen {
     wrong: Vec<Violation>,
 }
 
-/// The part of an append that was read so far: its first position, its name, the hashes of its events, and its streams.
+/// The part of an append that was read so far: its first position, its name, the hashes of its events, and
+/// its streams.
 type Group = (Position, Name, Vec<Hash>, BTreeMap<String, Version>);
 
 struct Found {
@@ -120,7 +121,8 @@ impl Check<'_> {
         self.violations.push(Violation { kind: Kind::Wrong, text });
     }
 
-    /// Reads the complete log; checks positions, versions, times, and that the events of an append are adjacent.
+    /// Reads the complete log; checks positions, versions, times, and that the events of an append are
+    /// adjacent.
     fn read(&mut self) -> anyhow::Result<Seen> {
         let mut log = Seen::default();
         let mut next = Position::FIRST;

@@ -1,5 +1,5 @@
-//! The process that is killed: opens the store, writes and reads at full speed, reports its state on standard output, and
-//! exits at the end of its standard input.
+//! The process that is killed: opens the store, writes and reads at full speed, reports its state on standard
+//! output, and exits at the end of its standard input.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -153,7 +153,8 @@ async fn consume(store: Arc<EngineStore>, path: PathBuf) -> anyhow::Result<()> {
     }
 }
 
-/// Opens the record of seen events, removes a line that a kill has truncated, and returns the position in the last line.
+/// Opens the record of seen events, removes a line that a kill has truncated, and returns the position in the
+/// last line.
 fn resume(path: &Path) -> io::Result<(File, Position)> {
     let mut options = OpenOptions::new();
     let mut file = options.create(true).truncate(false).read(true).write(true).open(path)?;

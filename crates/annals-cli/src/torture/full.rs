@@ -1,7 +1,7 @@
 //! The test of a full disk: appends fill a file system of a few MiB until they are refused.
 //!
-//! The file system is in memory, mounted in the mount namespace of one process and removed with it. Without the right to
-//! mount, the test is skipped and reported as not tried.
+//! The file system is in memory, mounted in the mount namespace of one process and removed with it. Without
+//! the right to mount, the test is skipped and reported as not tried.
 
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
@@ -12,7 +12,8 @@ use anyhow::{Context as _, bail};
 
 use super::load::{Random, hash_of_all, hash_of_append, hash_of_scanned};
 
-/// The options of `unshare` that are tried: a mount namespace as root, or one in a user namespace with a mapped root.
+/// The options of `unshare` that are tried: a mount namespace as root, or one in a user namespace with a
+/// mapped root.
 const WAYS: [&[&str]; 2] = [&["--mount"], &["--user", "--map-root-user", "--mount"]];
 const SCRIPT: &str = "mount -t tmpfs -o size=\"$0\" annals \"$1\" && shift && exec \"$@\"";
 
@@ -109,8 +110,8 @@ pub(super) async fn fill(store: &Path, seed: u64) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Closes the store. A store that was poisoned by the full disk cannot mark its end and fails with `Poisoned`, which is not a
-/// violation.
+/// Closes the store. A store that was poisoned by the full disk cannot mark its end and fails with
+/// `Poisoned`, which is not a violation.
 async fn close(store: &EngineStore) -> anyhow::Result<()> {
     match store.close().await {
         Ok(()) | Err(Error::Poisoned(_)) => Ok(()),

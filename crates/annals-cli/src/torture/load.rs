@@ -1,5 +1,5 @@
-//! The load of a torture: the appends and the store options, all derived from the seed and a name. So a process that reads a
-//! name in the witness can make the same append again.
+//! The load of a torture: the appends and the store options, all derived from the seed and a name. So a
+//! process that reads a name in the witness can make the same append again.
 
 use std::fmt;
 use std::str::FromStr;
@@ -102,8 +102,8 @@ pub(super) fn own_stream(writer: u64) -> StreamId {
     StreamId::new(format!("own-{writer}")).expect("the name is short and plain")
 }
 
-/// The append of this name; `own` is the version of the writer's own stream before it. Some appends have a key; the others
-/// are recognised by the ids of their events.
+/// The append of this name; `own` is the version of the writer's own stream before it. Some appends have a
+/// key; the others are recognised by the ids of their events.
 pub(super) fn append(seed: u64, name: Name, own: Version) -> Append {
     let mut random = Random::new(seed, &[name.cycle, name.writer, name.number]);
     let shape = Shape::of(seed, name.cycle, 1);

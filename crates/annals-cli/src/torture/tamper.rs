@@ -9,8 +9,8 @@ use clap::ValueEnum;
 /// What is done to the store after a kill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Tamper {
-    /// It is put back to what it was before, and so is what the consumer saw: what was acknowledged since is gone, as
-    /// if it had not been synced.
+    /// It is put back to what it was before, and so is what the consumer saw: what was acknowledged since is
+    /// gone, as if it had not been synced.
     Lose,
     /// A byte of an event is changed.
     Change,

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! - W1  An intention is written before the append begins, so the appends in flight are known.
-//! - W2  An acknowledgement is written and synced after the store has returned it; its writer waits for the sync.
+//! - W2  An acknowledgement is written and synced after the store has returned it; its writer waits for the
+//!       sync.
 //! - W3  A line counts only if it ends with a dot. A kill may truncate the last one.
 
 use std::collections::BTreeMap;

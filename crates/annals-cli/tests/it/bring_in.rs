@@ -215,7 +215,8 @@ fn lines_of_one_append_without_end_are_refused() {
     assert!(said.contains("line 1: the append that begins here is larger than 65536 events"), "{said}");
 }
 
-/// What is in a log already can be taken out of it and brought back, also JSON that is refused where it enters.
+/// What is in a log already can be taken out of it and brought back, also JSON that is refused where it
+/// enters.
 #[test]
 fn what_was_recorded_before_it_was_refused_comes_back_as_it_is() {
     let place = Place::new();

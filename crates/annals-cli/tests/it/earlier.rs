@@ -1,5 +1,5 @@
-//! What the first version of the program began: imports, in which the rows of a file were known by its last name alone, and
-//! demos, in which purchases were not told apart by their file.
+//! What the first version of the program began: imports, in which the rows of a file were known by its last
+//! name alone, and demos, in which purchases were not told apart by their file.
 
 use crate::support::Place;
 
@@ -17,7 +17,8 @@ fn place(log: &str) -> Place {
     place
 }
 
-/// Runs an import, and returns how many events are new and how many were there, with what standard error says.
+/// Runs an import, and returns how many events are new and how many were there, with what standard error
+/// says.
 fn import(place: &Place, line: &str, input: &str) -> ((u64, u64), String) {
     let answer = place.annals_with(line, input);
     assert_eq!(answer.code, 0, "{line}: {}", answer.err);

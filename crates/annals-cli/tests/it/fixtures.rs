@@ -1,5 +1,5 @@
-//! What released versions have written is verified, exported, imported and restored. Where one of these fails, the files of users
-//! are about to break: `fixtures/README.md` says what to do.
+//! What released versions have written is verified, exported, imported and restored. Where one of these
+//! fails, the files of users are about to break: `fixtures/README.md` says what to do.
 //!
 //! `write` writes the backups and the proofs.
 
@@ -12,7 +12,8 @@ use annals_testservers::{dump, fixtures};
 
 use crate::support::Place;
 
-/// Compares an export with what is written down beside a fixture: the same events, of the same appends. Fields may be new.
+/// Compares an export with what is written down beside a fixture: the same events, of the same appends.
+/// Fields may be new.
 #[track_caller]
 fn is_the_log(export: &str, folder: &Path) {
     let then = std::fs::read_to_string(folder.join("log.jsonl")).unwrap();

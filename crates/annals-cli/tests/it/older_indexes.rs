@@ -1,5 +1,5 @@
-//! A store whose indexes are of an earlier version: it answers, says what it cannot look up, and is migrated, also while it is
-//! served.
+//! A store whose indexes are of an earlier version: it answers, says what it cannot look up, and is migrated,
+//! also while it is served.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

@@ -333,7 +333,8 @@ fn an_answer_that_cannot_be_written_is_a_failure_and_a_note_that_cannot_be_writt
     assert!(place.read("whole.jsonl").lines().count() == 2, "what was appended is there");
 }
 
-/// What a command was to do is done, and what it found is in its exit code, although nobody reads what it prints.
+/// What a command was to do is done, and what it found is in its exit code, although nobody reads what it
+/// prints.
 #[test]
 fn a_reader_that_goes_away_changes_neither_what_is_done_nor_the_exit_code() {
     let place = Place::new();

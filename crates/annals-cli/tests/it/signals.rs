@@ -36,7 +36,8 @@ fn an_import_that_is_stopped_says_what_is_in_the_store_and_resumes_after_it() {
     let mut child = place.command(IMPORT.split(' ')).stdin(Stdio::piped()).spawn().unwrap();
     let mut rows = child.stdin.take().unwrap();
     until_it_listens(&child);
-    // It has read far more than a pipe holds, so some of it is written. Then it is fed until it takes no more.
+    // It has read far more than a pipe holds, so some of it is written. Then it is fed until it takes no
+    // more.
     let mut number = 0;
     while rows.write_all(row(number).as_bytes()).is_ok() {
         number += 1;

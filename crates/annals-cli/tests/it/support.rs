@@ -74,8 +74,8 @@ impl Place {
         serde_json::from_str(&self.ok(line)).unwrap()
     }
 
-    /// Runs a command line that must fail with this code, and returns its one line without the name before it; with
-    /// `--json`, the explanation in it.
+    /// Runs a command line that must fail with this code, and returns its one line without the name before
+    /// it; with `--json`, the explanation in it.
     #[track_caller]
     pub fn fails(&self, code: i32, line: &str) -> String {
         let answer = self.annals(line);

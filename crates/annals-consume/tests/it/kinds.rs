@@ -65,7 +65,8 @@ impl Kind for Log {
     }
 }
 
-/// Two partitions, each with an order of its own. Its cursors are names, and its checkpoint has one for each partition.
+/// Two partitions, each with an order of its own. Its cursors are names, and its checkpoint has one for each
+/// partition.
 #[derive(Clone)]
 pub struct Partitions(Arc<Parts>);
 

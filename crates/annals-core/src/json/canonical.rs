@@ -1,8 +1,8 @@
 //! JSON in canonical form: two texts of the same value have the same bytes.
 //!
-//! The names of an object are sorted, blanks are left out, a string has an escape only where it must, and a number is
-//! written as its digits and a power of ten. Numbers are never rounded: `1.0`, `1` and `10e-1` are equal, and `0.1` and
-//! `0.1000000000000000055` are not.
+//! The names of an object are sorted, blanks are left out, a string has an escape only where it must, and a
+//! number is written as its digits and a power of ten. Numbers are never rounded: `1.0`, `1` and `10e-1` are
+//! equal, and `0.1` and `0.1000000000000000055` are not.
 
 use super::{check_json, units};
 
@@ -25,8 +25,8 @@ fn canonical(data: &[u8]) -> Vec<u8> {
     sorted.out
 }
 
-/// Reads checked JSON, which has no errors and no deep nesting. Its output has the members of objects in the order in which
-/// they were read.
+/// Reads checked JSON, which has no errors and no deep nesting. Its output has the members of objects in the
+/// order in which they were read.
 struct Writer<'a> {
     data: &'a [u8],
     at: usize,
@@ -66,7 +66,8 @@ struct Sorted<'a> {
 }
 
 impl Sorted<'_> {
-    /// Copies the bytes between these offsets. `object` is the number of the first object that begins there or later.
+    /// Copies the bytes between these offsets. `object` is the number of the first object that begins there
+    /// or later.
     fn copy(&mut self, mut from: usize, to: usize, mut object: usize) {
         while let Some(next) = self.objects.get(object).filter(|next| next.from < to) {
             self.out.extend_from_slice(&self.written[from..next.from]);
@@ -106,8 +107,8 @@ impl Writer<'_> {
         }
     }
 
-    /// Reads the opening bracket, or the comma before an element. Returns whether an element follows; if not, the closing
-    /// bracket was read.
+    /// Reads the opening bracket, or the comma before an element. Returns whether an element follows; if not,
+    /// the closing bracket was read.
     fn has_element(&mut self, close: u8) -> bool {
         self.skip_blanks();
         if self.peek() == close {

@@ -6,10 +6,10 @@
 //! 2017-04-15 13:00+09:00                a blank for the T, no seconds; t and z in lower case too
 //! ```
 //!
-//! - T1  No part of a text is ignored: a time of day without an offset, a zone in brackets and a leap second are refused,
-//!       each with the correct form in the message.
-//! - T2  A fraction may have any number of digits. Those after the sixth are dropped: a time is stored to the microsecond,
-//!       and never later than it was written.
+//! - T1  No part of a text is ignored: a time of day without an offset, a zone in brackets and a leap second
+//!       are refused, each with the correct form in the message.
+//! - T2  A fraction may have any number of digits. Those after the sixth are dropped: a time is stored to the
+//!       microsecond, and never later than it was written.
 //! - T3  Years have four digits, 0000 to 9999. A time outside that range, in UTC, is refused.
 
 use jiff::civil::{Date, Time, date};
@@ -29,8 +29,8 @@ const MINUTE: usize = 16;
 /// Bytes of a time to the second.
 const SECOND: usize = 19;
 
-/// Parses a time; the problem is worded to follow the text. A text without an offset is in `local`; without `local` a date
-/// is in UTC, and a time of day is refused.
+/// Parses a time; the problem is worded to follow the text. A text without an offset is in `local`; without
+/// `local` a date is in UTC, and a time of day is refused.
 pub(super) fn read(text: &str, local: Option<UtcOffset>) -> Result<Timestamp, String> {
     let unknown = || "is not a time like 2017-04-15T13:00:00Z or 2017-04-15".to_owned();
     if !has_shape(text) {
@@ -82,8 +82,8 @@ fn utc_offset(offset: tz::Offset) -> Option<UtcOffset> {
     (seconds.abs() < DAY).then_some(UtcOffset(seconds))
 }
 
-/// Whether a text has the separators of RFC 3339 at their offsets: the library also reads other forms of ISO 8601, in which
-/// a missing part would not be noticed.
+/// Whether a text has the separators of RFC 3339 at their offsets: the library also reads other forms of ISO
+/// 8601, in which a missing part would not be noticed.
 fn has_shape(text: &str) -> bool {
     let is = |at: usize, sign: u8| text.as_bytes().get(at).is_some_and(|found| *found == sign);
     is(4, b'-')
@@ -91,7 +91,8 @@ fn has_shape(text: &str) -> bool {
         && text.match_indices(['.', ',']).all(|(at, _)| at == SECOND)
 }
 
-/// The text in the form that the library reads: no blank before an offset, no `UTC`, and at most nine fractional digits.
+/// The text in the form that the library reads: no blank before an offset, no `UTC`, and at most nine
+/// fractional digits.
 fn plain(text: &str) -> String {
     let mut plain = text.to_owned();
     if let Some(before) = plain.strip_suffix("UTC") {

@@ -1,8 +1,9 @@
-//! Bugs that are planted on purpose, to see that the tests catch them. The engine has none: this file and the patches beside it
-//! are applied to a copy of it, by `cargo xtask planted`.
+//! Bugs that are planted on purpose, to see that the tests catch them. The engine has none: this file and the
+//! patches beside it are applied to a copy of it, by `cargo xtask planted`.
 //!
-//! All are in the copy, and none is active unless it is planted on a thread: each store that is opened there has it from
-//! then on, on all threads that it starts. `tests/it/planted.rs` and `src/model/planted.rs` plant them one by one.
+//! All are in the copy, and none is active unless it is planted on a thread: each store that is opened there
+//! has it from then on, on all threads that it starts. `tests/it/planted.rs` and `src/model/planted.rs` plant
+//! them one by one.
 
 use std::cell::Cell;
 

@@ -1,15 +1,19 @@
-//! Checks of the clock. Recorded time never decreases (G4), so an append under a clock that is ahead would hold the log's time
-//! in the future.
+//! Checks of the clock. Recorded time never decreases (G4), so an append under a clock that is ahead would
+//! hold the log's time in the future.
 //!
-//! - T1  An append whose time is too far ahead of the known time is refused, because it would hold the log's time for years.
-//! - T2  A clock that is behind the log, or before 1970, is reported: when a store is opened, and while it is written to.
-//! - T3  The known time is that of the newest event or of the last use of the store with a plausible clock, whichever is later:
-//!       so a log of old events, or one that was not used for long, can be written. The headers of segments are not used.
-//! - T4  The last use does not go back at once: a machine that boots with an old time does not reset it. A time is noted only
-//!       if it is not too far ahead of the known time. If the log has no event with a plausible time, an earlier time
+//! - T1  An append whose time is too far ahead of the known time is refused, because it would hold the log's
+//!       time for years.
+//! - T2  A clock that is behind the log, or before 1970, is reported: when a store is opened, and while it is
+//!       written to.
+//! - T3  The known time is that of the newest event or of the last use of the store with a plausible clock,
+//!       whichever is later: so a log of old events, or one that was not used for long, can be written. The
+//!       headers of segments are not used.
+//! - T4  The last use does not go back at once: a machine that boots with an old time does not reset it. A
+//!       time is noted only if it is not too far ahead of the known time. If the log has no event with a
+//!       plausible time, an earlier time replaces the last use.
+//! - T5  A last use that was noted by a clock that was ahead is corrected. If a store has been in use for a
+//!       week, with a clock that is behind the last use but not behind the log, the time of that clock
 //!       replaces the last use.
-//! - T5  A last use that was noted by a clock that was ahead is corrected. If a store has been in use for a week, with a clock
-//!       that is behind the last use but not behind the log, the time of that clock replaces the last use.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -21,8 +25,8 @@ use crate::Options;
 use crate::disk::{Disk, LastUse};
 use crate::thread::{Instant, Mutex};
 
-/// The earliest plausible time, 2020-01-01. If the newest event is older, its time is not compared with the clock: machines
-/// without a battery-backed clock boot in 1970 or 2000.
+/// The earliest plausible time, 2020-01-01. If the newest event is older, its time is not compared with the
+/// clock: machines without a battery-backed clock boot in 1970 or 2000.
 const PLAUSIBLE: Timestamp = Timestamp::from_micros(1_577_836_800_000_000);
 /// A clock that is behind by less than this is not reported: time synchronisation sets clocks back a little.
 const BEHIND_MIN: Duration = Duration::from_secs(1);
@@ -31,11 +35,12 @@ const AGAIN: Duration = Duration::from_secs(3600);
 
 /// A clock contradicts the last use if it is behind it by at least this.
 const DOUBT_MIN: Duration = Duration::from_secs(24 * 3600);
-/// The last use is corrected when the clock has contradicted it for this long: a clock that was wrong at boot is usually set
-/// within hours.
+/// The last use is corrected when the clock has contradicted it for this long: a clock that was wrong at boot
+/// is usually set within hours.
 const DOUBT_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// The last use of the store, and the known time that is derived from it: it advances while the store is open.
+/// The last use of the store, and the known time that is derived from it: it advances while the store is
+/// open.
 pub struct Seen {
     disk: Arc<dyn Disk>,
     opened: Instant,
@@ -50,8 +55,8 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Reads the clock when a store is opened, and notes the use if the clock is plausible. `newest` is the newest recorded
-    /// time, or `Timestamp::MIN` if there is no event.
+    /// Reads the clock when a store is opened, and notes the use if the clock is plausible. `newest` is the
+    /// newest recorded time, or `Timestamp::MIN` if there is no event.
     pub fn at_open(disk: Arc<dyn Disk>, options: &Options, newest: Timestamp) -> Self {
         let now = options.clock.now();
         if now < Timestamp::from_micros(0) {

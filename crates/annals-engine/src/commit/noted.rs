@@ -1,5 +1,5 @@
-//! Checks the file `durable`, which records how far the log is durable, against the log, and updates it. `log::durable` has
-//! its format.
+//! Checks the file `durable`, which records how far the log is durable, against the log, and updates it.
+//! `log::durable` has its format.
 
 use annals_core::{Position, RecordedEvent, Witness};
 
@@ -24,7 +24,8 @@ impl Log {
         Ok(())
     }
 
-    /// Records that everything up to this position is durable, unless that is recorded already. No guarantee depends on it.
+    /// Records that everything up to this position is durable, unless that is recorded already. No guarantee
+    /// depends on it.
     pub fn note_durable(&self, position: Position) {
         if position == Position::ZERO || !self.disk.is_writable() || *self.durable.lock() >= position {
             return;

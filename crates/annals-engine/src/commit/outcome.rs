@@ -1,4 +1,5 @@
-//! The outcome of an append, passed from the decision (`stage`) through `sync` to the waiting caller (`store`).
+//! The outcome of an append, passed from the decision (`stage`) through `sync` to the waiting caller
+//! (`store`).
 
 use annals_core::{Append, Error, Invalid, Position, Timestamp, Version, Violated};
 

@@ -1,8 +1,9 @@
-//! Sealing: writes the index of a finished run to a file, in the background, and merges the indexes of several runs.
+//! Sealing: writes the index of a finished run to a file, in the background, and merges the indexes of
+//! several runs.
 //!
-//! Until the file is written, and if that fails, the index in memory is used. A file is created atomically; if it is
-//! missing or corrupt at the next open, it is rebuilt from the segment. While the writer is idle, more runs are merged
-//! and the digest of the log is extended.
+//! Until the file is written, and if that fails, the index in memory is used. A file is created atomically;
+//! if it is missing or corrupt at the next open, it is rebuilt from the segment. While the writer is idle,
+//! more runs are merged and the digest of the log is extended.
 //!
 //! Next below: `index`.
 
@@ -24,10 +25,11 @@ use crate::thread::{self, Instant, JoinHandle};
 
 /// The most runs that wait to be sealed. Their indexes are in memory, so the writer waits if there are more.
 const BEHIND_MAX: usize = 4;
-/// Events that are digested before the thread checks again whether a run is to be sealed or the writer is busy.
+/// Events that are digested before the thread checks again whether a run is to be sealed or the writer is
+/// busy.
 const DIGEST_EVENTS: u64 = 4_096;
-/// The most events by which the digest lags while the writer is busy: a caller that requests the digest waits for at most
-/// this many, about two seconds.
+/// The most events by which the digest lags while the writer is busy: a caller that requests the digest waits
+/// for at most this many, about two seconds.
 const DIGEST_LAG_MAX: u64 = 4 << 20;
 
 /// A run whose events are all durable.
@@ -103,7 +105,8 @@ impl Sealing {
         }
     }
 
-    /// Waits for a run; while the writer is idle, merges runs and extends the digest. `None` when no more runs will come.
+    /// Waits for a run; while the writer is idle, merges runs and extends the digest. `None` when no more
+    /// runs will come.
     fn wait(&mut self, runs: &mpsc::Receiver<Sealable>) -> Option<Sealable> {
         let (mut since, mut head) = (Instant::now(), self.log.head());
         let mut rests = false;
@@ -156,7 +159,8 @@ impl Sealing {
         merged.is_ok()
     }
 
-    /// Extends the digest of the log when it lags the sealed runs by more than `lag` events. Returns whether it did.
+    /// Extends the digest of the log when it lags the sealed runs by more than `lag` events. Returns whether
+    /// it did.
     fn digest_some(&mut self, lag: u64) -> bool {
         let view = self.log.view();
         let newest = view.runs().last().expect("the newest run is there");
@@ -229,12 +233,14 @@ pub fn create(
     FileIndex::open(&name, file, first, cache.clone())
 }
 
-/// A run is merged with all newer ones if it has at most this many times their events: numerator and denominator.
+/// A run is merged with all newer ones if it has at most this many times their events: numerator and
+/// denominator.
 type Worth = (u64, u64);
-/// While the writer is busy, eight runs of the same size are merged into one, so each event is rewritten about once each time
-/// the log grows eightfold.
+/// While the writer is busy, eight runs of the same size are merged into one, so each event is rewritten
+/// about once each time the log grows eightfold.
 const BUSY: Worth = (1, 7);
-/// While the writer is idle, more is merged: then each run has more than eight times the events of all newer runs together.
+/// While the writer is idle, more is merged: then each run has more than eight times the events of all newer
+/// runs together.
 const IDLE: Worth = (8, 1);
 /// The writer is idle if in this time ...
 const REST: Duration = Duration::from_millis(100);
@@ -289,7 +295,8 @@ mod tests {
     use crate::disk::faulty::FaultyDisk;
     use crate::{EngineStore, Options, recovery};
 
-    /// A caller that requests the digest resumes from the written one, which never lags by more than is documented.
+    /// A caller that requests the digest resumes from the written one, which never lags by more than is
+    /// documented.
     #[tokio::test]
     async fn the_digest_is_written_although_the_writer_never_rests() {
         let disk = FaultyDisk::new();

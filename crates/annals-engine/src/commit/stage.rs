@@ -1,7 +1,7 @@
 //! Decision and staging: the writer's view of the log, including staged events.
 //!
-//! Staged events are in the newest run's index, where readers do not see them yet; so an append is
-//! decided on the log as it will be when the append is written. The decision itself is `annals_core::admit`, which all
+//! Staged events are in the newest run's index, where readers do not see them yet; so an append is decided on
+//! the log as it will be when the append is written. The decision itself is `annals_core::admit`, which all
 //! stores use. Next above: `writer`, which owns the `staging` that it works on.
 
 use annals_core::{
@@ -51,7 +51,8 @@ impl<'a> Stage<'a> {
 
     /// The version that each event of the append gets.
     pub fn versions(&self, append: &Append) -> Result<Vec<Version>, Fault> {
-        // The latest event of each stream, by the hash of its name. The previous event, usually of the same stream, is not in it.
+        // The latest event of each stream, by the hash of its name. The previous event, usually of the same
+        // stream, is not in it.
         let mut newest: HashTable<usize> = HashTable::new();
         let hash = |index: usize| stream_hash(&append.writes[index].stream);
         let mut versions: Vec<Version> = Vec::with_capacity(append.writes.len());

@@ -1,4 +1,5 @@
-//! The state on which appends are decided and staged: the log, its end including staged events, and the newest run.
+//! The state on which appends are decided and staged: the log, its end including staged events, and the
+//! newest run.
 //!
 //! The writer owns it. Next: `stage`, which works on it.
 
@@ -40,8 +41,8 @@ pub struct Active {
     pub index: Arc<RwLock<MemoryIndex>>,
 }
 
-/// A cache of versions of streams that were looked up in older runs and have no event in the newest; 0 for streams that do not
-/// exist.
+/// A cache of versions of streams that were looked up in older runs and have no event in the newest; 0 for
+/// streams that do not exist.
 pub struct Heads(Cache<StreamId, Version, UnitWeighter, Xxh3DefaultBuilder>);
 
 impl Heads {

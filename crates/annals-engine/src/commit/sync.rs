@@ -1,12 +1,13 @@
-//! Making durable: the only module that writes and syncs groups of appends. Then it publishes them and sends the answers.
+//! Making durable: the only module that writes and syncs groups of appends. Then it publishes them and sends
+//! the answers.
 //!
-//! - Y1  The leader (`commit`) makes one group durable at a time, in the order in which they were staged. A group is within
-//!       one segment.
+//! - Y1  The leader (`commit`) makes one group durable at a time, in the order in which they were staged. A
+//!       group is within one segment.
 //! - Y2  An append is acknowledged after the sync of its frame, and published before it is acknowledged (G1).
 //! - Y3  A run is sealed after the sync of its last frame.
 //! - Y4  After a failed write or sync nothing more is written: the store is poisoned (G9).
-//! - Y5  An append is not acknowledged if the file's name no longer refers to the file: the file may disappear when the
-//!       process ends.
+//! - Y5  An append is not acknowledged if the file's name no longer refers to the file: the file may
+//!       disappear when the process ends.
 //!
 //! Next above: `writer`; next below: `disk`.
 
@@ -42,8 +43,8 @@ impl Pace {
         self.0.store(before << 1 | u8::from(took <= QUICK), Ordering::Relaxed);
     }
 
-    /// Whether at least one of them was quick, which on a slow disk none is. On a busy machine the measured times include
-    /// waiting for a processor, so not all of them need to be.
+    /// Whether at least one of them was quick, which on a slow disk none is. On a busy machine the measured
+    /// times include waiting for a processor, so not all of them need to be.
     fn is_quick(&self) -> bool {
         self.0.load(Ordering::Relaxed) != 0
     }
@@ -133,7 +134,8 @@ impl Syncer {
         drop(self.sealer.lock().take());
     }
 
-    /// Writes, syncs and publishes the group, and sends its answers. Returns the buffer of the frames, to be used again.
+    /// Writes, syncs and publishes the group, and sends its answers. Returns the buffer of the frames, to be
+    /// used again.
     pub fn make_durable(&self, group: Group) -> Vec<u8> {
         let answered = match self.poison.error() {
             Some(poisoned) => Err((poisoned.chain(), false)),

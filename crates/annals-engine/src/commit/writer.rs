@@ -1,15 +1,18 @@
 //! The writer of a log: the end of the log, and the appends that are staged there.
 //!
-//! It decides each append on the log including the appends staged before it, and stages the accepted ones: the
-//! frame is added to the group, the events to the index of the newest run. The holder of its lock may stage; to write, or
-//! to make room, the holder must also be the leader: `commit` ensures both.
+//! It decides each append on the log including the appends staged before it, and stages the accepted ones:
+//! the frame is added to the group, the events to the index of the newest run. The holder of its lock may
+//! stage; to write, or to make room, the holder must also be the leader: `commit` ensures both.
 //!
-//! - W1  An append that was decided on staged events is answered after these are durable, and gets an error if their write
-//!       fails: answers belong to groups.
-//! - W2  Space and segment are allocated before an append is staged, so a full disk refuses appends and breaks nothing (G9).
-//! - W3  A frame is within one segment, and one segment is written at a time. The next segment is begun only when this one
-//!       has an event, so that no two segments have the same name, and when everything in this one is durable.
-//! - W4  A run is within one segment; it ends with a group, and `sync` has it sealed when that group is durable.
+//! - W1  An append that was decided on staged events is answered after these are durable, and gets an error
+//!       if their write fails: answers belong to groups.
+//! - W2  Space and segment are allocated before an append is staged, so a full disk refuses appends and
+//!       breaks nothing (G9).
+//! - W3  A frame is within one segment, and one segment is written at a time. The next segment is begun only
+//!       when this one has an event, so that no two segments have the same name, and when everything in this
+//!       one is durable.
+//! - W4  A run is within one segment; it ends with a group, and `sync` has it sealed when that group is
+//!       durable.
 //! - W5  At most one group is staged after the one that is being written.
 //!
 //! Next below: `stage` (decision and frames), then `sync`.
@@ -40,12 +43,13 @@ const GROUP_BYTES: usize = 2 << 20;
 const BUFFERS_MAX: usize = 4;
 /// The largest buffer that is kept.
 const BUFFER_BYTES_MAX: usize = 4 << 20;
-/// The smallest step in which space in a segment is allocated. Each step doubles the allocated space, within these limits.
+/// The smallest step in which space in a segment is allocated. Each step doubles the allocated space, within
+/// these limits.
 const ALLOCATE_BYTES_MIN: u64 = 1 << 20;
 /// The largest step if zeros are written.
 const ALLOCATE_BYTES_MAX: u64 = 16 << 20;
-/// The largest step if no zeros are written: larger, because an allocation waits for pending work of the file system, but
-/// limited, because all of it may have to be searched when the store is opened.
+/// The largest step if no zeros are written: larger, because an allocation waits for pending work of the file
+/// system, but limited, because all of it may have to be searched when the store is opened.
 const RESERVE_BYTES_MAX: u64 = 32 << 20;
 /// If groups have at least this many bytes, no zeros are written before them: that would double the work, and
 /// their syncs take so long that updating metadata adds little.
@@ -94,8 +98,8 @@ pub struct OpenGroup {
 }
 
 impl Writer {
-    /// Decides an append, and stages it if it is accepted. Only the leader may call this without [`has_room`](Self::has_room):
-    /// making room may write.
+    /// Decides an append, and stages it if it is accepted. Only the leader may call this without
+    /// [`has_room`](Self::has_room): making room may write.
     pub fn stage(&mut self, request: Request) {
         let Request { append, encoded, answer, permit } = request;
         let outcome = match self.syncer.poison.error() {
@@ -110,8 +114,8 @@ impl Writer {
         }
     }
 
-    /// The verdict, if it can be given without writing; `None` if the append must be staged. May be called only while
-    /// nothing is staged or being written (W1).
+    /// The verdict, if it can be given without writing; `None` if the append must be staged. May be called
+    /// only while nothing is staged or being written (W1).
     pub fn verdict(&self, append: &Append) -> Option<Result<Outcome, Error>> {
         match self.syncer.poison.error() {
             Some(poisoned) => Some(Err(poisoned)),
@@ -127,9 +131,9 @@ impl Writer {
         fits && !self.has_whole_group()
     }
 
-    /// Whether a full group waits to be written. Appends after it are staged only when it is being written: so the frames of
-    /// a group record that the group before the previous one is durable, and at most two groups are without such proof (F3 of
-    /// `frame`).
+    /// Whether a full group waits to be written. Appends after it are staged only when it is being written:
+    /// so the frames of a group record that the group before the previous one is durable, and at most two
+    /// groups are without such proof (F3 of `frame`).
     pub fn has_whole_group(&self) -> bool {
         !self.groups.is_empty()
     }
@@ -143,7 +147,8 @@ impl Writer {
         let now = self.options.clock.now();
         let recorded_at = self.recorded_at(append, now)?;
         let bytes = encoded.bytes_max() as u64;
-        // A segment without events is not ended, even if it contains close marks: the next one would have the same name.
+        // A segment without events is not ended, even if it contains close marks: the next one would have the
+        // same name.
         let has_events = self.staging.tail.next > self.staging.active.segment.base();
         if self.staging.tail.byte + bytes > self.options.segment_bytes && has_events {
             self.roll()?;
@@ -157,7 +162,8 @@ impl Writer {
         Ok(outcome)
     }
 
-    /// The recorded time of the append: its own time or now, whichever is earlier, but not before that of the newest event.
+    /// The recorded time of the append: its own time or now, whichever is earlier, but not before that of the
+    /// newest event.
     fn recorded_at(&mut self, append: &Append, now: Timestamp) -> Result<Timestamp, Error> {
         let newest = self.staging.tail.recorded_at;
         self.clock_watch.look(now, newest);
@@ -318,7 +324,8 @@ impl Writer {
         self.staging.tail.link = link(self.staging.tail.link, crc);
     }
 
-    /// Closes the log, with a mark at its end: all bytes before the mark were durable, so if they are broken later, it is damage.
+    /// Closes the log, with a mark at its end: all bytes before the mark were durable, so if they are broken
+    /// later, it is damage.
     pub fn close(mut self) {
         if self.flush().is_ok() {
             self.mark(Mark::Close);

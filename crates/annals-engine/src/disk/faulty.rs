@@ -1,13 +1,14 @@
 //! A disk in memory that gives exactly the guarantees of [`Disk`], for tests.
 //!
-//! Each file has a live image, which reads see, and a durable image, which survives a crash, and a list of unsynced changes.
-//! After a crash, [`FaultyDisk::restart`] keeps or drops each sector of each unsynced change, as the seed determines, so
-//! unsynced writes are torn and reordered. The same applies to names that were created, renamed or removed since the
-//! last sync of the directory.
+//! Each file has a live image, which reads see, and a durable image, which survives a crash, and a list of
+//! unsynced changes. After a crash, [`FaultyDisk::restart`] keeps or drops each sector of each unsynced
+//! change, as the seed determines, so unsynced writes are torn and reordered. The same applies to names that
+//! were created, renamed or removed since the last sync of the directory.
 //!
-//! A [`Plan`] determines at which operation the machine stops, or which operations fail, and the effect of a failed one: a
-//! write is done in part, a sync loses any of the changes, a name is changed or not. Looks (reads and the like) are counted
-//! separately; a look may fail or read a flipped bit. Everything is deterministic.
+//! A [`Plan`] determines at which operation the machine stops, or which operations fail, and the effect of a
+//! failed one: a write is done in part, a sync loses any of the changes, a name is changed or not. Looks
+//! (reads and the like) are counted separately; a look may fail or read a flipped bit. Everything is
+//! deterministic.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -170,14 +171,15 @@ impl FaultyDisk {
         self.0.lock().plan = plan;
     }
 
-    /// The disk after a crash at this point: everything synced, and the part of the unsynced changes that the seed
-    /// determines. With seed 0 no unsynced change survives, with seed 1 all do.
+    /// The disk after a crash at this point: everything synced, and the part of the unsynced changes that the
+    /// seed determines. With seed 0 no unsynced change survives, with seed 1 all do.
     pub fn restart(&self, seed: u64) -> Self {
         let mut random = Random::new(seed);
         self.survivor(&mut || random.keeps())
     }
 
-    /// Number of unsynced changes of sectors and names, of which each may or may not survive a crash at this point.
+    /// Number of unsynced changes of sectors and names, of which each may or may not survive a crash at this
+    /// point.
     pub fn unsynced(&self) -> u32 {
         let mut count = 0;
         self.survivor(&mut || {
@@ -440,7 +442,8 @@ impl File for FaultyFile {
         let mut random = state.chance();
         let content = &mut state.files[self.file];
         if failed {
-            // Part of the changes became durable. The rest stays visible to reads, but no later sync writes it again (D4).
+            // Part of the changes became durable. The rest stays visible to reads, but no later sync writes
+            // it again (D4).
             content.durable = content.survivor(&mut || random.keeps());
             content.pending.clear();
         }

@@ -1,10 +1,12 @@
 //! Atomic creation of a directory: it is built under a temporary name and renamed when it is complete.
 //!
-//! - H1  The unfinished directory of a killed run is removed by the next run, if it has a mark and is not locked. Without the
-//!       mark it is removed only if it is empty apart from an empty `log/` and a lock file; any other directory of that name
-//!       may be a store. So the mark is durable before anything else is written, and is removed after the rename is durable.
-//! - H2  A directory with the mark is not opened as a store: it contains a part of one, and the next run would remove it. When
-//!       the contents are complete this is written to the mark; after that, opening the directory removes the mark.
+//! - H1  The unfinished directory of a killed run is removed by the next run, if it has a mark and is not
+//!       locked. Without the mark it is removed only if it is empty apart from an empty `log/` and a lock
+//!       file; any other directory of that name may be a store. So the mark is durable before anything else
+//!       is written, and is removed after the rename is durable.
+//! - H2  A directory with the mark is not opened as a store: it contains a part of one, and the next run
+//!       would remove it. When the contents are complete this is written to the mark; after that, opening the
+//!       directory removes the mark.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -25,12 +27,12 @@ pub struct Fresh {
 }
 
 impl Fresh {
-    /// Begins a directory that does not exist yet, for a store. The unfinished directory of an earlier run is removed if no
-    /// process has locked it.
+    /// Begins a directory that does not exist yet, for a store. The unfinished directory of an earlier run is
+    /// removed if no process has locked it.
     ///
     /// # Errors
-    /// `AlreadyExists` if `target` exists, or if the temporary name is in use by something else; `WouldBlock` if another
-    /// process is creating the directory; otherwise as the operating system's.
+    /// `AlreadyExists` if `target` exists, or if the temporary name is in use by something else; `WouldBlock`
+    /// if another process is creating the directory; otherwise as the operating system's.
     pub fn begin(target: &Path) -> io::Result<Self> {
         let target = &std::path::absolute(target)?;
         let Some(name) = target.file_name() else {
@@ -112,7 +114,8 @@ impl Fresh {
 impl Drop for Fresh {
     fn drop(&mut self) {
         if !self.finished && self.process == std::process::id() {
-            // The lock is still held, so no other process uses the directory. If this fails, the next run removes it.
+            // The lock is still held, so no other process uses the directory. If this fails, the next run
+            // removes it.
             let _ = fs::remove_dir_all(&self.path);
         }
         self.disk = None;
@@ -213,7 +216,8 @@ mod tests {
         Fresh::begin(&target).unwrap().finish().unwrap();
         assert!(target.join("log").exists() && !target.join("UNFINISHED").exists());
     }
-    /// At whichever step a run is killed: an unfinished directory is not opened, and the next run succeeds, or the target exists.
+    /// At whichever step a run is killed: an unfinished directory is not opened, and the next run succeeds,
+    /// or the target exists.
     #[test]
     fn a_run_may_be_killed_at_any_step() {
         let place = tempfile::tempdir().unwrap();
@@ -239,7 +243,8 @@ mod tests {
         assert_eq!(Fresh::begin(&target).err().unwrap().kind(), io::ErrorKind::AlreadyExists);
         assert!(unfinished.join("log/x").exists());
         fs::remove_dir_all(&unfinished).unwrap();
-        // Killed after the rename: opening removes the mark, so no run removes the directory, even if it is renamed later.
+        // Killed after the rename: opening removes the mark, so no run removes the directory, even if it is
+        // renamed later.
         left(&target, Some(FINISHED));
         check_finished(&target).unwrap();
         assert!(target.join("log/x").exists() && !target.join(MARK).exists());

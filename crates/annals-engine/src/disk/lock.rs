@@ -1,4 +1,5 @@
-//! The file `LOCK`: locked by the process that has the directory open. It also records the last use of the store.
+//! The file `LOCK`: locked by the process that has the directory open. It also records the last use of the
+//! store.
 //!
 //! ```text
 //! | time, padded with spaces 40 | newline | token of the process that has the lock 36 | newline |
@@ -6,12 +7,14 @@
 //!
 //! The time may be followed by a space and a day: since that day the clock is behind the time.
 //!
-//! - L1  The text has a fixed length and is overwritten as a whole. Earlier versions left the file empty; then its
-//!       modification time is used instead.
-//! - L2  The token distinguishes the file from another file of the same name, even on a file system where inode numbers
-//!       change.
-//! - L3  Only a regular file of at most that length is overwritten: a link of this name may lead to another program's file.
-//! - L4  No guarantee depends on the text: it is not synced, and a failed write, as on a full disk, does not prevent opening.
+//! - L1  The text has a fixed length and is overwritten as a whole. Earlier versions left the file empty;
+//!       then its modification time is used instead.
+//! - L2  The token distinguishes the file from another file of the same name, even on a file system where
+//!       inode numbers change.
+//! - L3  Only a regular file of at most that length is overwritten: a link of this name may lead to another
+//!       program's file.
+//! - L4  No guarantee depends on the text: it is not synced, and a failed write, as on a full disk, does not
+//!       prevent opening.
 //!
 //! Next above: `disk`; `clock` uses the time.
 
@@ -42,7 +45,8 @@ const LOOK: Duration = Duration::from_millis(10);
 pub struct LastUse {
     /// The time of the last use.
     pub at: Timestamp,
-    /// Since when the clock is behind that time. In the file only the day is stored, so it is read back as the start of the day.
+    /// Since when the clock is behind that time. In the file only the day is stored, so it is read back as
+    /// the start of the day.
     pub doubted_since: Option<Timestamp>,
 }
 
@@ -80,8 +84,8 @@ impl LockFile {
     /// Acquires the lock of this directory. Creates the file with this mode if it does not exist.
     ///
     /// # Errors
-    /// `WouldBlock` if another process has the lock; `InvalidInput` if the file of this name is not a lock file; otherwise as
-    /// the operating system's.
+    /// `WouldBlock` if another process has the lock; `InvalidInput` if the file of this name is not a lock
+    /// file; otherwise as the operating system's.
     pub fn acquire(root: &Path, mode: u32) -> io::Result<Self> {
         let path = root.join(NAME);
         let there = match fs::symlink_metadata(&path) {
@@ -140,8 +144,8 @@ impl LockFile {
     }
 }
 
-/// Locks a file, `alone` or shared. Waits a little if the lock is held: after its owner released it, a forked child of the owner
-/// still has it until the child executes its program.
+/// Locks a file, `alone` or shared. Waits a little if the lock is held: after its owner released it, a forked
+/// child of the owner still has it until the child executes its program.
 ///
 /// # Errors
 /// `WouldBlock` if another process has the lock; otherwise as the operating system's.

@@ -1,9 +1,9 @@
 //! Reading a file through a memory map: small reads at random offsets need no system call.
 //!
-//! A failed read of a map gives an error, as with a system call. If the system cannot load a page, because the device failed
-//! or the file was truncated, it sends SIGBUS, which by default ends the process. So a signal handler maps a page of zeros
-//! there and marks the map as broken; the reader then uses a system call instead, and gets its error. Signals for addresses
-//! outside our maps are passed on to the previous handler.
+//! A failed read of a map gives an error, as with a system call. If the system cannot load a page, because
+//! the device failed or the file was truncated, it sends SIGBUS, which by default ends the process. So a
+//! signal handler maps a page of zeros there and marks the map as broken; the reader then uses a system call
+//! instead, and gets its error. Signals for addresses outside our maps are passed on to the previous handler.
 //!
 //! - M1  Bytes are copied out of the map before they are checked: no reference into the map exists.
 //! - M2  Copied bytes are used only if the map is not broken after the copy.
@@ -28,7 +28,8 @@ const LINE_BYTES: usize = 64;
 /// The most bytes that are prefetched into the cache.
 const NEAR_BYTES_MAX: u64 = 1 << 10;
 
-/// The address of a map. The signal handler reads it, so it is written before the map is read and never moves.
+/// The address of a map. The signal handler reads it, so it is written before the map is read and never
+/// moves.
 struct Slot {
     start: AtomicPtr<u8>,
     length: AtomicUsize,
@@ -51,7 +52,8 @@ pub struct Map {
 }
 
 impl Map {
-    /// Maps the first `length` bytes of a file, which may still be shorter. If it is `sparse`, the system does not read ahead.
+    /// Maps the first `length` bytes of a file, which may still be shorter. If it is `sparse`, the system
+    /// does not read ahead.
     ///
     /// # Errors
     /// As the operating system's, or if there are too many maps.
@@ -97,7 +99,8 @@ impl Map {
             return false;
         }
         let start = self.slot.start.load(Ordering::Relaxed);
-        // SAFETY: the bytes are within the map, which lives as long as `self`; the buffer is borrowed exclusively.
+        // SAFETY: the bytes are within the map, which lives as long as `self`; the buffer is borrowed
+        // exclusively.
         unsafe { ptr::copy_nonoverlapping(start.add(offset), buffer.as_mut_ptr(), buffer.len()) };
         !self.slot.broken.load(Ordering::Acquire)
     }
@@ -137,8 +140,8 @@ fn handle_signals() -> io::Result<()> {
     if *in_place { Ok(()) } else { Err(io::Error::other("no handler for a failed read of a map")) }
 }
 
-/// The signal handler, called when a page of a map cannot be read. It must be async-signal-safe: it makes only system calls and
-/// takes no lock.
+/// The signal handler, called when a page of a map cannot be read. It must be async-signal-safe: it makes
+/// only system calls and takes no lock.
 extern "C" fn on_bus_error(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: with SA_SIGINFO the system passes a valid `info`.
     let address = unsafe { (*info).si_addr() } as usize;

@@ -1,5 +1,5 @@
-//! Blocks of index files. Each has a checksum, which is verified when the block is read. Recently read blocks are kept in
-//! one cache for all files, so memory does not grow with the log.
+//! Blocks of index files. Each has a checksum, which is verified when the block is read. Recently read blocks
+//! are kept in one cache for all files, so memory does not grow with the log.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -74,8 +74,8 @@ impl BlockFile {
         Ok(block)
     }
 
-    /// Fills the buffer with the bytes of a block from `at` on, without the cache and without the block's checksum: for data
-    /// with its own checksum, and for offsets of records, which have one.
+    /// Fills the buffer with the bytes of a block from `at` on, without the cache and without the block's
+    /// checksum: for data with its own checksum, and for offsets of records, which have one.
     pub fn peek(&self, number: u32, at: usize, buffer: &mut [u8]) -> Result<(), Fault> {
         let offset = u64::from(number) * BLOCK_BYTES as u64 + at as u64;
         let read = self.file.read_at(buffer, offset).map_err(Fault::io("read", &self.name))?;

@@ -6,8 +6,8 @@ use super::{FileIndex, Index, MemoryIndex};
 use crate::error::Fault;
 use crate::log::terms::{IdentityHashes, Kind};
 
-/// Compares an index with these events of the log, of which the first is at this position. Returns what is wrong with the
-/// index; `None` if it agrees, or if it contains none of the events.
+/// Compares an index with these events of the log, of which the first is at this position. Returns what is
+/// wrong with the index; `None` if it agrees, or if it contains none of the events.
 pub fn compare(run: &FileIndex, first: Position, events: &MemoryIndex) -> Result<Option<String>, Fault> {
     if run.base() > first.plus(u64::from(events.count())) || run.last() < first {
         return Ok(None);

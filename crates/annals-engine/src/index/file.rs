@@ -100,7 +100,8 @@ impl FileIndex {
         Ok(Self { file, layout, ending, form })
     }
 
-    /// Whether it has an earlier format version: it is not merged, and does not find events by id or predecessor.
+    /// Whether it has an earlier format version: it is not merged, and does not find events by id or
+    /// predecessor.
     pub fn is_old(&self) -> bool {
         self.form < Form::Four
     }
@@ -193,7 +194,8 @@ impl FileIndex {
         Ok((get_u32(&block[at..]), get_u32(&block[at + 4..])))
     }
 
-    /// The first entry of the range for which `before` is false, by binary search: it is true for all entries before that.
+    /// The first entry of the range for which `before` is false, by binary search: it is true for all entries
+    /// before that.
     fn seek_hash(
         &self,
         first: u32,
@@ -287,8 +289,8 @@ impl FileIndex {
         Ok((first, places.ok_or_else(|| self.wrong(number))?))
     }
 
-    /// The block, relative to `start`, in which a scan must begin, by binary search: `beyond` gets the first rank and the
-    /// first place of a block, and returns whether they are after the start of the scan.
+    /// The block, relative to `start`, in which a scan must begin, by binary search: `beyond` gets the first
+    /// rank and the first place of a block, and returns whether they are after the start of the scan.
     fn seek_place(&self, start: u32, blocks: u32, beyond: impl Fn(u32, u32) -> bool) -> Result<u32, Fault> {
         let (mut low, mut high) = (0, blocks);
         while high - low > 1 {
@@ -322,7 +324,8 @@ impl FileIndex {
 
 /// Whether every part in the header is within the file.
 fn fits(layout: &Layout) -> bool {
-    /// Levels of the tree of terms: each inner block has at least two children, and block numbers have 32 bits.
+    /// Levels of the tree of terms: each inner block has at least two children, and block numbers have 32
+    /// bits.
     const DEPTH_MAX: u32 = 32;
     let part = |at: u32, things: u32, per_block: usize| {
         u64::from(at) + u64::from(things).div_ceil(per_block as u64) <= u64::from(layout.blocks)
@@ -337,8 +340,8 @@ fn fits(layout: &Layout) -> bool {
         && layout.depth <= DEPTH_MAX
 }
 
-/// Number of entries of a block of terms that come before the first for which `before` is false. `None` if the block is
-/// malformed.
+/// Number of entries of a block of terms that come before the first for which `before` is false. `None` if
+/// the block is malformed.
 fn partition(block: &[u8], before: impl Fn(&Entry<'_>) -> bool) -> Option<usize> {
     let (mut low, mut high) = (0, Entry::count(block));
     while low < high {
@@ -348,7 +351,8 @@ fn partition(block: &[u8], before: impl Fn(&Entry<'_>) -> bool) -> Option<usize>
     Some(low)
 }
 
-/// An entry of a block of terms: its term, and the bytes after it. The methods return `None` if the bytes are malformed.
+/// An entry of a block of terms: its term, and the bytes after it. The methods return `None` if the bytes are
+/// malformed.
 struct Entry<'a> {
     kind: u8,
     name: &'a [u8],

@@ -4,9 +4,9 @@
 //! line     | bits 60 | crc 4 |
 //! ```
 //!
-//! A line is the size of a cache line, so a test costs one memory access. It has its own checksum, the CRC32C of its bits, so
-//! that corrupt bytes cannot cause a false negative. In files of the oldest version, all 64 bytes are bits, and only their
-//! block has a checksum.
+//! A line is the size of a cache line, so a test costs one memory access. It has its own checksum, the CRC32C
+//! of its bits, so that corrupt bytes cannot cause a false negative. In files of the oldest version, all 64
+//! bytes are bits, and only their block has a checksum.
 
 use crate::log::encoding::{get_u32, put_u32};
 

@@ -1,8 +1,8 @@
 //! The index of the newest run, in memory.
 //!
-//! The writer inserts events as it stages them, before they are durable; readers read only up to the published
-//! head. So staged events count in the checks of later appends (two appends of one group can conflict) and are not visible
-//! to readers (G4).
+//! The writer inserts events as it stages them, before they are durable; readers read only up to the
+//! published head. So staged events count in the checks of later appends (two appends of one group can
+//! conflict) and are not visible to readers (G4).
 //!
 //! Next: `writer` writes it to a file when the run is sealed.
 
@@ -64,8 +64,8 @@ pub struct TermView<'a> {
 }
 
 impl MemoryIndex {
-    /// Adds the next event. `hashes` come from [`hashes_of`](crate::log::terms::hashes_of). Returns whether the event is the
-    /// first of its stream in this run.
+    /// Adds the next event. `hashes` come from [`hashes_of`](crate::log::terms::hashes_of). Returns whether
+    /// the event is the first of its stream in this run.
     pub fn insert(&mut self, event: &Body<'_>, hashes: &[u64], version: Version, offset: Offset) -> bool {
         let (&id_hash, hashes) = hashes.split_first().expect("an event has an id");
         let &stream_hash = hashes.first().expect("an event has a stream");

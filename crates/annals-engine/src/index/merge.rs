@@ -1,4 +1,5 @@
-//! Merges the indexes of consecutive runs into one. It is a merge of sorted inputs, so it needs little memory.
+//! Merges the indexes of consecutive runs into one. It is a merge of sorted inputs, so it needs little
+//! memory.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -41,7 +42,8 @@ impl Hashes {
     }
 }
 
-/// Writes the merged index of these consecutive runs to an empty file and syncs it. Returns an error soon after `stop` is set.
+/// Writes the merged index of these consecutive runs to an empty file and syncs it. Returns an error soon
+/// after `stop` is set.
 pub fn merge(
     name: &str,
     file: &Arc<dyn File>,
@@ -51,7 +53,8 @@ pub fn merge(
     write(name, file, runs, None, stop)
 }
 
-/// Rewrites the index of a run in the newest format version. `hashes` has what the old index lacks or has in another order.
+/// Rewrites the index of a run in the newest format version. `hashes` has what the old index lacks or has in
+/// another order.
 pub fn renew(
     name: &str,
     file: &Arc<dyn File>,
@@ -114,7 +117,8 @@ fn write(
     out.finish(runs.last().expect("there is something to merge").ending())
 }
 
-/// Calls `each` for the ids or the predecessors of all runs, in order; `part` returns their first block and their number.
+/// Calls `each` for the ids or the predecessors of all runs, in order; `part` returns their first block and
+/// their number.
 fn hashes(
     runs: &[Arc<FileIndex>],
     shifts: &[u32],

@@ -1,7 +1,7 @@
 //! Runs a query on the places of its terms, within one run.
 //!
-//! The search proceeds window by window, so that its cost depends on the size of the page and not on the length of the
-//! postings lists.
+//! The search proceeds window by window, so that its cost depends on the size of the page and not on the
+//! length of the postings lists.
 
 use std::ops::Range;
 
@@ -16,14 +16,15 @@ const WINDOW_MIN: u32 = 1_024;
 /// The largest window, in places, if the terms have more places than this.
 const WINDOW_MAX: u32 = 16_384;
 
-/// Whether [`search`] uses hashes on disk for this query. If so, there may be false positives: check the events.
+/// Whether [`search`] uses hashes on disk for this query. If so, there may be false positives: check the
+/// events.
 pub fn is_by_hash(query: &Query) -> bool {
     query.items.iter().any(|item| item.id.is_some() || item.predecessor.is_some())
 }
 
-/// Returns at most `limit` places within the range that match the query, in the given direction, with false positives if it
-/// [is by hash](is_by_hash); and the place where the search stopped: everything before it (backward: from it on) has been
-/// searched.
+/// Returns at most `limit` places within the range that match the query, in the given direction, with false
+/// positives if it [is by hash](is_by_hash); and the place where the search stopped: everything before it
+/// (backward: from it on) has been searched.
 pub fn search(
     index: &dyn Index,
     query: &Query,
@@ -68,8 +69,8 @@ pub fn search(
     Ok((found, if direction == Direction::Forward { low } else { high }))
 }
 
-/// The sizes of the windows: the first one contains about `limit` matches if the terms are spread evenly, the next ones are
-/// larger.
+/// The sizes of the windows: the first one contains about `limit` matches if the terms are spread evenly, the
+/// next ones are larger.
 struct Windows {
     next: u32,
     max: u32,
@@ -91,7 +92,8 @@ impl Windows {
     }
 }
 
-/// The postings of one item of a query: a place matches if each outer list has an inner list that contains it.
+/// The postings of one item of a query: a place matches if each outer list has an inner list that contains
+/// it.
 struct Lists(Vec<Vec<Postings>>);
 
 impl Lists {

@@ -17,11 +17,11 @@
 //! places          u32 first rank | u16 count | deltas
 //! ```
 //!
-//! A block is 4,096 bytes, the last four of them the CRC32C of the others. Numbers without a size are varints.
-//! The file is written from front to back, so a run of any length is written in little memory, except for the filter.
-//! Files of earlier versions are read but not merged: they have no predecessors, and their ids are in another order: by
-//! the hash of stream and id or, in the oldest version, by that of the id alone. `renew` replaces them with new files.
-//! Next: `file` reads it.
+//! A block is 4,096 bytes, the last four of them the CRC32C of the others. Numbers without a size are
+//! varints. The file is written from front to back, so a run of any length is written in little memory,
+//! except for the filter. Files of earlier versions are read but not merged: they have no predecessors, and
+//! their ids are in another order: by the hash of stream and id or, in the oldest version, by that of the id
+//! alone. `renew` replaces them with new files. Next: `file` reads it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -412,7 +412,8 @@ impl<'a> RunWriter<'a> {
         self.push(&leaf.payload())
     }
 
-    /// Writes one level of inner blocks over these children; returns the first term and the number of each block.
+    /// Writes one level of inner blocks over these children; returns the first term and the number of each
+    /// block.
     fn inner(&mut self, children: &[(Vec<u8>, u32)]) -> Result<Vec<(Vec<u8>, u32)>, Fault> {
         let mut blocks = Vec::new();
         let mut entries = Entries::default();
@@ -425,8 +426,9 @@ impl<'a> RunWriter<'a> {
                 self.push(&full.payload())?;
             }
             if entries.ends.is_empty() {
-                // A search follows the first child for every term before the second, so the first needs no term. So two
-                // children fit in a block even with names of the maximum length, and each level has fewer blocks.
+                // A search follows the first child for every term before the second, so the first needs no
+                // term. So two children fit in a block even with names of the maximum length, and each level
+                // has fewer blocks.
                 entry = vec![0, 0];
                 put_varint(&mut entry, u64::from(*child));
             }

@@ -1,13 +1,13 @@
 //! Candidates: bytes that look like the beginning of a frame, in a file that may contain any bytes.
 //!
-//! After a crash or damage, the rest of a file is searched for whole frames. The data of events may be crafted to look like the
-//! beginnings of many frames, each of which claims all bytes up to the end. So the work is bounded by the number of bytes, not
-//! by the lengths that they claim:
+//! After a crash or damage, the rest of a file is searched for whole frames. The data of events may be
+//! crafted to look like the beginnings of many frames, each of which claims all bytes up to the end. So the
+//! work is bounded by the number of bytes, not by the lengths that they claim:
 //!
-//! - N1  Each byte is read and checksummed once, however many candidates cover it: [`Sums`] derives the checksum of any range
-//!       from running checksums.
-//! - N2  A candidate is rejected at its first record whose checksum does not match, and such a record cannot be crafted
-//!       without the salt of the segment.
+//! - N1  Each byte is read and checksummed once, however many candidates cover it: [`Sums`] derives the
+//!       checksum of any range from running checksums.
+//! - N2  A candidate is rejected at its first record whose checksum does not match, and such a record cannot
+//!       be crafted without the salt of the segment.
 //! - N3  The body of a record whose checksum matches is data (F1 of `frame`): it is not searched for frames.
 //!
 //! Next above: `recovery` (the tail after a crash) and `salvage` (whole frames after damage); below: `frame`.
@@ -88,10 +88,12 @@ impl<'a> Candidates<'a> {
         Ok(None)
     }
 
-    /// Checks whether the candidate is a whole frame, with the given salt or else with the salt derived from its first record.
+    /// Checks whether the candidate is a whole frame, with the given salt or else with the salt derived from
+    /// its first record.
     pub fn look(&mut self, candidate: &Candidate, salt: Option<u32>) -> Result<Found, Fault> {
         let Candidate { byte, header, bytes } = candidate;
-        // A salt that is derived from the first record always matches that record, so a second one must match too.
+        // A salt that is derived from the first record always matches that record, so a second one must match
+        // too.
         let proof = if salt.is_some() { 1 } else { 2 };
         let (mut salt, mut sum) = (salt, None);
         let mut at = header.records_at;
@@ -188,7 +190,8 @@ impl<'a> Sums<'a> {
     }
 }
 
-/// The checksum after this many zeros are appended to the checksummed bytes: `crc * x^(8 * bytes)`, as a polynomial.
+/// The checksum after this many zeros are appended to the checksummed bytes: `crc * x^(8 * bytes)`, as a
+/// polynomial.
 fn shifted(crc: u32, bytes: u64) -> u32 {
     let parts = POWERS.iter().enumerate().filter_map(|(part, powers)| {
         let digit = (bytes >> (8 * part)) as usize & 255;
@@ -197,9 +200,11 @@ fn shifted(crc: u32, bytes: u64) -> u32 {
     parts.fold(crc, product)
 }
 
-/// `x^(8 * digit * 256^part)`, for each part (base-256 place) of a number of bytes and each value of its digit.
+/// `x^(8 * digit * 256^part)`, for each part (base-256 place) of a number of bytes and each value of its
+/// digit.
 static POWERS: LazyLock<[[u32; 256]; 4]> = LazyLock::new(|| {
-    // The bits are reflected: the top bit is the coefficient of the lowest power, so the polynomial 1 is the top bit.
+    // The bits are reflected: the top bit is the coefficient of the lowest power, so the polynomial 1 is the
+    // top bit.
     let (one, x) = (1 << 31, 1 << 30);
     let mut unit = (0..3).fold(x, |power, _| product(power, power));
     let mut powers = [[one; 256]; 4];

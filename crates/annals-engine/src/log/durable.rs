@@ -4,14 +4,15 @@
 //! | magic 8 | store id 16 | position 8 | event id 16 | crc 4 |
 //! ```
 //!
-//! A truncated log looks like a complete one: a copy that broke off, a file system that lost the end of a file. The file
-//! records an event that the log contained, so that truncation before it is detected.
+//! A truncated log looks like a complete one: a copy that broke off, a file system that lost the end of a
+//! file. The file records an event that the log contained, so that truncation before it is detected.
 //!
-//! - U1  It is written after that event is durable: after a crash at any point it may be behind the log, but never ahead
-//!       of it. It is written when a store was opened, closed, backed up or verified.
-//! - U2  A log that ends before this event, or has another event at its position, is damaged: no position is assigned twice.
-//! - U3  It is derived: a missing, corrupt or foreign file is ignored and written again. So an operator accepts the log
-//!       as it is by removing the file while the store is closed.
+//! - U1  It is written after that event is durable: after a crash at any point it may be behind the log, but
+//!       never ahead of it. It is written when a store was opened, closed, backed up or verified.
+//! - U2  A log that ends before this event, or has another event at its position, is damaged: no position is
+//!       assigned twice.
+//! - U3  It is derived: a missing, corrupt or foreign file is ignored and written again. So an operator
+//!       accepts the log as it is by removing the file while the store is closed.
 
 use annals_core::{EventId, Position, StoreId, Witness};
 
@@ -67,7 +68,8 @@ pub const REMEDY: &str = "restore a backup, or copy the undamaged part with `ann
                           remove `log/durable`. A copy of the files of an open store is not whole: make it with \
                           `annals backup`";
 
-/// Returns damage at this byte of the last segment if the log ends there, before the event that is known to be durable.
+/// Returns damage at this byte of the last segment if the log ends there, before the event that is known to
+/// be durable.
 pub fn check_end(known: Option<Witness>, segment: &str, byte: u64, head: Position) -> Result<(), Fault> {
     match known.filter(|known| known.position > head) {
         None => Ok(()),

@@ -1,4 +1,5 @@
-//! Encoding of numbers of fixed length, and what `annals-core` has for the other ones. Pure; used by every format on disk.
+//! Encoding of numbers of fixed length, and what `annals-core` has for the other ones. Pure; used by every
+//! format on disk.
 
 use annals_core::Timestamp;
 pub use annals_core::body::encoding::{Malformed, Reader, get_varint, put_signed, put_varint};
@@ -23,7 +24,8 @@ pub fn get_u64(bytes: &[u8]) -> u64 {
     u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes"))
 }
 
-/// Reads a time from the start of the bytes; one outside the range of [`Timestamp`] is malformed. Panics if there are too few.
+/// Reads a time from the start of the bytes; one outside the range of [`Timestamp`] is malformed. Panics if
+/// there are too few.
 pub fn get_time(bytes: &[u8]) -> Result<Timestamp, Malformed> {
     annals_core::body::encoding::time_of(bytes[..8].try_into().expect("8 bytes"))
 }

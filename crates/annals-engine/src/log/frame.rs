@@ -8,19 +8,20 @@
 //!                  | crc u32| len | index | version | time | body
 //! ```
 //!
-//! `crc` and the frame's `len` are little-endian; the other numbers are varints. `place` is the position of the first
-//! event minus the segment's first position; `behind` is the number of positions before the frame that were not yet
-//! durable when it was written; a record's `len` counts the bytes after it, and its `time` is the recorded time minus the
-//! segment's creation time. The bytes after the last frame are zero.
+//! `crc` and the frame's `len` are little-endian; the other numbers are varints. `place` is the position of
+//! the first event minus the segment's first position; `behind` is the number of positions before the frame
+//! that were not yet durable when it was written; a record's `len` counts the bytes after it, and its `time`
+//! is the recorded time minus the segment's creation time. The bytes after the last frame are zero.
 //!
-//! - F1  A record's `crc` covers, after the salt of the segment: the event's position, the fields after the `crc`, and the
-//!       CRC32C of the body. So one event can be read and verified without its frame, and it is valid only at its own
-//!       position.
-//! - F2  A frame's `crc` covers, after the salt, its fields and the `crc` of each record: a frame is accepted whole
-//!       or not at all (G2), and no byte of a body is checksummed twice.
-//! - F3  `behind` records up to which position the log was durable when the frame was written: a broken frame up to there
-//!       is damage, not the end of the log (G9).
-//! - F4  A copy of a frame from elsewhere, stored here as the data of an event, is not a frame here: the salt differs.
+//! - F1  A record's `crc` covers, after the salt of the segment: the event's position, the fields after the
+//!       `crc`, and the CRC32C of the body. So one event can be read and verified without its frame, and it
+//!       is valid only at its own position.
+//! - F2  A frame's `crc` covers, after the salt, its fields and the `crc` of each record: a frame is accepted
+//!       whole or not at all (G2), and no byte of a body is checksummed twice.
+//! - F3  `behind` records up to which position the log was durable when the frame was written: a broken frame
+//!       up to there is damage, not the end of the log (G9).
+//! - F4  A copy of a frame from elsewhere, stored here as the data of an event, is not a frame here: the salt
+//!       differs.
 //!
 //! Does not use files. The body is encoded by `body`. Next above: `segment`.
 
@@ -44,7 +45,8 @@ pub const RECORD_HEADER_BYTES_MAX: usize = 4 + 5 + 3 + 10 + 10;
 const KIND_APPEND: u8 = 1;
 /// A frame without events, written when a store is closed: proof that everything before it was durable.
 const KIND_CLOSE: u8 = 2;
-/// The last frame of a segment, without events, written when the next segment exists: proof that there is one.
+/// The last frame of a segment, without events, written when the next segment exists: proof that there is
+/// one.
 const KIND_END: u8 = 3;
 
 /// The meaning of a frame without events.
@@ -241,7 +243,8 @@ fn is_alike(append: &Append, index: usize) -> bool {
         && same_cause(&before.event.metadata, &event.metadata)
 }
 
-/// Returns a frame without events, and its checksum. It may be written when the whole log is durable: `durable` is its end.
+/// Returns a frame without events, and its checksum. It may be written when the whole log is durable:
+/// `durable` is its end.
 pub fn mark(mark: Mark, durable: Position, origin: Origin) -> (Vec<u8>, u32) {
     let kind = match mark {
         Mark::Close => KIND_CLOSE,
@@ -253,7 +256,8 @@ pub fn mark(mark: Mark, durable: Position, origin: Origin) -> (Vec<u8>, u32) {
     (out, crc)
 }
 
-/// Appends a header to `out`, with length and checksum left zero; returns the checksum of the fields after them.
+/// Appends a header to `out`, with length and checksum left zero; returns the checksum of the fields after
+/// them.
 fn put_header(
     origin: Origin,
     kind: u8,
@@ -338,8 +342,8 @@ pub fn is_kind(byte: &u8) -> bool {
     (KIND_APPEND..=KIND_END).contains(byte)
 }
 
-/// Whether a frame may begin with these bytes: a cheap check that rules out most offsets. `left` is the number of bytes up
-/// to the end of the file.
+/// Whether a frame may begin with these bytes: a cheap check that rules out most offsets. `left` is the
+/// number of bytes up to the end of the file.
 pub fn may_begin(bytes: &[u8], left: u64, origin: &Origin) -> bool {
     let Ok(header) = peek(bytes, origin) else { return false };
     if header.length as u64 > left {
@@ -358,7 +362,8 @@ pub fn may_begin(bytes: &[u8], left: u64, origin: &Origin) -> bool {
     }
 }
 
-/// The initial value with which the checksum of these bytes is `crc`: each step of a CRC can be undone, byte by byte.
+/// The initial value with which the checksum of these bytes is `crc`: each step of a CRC can be undone, byte
+/// by byte.
 fn undone(crc: u32, covered: &[u8]) -> u32 {
     let state = covered.iter().rev().fold(!crc, |state, &byte| {
         let (low, added) = BY_TOP[(state >> 24) as usize];
@@ -367,7 +372,8 @@ fn undone(crc: u32, covered: &[u8]) -> u32 {
     !state
 }
 
-/// The table of a CRC step inverted: for the top byte of each table entry, the index of the entry and the entry.
+/// The table of a CRC step inverted: for the top byte of each table entry, the index of the entry and the
+/// entry.
 const BY_TOP: [(u8, u32); 256] = {
     let mut by_top = [(0, 0); 256];
     let mut byte = 0;
@@ -406,8 +412,8 @@ impl Sum {
 
 /// Reads the frame at the start of the bytes and checks all of it.
 ///
-/// `Short` and `Checksum` mean that there is no whole frame here. `Field` means that there is a frame with matching
-/// checksums that cannot be valid.
+/// `Short` and `Checksum` mean that there is no whole frame here. `Field` means that there is a frame with
+/// matching checksums that cannot be valid.
 pub fn header(bytes: &[u8], origin: &Origin) -> Result<Header, Malformed> {
     let mut header = peek(bytes, origin)?;
     let Some(frame) = bytes.get(..header.length) else { return Err(Malformed::Short("frame")) };
@@ -438,7 +444,8 @@ pub fn header(bytes: &[u8], origin: &Origin) -> Result<Header, Malformed> {
     if header.mark.is_some() == (header.count == 0) { Ok(header) } else { Err(Malformed::Field("count")) }
 }
 
-/// Calls `each` for the records of a frame that [`header`] has accepted, each with its offset from the start of the frame.
+/// Calls `each` for the records of a frame that [`header`] has accepted, each with its offset from the start
+/// of the frame.
 pub fn records<'a>(
     frame: &'a [u8],
     header: &Header,
@@ -473,7 +480,8 @@ pub struct Fields {
     pub body_at: usize,
 }
 
-/// Reads the fields of the record at the start of the bytes. Nothing is checked; the fields may have any value.
+/// Reads the fields of the record at the start of the bytes. Nothing is checked; the fields may have any
+/// value.
 pub fn peek_record(bytes: &[u8]) -> Result<Fields, Malformed> {
     let mut reader = Reader::new(bytes);
     reader.take(4, "record")?;
@@ -543,8 +551,8 @@ pub fn record<'a>(bytes: &'a [u8], position: Position, origin: &Origin) -> Resul
     fields.record(bytes, position, origin)
 }
 
-/// Corrects the checksums of the frame that these bytes look like, so that a fuzzer reaches the code after the checksum
-/// checks; returns the length of the frame. For fuzzing only.
+/// Corrects the checksums of the frame that these bytes look like, so that a fuzzer reaches the code after
+/// the checksum checks; returns the length of the frame. For fuzzing only.
 #[cfg(feature = "fuzzing")]
 pub(crate) fn repair_checksums(bytes: &mut [u8], origin: &Origin) -> Option<usize> {
     let header = peek(bytes, origin).ok()?;

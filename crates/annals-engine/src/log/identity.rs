@@ -1,8 +1,8 @@
 //! The identity of the log, in a file of its own beside the segments: `| magic 8 | store id 16 | crc 4 |`.
 //!
-//! Every segment contains it too. The file exists so that a log that has lost all of its segments is recognised, and not
-//! started again as an empty log. A log without the file, whose creation was interrupted by a crash, gets one at the next
-//! open.
+//! Every segment contains it too. The file exists so that a log that has lost all of its segments is
+//! recognised, and not started again as an empty log. A log without the file, whose creation was interrupted
+//! by a crash, gets one at the next open.
 
 use annals_core::StoreId;
 

@@ -6,9 +6,9 @@
 //! ```
 //!
 //! - S1  The file is named by the position of its first event, `base`; positions rise by one from there.
-//! - S2  `link` and `recorded` are those of the log before the segment: the hash over the checksums of all frames, and
-//!       the recorded time of the last event. So each segment can be checked by itself, and that it follows the one before
-//!       it can be verified.
+//! - S2  `link` and `recorded` are those of the log before the segment: the hash over the checksums of all
+//!       frames, and the recorded time of the last event. So each segment can be checked by itself, and that
+//!       it follows the one before it can be verified.
 //! - S3  A segment appears with a complete header: it is written under another name, synced, and renamed.
 //! - S4  All bytes after the last frame are zero.
 //!
@@ -116,7 +116,8 @@ impl SegmentHeader {
         })
     }
 
-    /// The header in these corrupt bytes, with the fields whose values are known corrected; `None` if it is still invalid.
+    /// The header in these corrupt bytes, with the fields whose values are known corrected; `None` if it is
+    /// still invalid.
     pub fn repaired(bytes: &[u8], store: StoreId, base: Position) -> Option<Self> {
         let mut bytes = bytes.get(..HEADER_BYTES as usize)?.to_vec();
         bytes[..8].copy_from_slice(MAGIC);
@@ -263,8 +264,9 @@ impl Walked<'_> {
 /// A walk reads at most this much at a time, unless a frame is larger.
 const WALK_BYTES: usize = 1 << 20;
 
-/// Walks over the whole frames of a segment's file, starting at `from`; checks each one completely, and calls `each` for
-/// those with an append. Stops at the first byte that does not begin a whole frame, and before `until`.
+/// Walks over the whole frames of a segment's file, starting at `from`; checks each one completely, and calls
+/// `each` for those with an append. Stops at the first byte that does not begin a whole frame, and before
+/// `until`.
 ///
 /// # Errors
 /// Damage, if a frame is whole but cannot be valid at its position, or if `each` returns an error.
@@ -310,7 +312,8 @@ pub fn walk(
         end.next = end.next.plus(u64::from(found.count));
         end.recorded_at = recorded_at;
         if found.mark == Some(Mark::End) {
-            // It was written after the next segment was created, so the link of that segment does not include it.
+            // It was written after the next segment was created, so the link of that segment does not include
+            // it.
             end.finished = true;
             break;
         }

@@ -1,7 +1,7 @@
 //! Terms: the index keys of an event, and their hashes.
 //!
-//! A term is a kind and a name, always compared in full; a hash only narrows the search. Hashes are computed when an event is
-//! encoded, on the appending thread (`frame`), and are stored in index files (`index`).
+//! A term is a kind and a name, always compared in full; a hash only narrows the search. Hashes are computed
+//! when an event is encoded, on the appending thread (`frame`), and are stored in index files (`index`).
 
 use annals_core::EventId;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
@@ -53,15 +53,15 @@ pub fn id_hash(id: EventId) -> u64 {
     xxh3_64(id.as_bytes())
 }
 
-/// The hash of an event's id and stream together, from the hashes of both: the same id may be used in several streams.
-/// Filters on disk depend on it, so it never changes.
+/// The hash of an event's id and stream together, from the hashes of both: the same id may be used in several
+/// streams. Filters on disk depend on it, so it never changes.
 pub fn identity_hash(id_hash: u64, stream_hash: u64) -> u64 {
     (id_hash ^ stream_hash.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ stream_hash
 }
 
-/// The sort key of an event among the ids of a run: the upper 22 bits are from the hash of its id, so that a search by id
-/// finds it in every stream; the others are from the hash of id and stream, so that a search by both reads few entries
-/// even if many streams have the id.
+/// The sort key of an event among the ids of a run: the upper 22 bits are from the hash of its id, so that a
+/// search by id finds it in every stream; the others are from the hash of id and stream, so that a search by
+/// both reads few entries even if many streams have the id.
 pub fn short(id_hash: u64, stream_hash: u64) -> u32 {
     (id_hash >> 32) as u32 & !OF_STREAM | (identity_hash(id_hash, stream_hash) >> 32) as u32 & OF_STREAM
 }

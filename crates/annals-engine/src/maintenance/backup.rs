@@ -8,18 +8,20 @@
 //! backup-000001.manifest                            a backup: the list of its segments
 //! ```
 //!
-//! - K1  A backup exists when its manifest exists, and the manifest is written last. A backup that stops earlier has
-//!       not changed any previous backup.
-//! - K2  An object that a manifest lists is never overwritten with other contents: its name contains the digest of its contents.
-//! - K3  A sealed segment is copied up to its end, without the end mark, which may be written later: so the copy is the same
-//!       at any time. A segment is identified by its own header and the header of the next one: if both are the same as when
-//!       it was copied, it is not read again.
+//! - K1  A backup exists when its manifest exists, and the manifest is written last. A backup that stops
+//!       earlier has not changed any previous backup.
+//! - K2  An object that a manifest lists is never overwritten with other contents: its name contains the
+//!       digest of its contents.
+//! - K3  A sealed segment is copied up to its end, without the end mark, which may be written later: so the
+//!       copy is the same at any time. A segment is identified by its own header and the header of the next
+//!       one: if both are the same as when it was copied, it is not read again.
 //! - K4  No damage is copied: a segment is checked, frame by frame, before it is copied.
-//! - K5  The active segment is copied up to the head at the beginning of the backup: an append is either in the backup or not.
-//! - K6  A backup storage contains the backups of one log. A log that is shorter than its last backup was restored to an
-//!       earlier state, or has lost its end: its backup is refused, so that the longer history is not replaced. A log that was
-//!       restored to an earlier state and is as long again with other events is backed up; the backups of the other history
-//!       are kept until an operator removes them.
+//! - K5  The active segment is copied up to the head at the beginning of the backup: an append is either in
+//!       the backup or not.
+//! - K6  A backup storage contains the backups of one log. A log that is shorter than its last backup was
+//!       restored to an earlier state, or has lost its end: its backup is refused, so that the longer history
+//!       is not replaced. A log that was restored to an earlier state and is as long again with other events
+//!       is backed up; the backups of the other history are kept until an operator removes them.
 //! - K7  A segment that begins after the head is not part of a backup.
 //!
 //! Next: `manifest` (its text), `storage` (a directory), `restore`.
@@ -49,8 +51,8 @@ pub use storage::{BackupStorage, DiskBackupStorage};
 /// The options of a backup.
 #[derive(Clone, Debug)]
 pub struct BackupOptions {
-    /// Speed limit, progress and cancellation of the backup. Each copied byte is read twice under the speed limit: once to
-    /// check it and once to copy it.
+    /// Speed limit, progress and cancellation of the backup. Each copied byte is read twice under the speed
+    /// limit: once to check it and once to copy it.
     pub work: Arc<Work>,
     /// Whether all segments of the backup are read back and compared with their digests.
     pub verify: bool,
@@ -79,8 +81,9 @@ pub struct Backup {
     pub removed: Vec<u64>,
     /// Numbers of the backups whose manifests are damaged. While there are any, nothing is removed.
     pub unreadable: Vec<u64>,
-    /// The backups up to this number, which is that of the previous backup, are of another history of the log: it was restored
-    /// to an earlier state and has other events since. They are kept until an operator removes `kept-NUMBER`.
+    /// The backups up to this number, which is that of the previous backup, are of another history of the
+    /// log: it was restored to an earlier state and has other events since. They are kept until an operator
+    /// removes `kept-NUMBER`.
     pub other_history: Option<u64>,
 }
 
@@ -142,13 +145,14 @@ pub fn verify_backup(storage: &dyn BackupStorage, backup: &Manifest, work: &Work
 }
 
 impl EngineStore {
-    /// Copies the log up to its head to a backup storage. Segments from earlier backups are not copied again. Appends and
-    /// reads continue. It blocks for a long time, so call it on a separate thread, and only once at a time for each
-    /// backup storage.
+    /// Copies the log up to its head to a backup storage. Segments from earlier backups are not copied again.
+    /// Appends and reads continue. It blocks for a long time, so call it on a separate thread, and only once
+    /// at a time for each backup storage.
     ///
     /// # Errors
-    /// `Invalid` if the backup storage contains backups of another log or of a longer history; `Damaged` if the log is damaged;
-    /// `Unavailable` if the log or the storage cannot be read or written. Earlier backups are unchanged then.
+    /// `Invalid` if the backup storage contains backups of another log or of a longer history; `Damaged` if
+    /// the log is damaged; `Unavailable` if the log or the storage cannot be read or written. Earlier backups
+    /// are unchanged then.
     pub fn backup(&self, storage: &dyn BackupStorage, options: &BackupOptions) -> Result<Backup> {
         self.check_process()?;
         let log = self.log();
@@ -204,9 +208,9 @@ impl EngineStore {
     }
 }
 
-/// Removes all but the newest backups, and then the objects that no remaining backup needs. Removes neither backups nor objects
-/// if a manifest cannot be read, because the objects that it needs are unknown. Returns the numbers of the removed and of the
-/// unreadable backups.
+/// Removes all but the newest backups, and then the objects that no remaining backup needs. Removes neither
+/// backups nor objects if a manifest cannot be read, because the objects that it needs are unknown. Returns
+/// the numbers of the removed and of the unreadable backups.
 fn keep_newest(storage: &dyn BackupStorage, keep: usize) -> Result<(Vec<u64>, Vec<u64>)> {
     let listed = backups(storage)?;
     let unreadable: Vec<u64> =
@@ -265,14 +269,16 @@ struct Copy<'a> {
 }
 
 impl Copy<'_> {
-    /// Copies the segments that the storage lacks. Returns the segments of the backup, and whether the log continues that of
-    /// the last backup.
+    /// Copies the segments that the storage lacks. Returns the segments of the backup, and whether the log
+    /// continues that of the last backup.
     fn all(&mut self, last: Option<&Manifest>) -> Result<(Vec<StoredSegment>, bool)> {
-        // A segment after the head was created while the view was taken: the segment that contains the head is the last.
+        // A segment after the head was created while the view was taken: the segment that contains the head
+        // is the last.
         let mut segments = self.view.segments().to_vec();
         segments.retain(|segment| segment.base() <= self.view.head.next());
         let is_there = |stored: &StoredSegment| segments.iter().any(|segment| segment.base() == stored.base);
-        // Segments without events are not compared with the history: a crash or a restore may have recreated them.
+        // Segments without events are not compared with the history: a crash or a restore may have recreated
+        // them.
         let with_events =
             || last.iter().flat_map(|last| &last.segments).filter(|stored| stored.last >= stored.base);
         let mut continues = with_events().all(is_there);
@@ -312,8 +318,8 @@ impl Copy<'_> {
         Ok((stored, continues))
     }
 
-    /// Copies a whole sealed segment, or the active one up to the head. Also returns whether the segment begins with the bytes
-    /// that were copied from it before.
+    /// Copies a whole sealed segment, or the active one up to the head. Also returns whether the segment
+    /// begins with the bytes that were copied from it before.
     fn segment(
         &mut self,
         segment: &Segment,

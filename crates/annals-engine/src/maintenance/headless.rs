@@ -1,15 +1,17 @@
 //! Finds the origin of the frames in a segment whose header is damaged.
 //!
-//! The checksum of the header is the salt of all checksums in the segment, so without it no frame can be verified. The salt is
-//! searched in this order:
+//! The checksum of the header is the salt of all checksums in the segment, so without it no frame can be
+//! verified. The salt is searched in this order:
 //!
-//! - H1  From other data of the log: the stored header with the fields whose values are known corrected, and the
-//!       indexes of runs that end in the segment. The salt is accepted if one frame is whole with it.
-//! - H2  From the frames: a salt can be derived from any frame, and is accepted if the checksums of all its records match.
-//!       A frame counts only if its position is possible there: positions rise with offsets. Of several salts, the one
-//!       is used for which a header can be constructed with a creation time near the times in the events.
-//! - H3  If there is no such salt, the salt of the frame at the offset of the first frame; or else of the last frame, after
-//!       which there can be no data. The data of an event may contain a whole segment of another log.
+//! - H1  From other data of the log: the stored header with the fields whose values are known corrected, and
+//!       the indexes of runs that end in the segment. The salt is accepted if one frame is whole with it.
+//! - H2  From the frames: a salt can be derived from any frame, and is accepted if the checksums of all its
+//!       records match. A frame counts only if its position is possible there: positions rise with offsets.
+//!       Of several salts, the one is used for which a header can be constructed with a creation time near
+//!       the times in the events.
+//! - H3  If there is no such salt, the salt of the frame at the offset of the first frame; or else of the
+//!       last frame, after which there can be no data. The data of an event may contain a whole segment of
+//!       another log.
 //!
 //! Next above: `verify` and `repair`; next below: `candidate`, and `salvage`, which reads the frames.
 
@@ -53,9 +55,9 @@ pub struct Found {
     pub exact: bool,
 }
 
-/// The ids of events contain their creation times in milliseconds, and events are recorded soon after that. The creation time of
-/// the segment is searched within this many microseconds of the time estimated from the ids: the salt, which is the checksum of
-/// the header, verifies it.
+/// The ids of events contain their creation times in milliseconds, and events are recorded soon after that.
+/// The creation time of the segment is searched within this many microseconds of the time estimated from the
+/// ids: the salt, which is the checksum of the header, verifies it.
 const SOUGHT_MICROS: i64 = 1_000_000;
 
 /// The most salts that are examined further, if the frames yield several.
@@ -100,7 +102,8 @@ impl Headless<'_> {
         }
     }
 
-    /// The origin without the creation time of the segment: only the differences between recorded times are correct.
+    /// The origin without the creation time of the segment: only the differences between recorded times are
+    /// correct.
     pub fn timeless_origin(&self) -> Result<Option<Origin>, Fault> {
         Ok(self.salted()?.map(|(origin, _)| origin))
     }
@@ -134,7 +137,8 @@ impl Headless<'_> {
         Segment { file: self.file, name, origin, below: self.next }
     }
 
-    /// The creation time estimated from the first event of a whole frame of this origin; `None` if there is no such frame.
+    /// The creation time estimated from the first event of a whole frame of this origin; `None` if there is
+    /// no such frame.
     fn first_event(&self, origin: Origin) -> Result<Option<i64>, Fault> {
         let name = file_name(self.base);
         let mut pieces = self.segment(&name, origin).pieces(Spot::start_of(self.base));
@@ -210,7 +214,8 @@ impl Headless<'_> {
         Ok(times)
     }
 
-    /// The endings of the runs that end in the segment, from their indexes, each with the position of its last event.
+    /// The endings of the runs that end in the segment, from their indexes, each with the position of its
+    /// last event.
     fn endings(&self) -> Result<Vec<(Position, Ending)>, Fault> {
         let mut endings = Vec::new();
         let cache = Arc::new(BlockCache::new(0));
@@ -227,7 +232,8 @@ impl Headless<'_> {
         Ok(endings)
     }
 
-    /// The creation time near the estimate with which the checksum of the header is the salt; `None` if there is none.
+    /// The creation time near the estimate with which the checksum of the header is the salt; `None` if there
+    /// is none.
     fn sought(&self, estimate: i64, salt: u32) -> Result<Option<Timestamp>, Fault> {
         let (Some(store), Some((link, recorded_at))) = (self.store, self.in_front()?) else {
             return Ok(None);

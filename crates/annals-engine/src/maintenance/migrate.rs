@@ -1,11 +1,12 @@
 //! Migration: rewrites the indexes of earlier versions, run by run, while the store is in use.
 //!
-//! - N1  Data that the old index lacks is computed from the events of the run; the rest is copied from it. So a migration needs
-//!       at most 16 bytes of memory per event of one run, and a run has at most about eight million events.
-//! - N2  The new file is synced before it replaces the old one: at any time one of them exists and is complete. A migration
-//!       that was stopped or killed resumes with the first run that has an old index.
-//! - N3  Appends and reads do not wait for it. Reads in progress finish with the old index; the sealer does not change old
-//!       indexes.
+//! - N1  Data that the old index lacks is computed from the events of the run; the rest is copied from it. So
+//!       a migration needs at most 16 bytes of memory per event of one run, and a run has at most about eight
+//!       million events.
+//! - N2  The new file is synced before it replaces the old one: at any time one of them exists and is
+//!       complete. A migration that was stopped or killed resumes with the first run that has an old index.
+//! - N3  Appends and reads do not wait for it. Reads in progress finish with the old index; the sealer does
+//!       not change old indexes.
 //!
 //! Next below: `index` (`renew`) and `seal`, which creates the files.
 
@@ -23,18 +24,20 @@ use crate::read::view::{Log, Run, RunIndex, View};
 use crate::store::EngineStore;
 
 impl EngineStore {
-    /// The number of indexes of an earlier version, and the number of events in them: these events cannot be found by id alone
-    /// or by predecessor until [`migrate`](Self::migrate) has rewritten the indexes.
+    /// The number of indexes of an earlier version, and the number of events in them: these events cannot be
+    /// found by id alone or by predecessor until [`migrate`](Self::migrate) has rewritten the indexes.
     pub fn old_indexes(&self) -> (usize, u64) {
         let old = old(&self.log().view());
         (old.len(), events(&old))
     }
 
-    /// Rewrites all indexes of an earlier version, while the store is in use; returns their number. It blocks this thread. `work`
-    /// counts the events that are read. If it is stopped or killed, the next call resumes after the last rewritten index.
+    /// Rewrites all indexes of an earlier version, while the store is in use; returns their number. It blocks
+    /// this thread. `work` counts the events that are read. If it is stopped or killed, the next call resumes
+    /// after the last rewritten index.
     ///
     /// # Errors
-    /// `Unavailable` if a read or write fails, or if it was stopped; `Unusable` if the store is read-only; `Damaged`.
+    /// `Unavailable` if a read or write fails, or if it was stopped; `Unusable` if the store is read-only;
+    /// `Damaged`.
     pub fn migrate(&self, work: &Work) -> Result<usize> {
         let _one_at_a_time = self.begin_migration()?;
         let mut renewed = 0;

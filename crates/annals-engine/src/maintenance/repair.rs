@@ -1,12 +1,12 @@
 //! Repair: copies the intact appends of a damaged log to a new log, and reports what was not copied.
 //!
 //! - X1  The source is only read.
-//! - X2  An intact append is copied unchanged: its events in order, with ids, types, data, tags, metadata, the
-//!       recorded time and the key. Only positions and versions change: positions have no gaps and versions are consecutive, so
-//!       events after a gap move up, and each move is reported.
+//! - X2  An intact append is copied unchanged: its events in order, with ids, types, data, tags, metadata,
+//!       the recorded time and the key. Only positions and versions change: positions have no gaps and
+//!       versions are consecutive, so events after a gap move up, and each move is reported.
 //! - X3  The new log has its own identity: checkpoints of the old log do not apply to it.
-//! - X4  Everything that is not copied is reported. The last segment is copied as far as the store would show it
-//!       after opening: a torn tail of appends that were never acknowledged is not copied.
+//! - X4  Everything that is not copied is reported. The last segment is copied as far as the store would show
+//!       it after opening: a torn tail of appends that were never acknowledged is not copied.
 //!
 //! Next below: `salvage` finds the intact frames; the store writes them as ordinary appends.
 
@@ -107,8 +107,8 @@ pub struct Repaired {
 const BATCH_BYTES: usize = 4 << 20;
 const BATCH_APPENDS: usize = 512;
 
-/// Copies the intact appends of the log on one disk to a new log on another disk, which must be empty. It runs for a long
-/// time without yielding to other tasks.
+/// Copies the intact appends of the log on one disk to a new log on another disk, which must be empty. It
+/// runs for a long time without yielding to other tasks.
 ///
 /// # Errors
 /// If the source cannot be listed or the target cannot be written, or if `report` returns an error.
@@ -158,7 +158,8 @@ pub async fn repair_disk(
     Ok(done)
 }
 
-/// The system clock, but never before the newest copied event: so the store accepts recorded times in the future unchanged.
+/// The system clock, but never before the newest copied event: so the store accepts recorded times in the
+/// future unchanged.
 struct NotBefore(AtomicI64);
 
 impl Clock for NotBefore {
@@ -177,9 +178,11 @@ struct Copy<'a> {
     /// Intact appends that are not written yet.
     batch: Vec<Vec<RecordedEvent>>,
     batch_bytes: usize,
-    /// The latest copied events that moved by the same distance: old positions of the first and last, new position of the first.
+    /// The latest copied events that moved by the same distance: old positions of the first and last, new
+    /// position of the first.
     run: Option<(Position, Position, Position)>,
-    /// By how much the versions of a stream decreased; it also has the streams of which only the end was lost.
+    /// By how much the versions of a stream decreased; it also has the streams of which only the end was
+    /// lost.
     shifts: HashMap<StreamId, u64>,
     /// Positions of lost events whose streams are not reported yet.
     lost: Vec<Range<Position>>,
@@ -251,8 +254,8 @@ impl Copy<'_> {
         identity::read(self.source, names).ok().flatten().or_else(of_headers)
     }
 
-    /// The file of a segment, up to the end of the part to copy, and the origin of its frames; `None` if no frame of it can be
-    /// copied.
+    /// The file of a segment, up to the end of the part to copy, and the origin of its frames; `None` if no
+    /// frame of it can be copied.
     fn open(
         &mut self,
         base: Position,
@@ -460,7 +463,8 @@ fn shown(segment: &Segment, work: &Arc<Work>) -> Result<Arc<dyn File>, Fault> {
     let whole = walk(&*segment.file, &segment.header, from, Position::MAX, |_| Ok(()))
         .and_then(|end| Ok((torn_tail_end(segment, &end)?, end)));
     match whole {
-        // An end mark in the last segment means that the next one is missing. Keep it in the file that is read.
+        // An end mark in the last segment means that the next one is missing. Keep it in the file that is
+        // read.
         Ok((_, end)) if end.finished => Ok(segment.file.clone()),
         Ok((_, end)) => Ok(Arc::new(Watched::beginning(segment.file.clone(), end.byte, work))),
         Err(Fault::Damaged { .. }) => Ok(segment.file.clone()),
@@ -478,14 +482,16 @@ fn append_of(events: &[RecordedEvent]) -> Append {
     append
 }
 
-/// Starts all futures in order, and waits for all of them. An append is in the queue of the writer after its first poll.
+/// Starts all futures in order, and waits for all of them. An append is in the queue of the writer after its
+/// first poll.
 async fn in_order<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
     let mut waiting: Vec<Pin<Box<F>>> = futures.map(Box::pin).collect();
     let mut outputs: Vec<Option<F::Output>> = waiting.iter().map(|_| None).collect();
     let mut begun = false;
     let mut done = 0;
     std::future::poll_fn(|context| {
-        // First poll all of them once. After that they complete in order, so polling stops at the first pending one.
+        // First poll all of them once. After that they complete in order, so polling stops at the first
+        // pending one.
         while done < waiting.len() || !begun {
             for (index, future) in waiting.iter_mut().enumerate().skip(done) {
                 if outputs[index].is_none()

@@ -1,13 +1,13 @@
 //! Finds the whole frames of a damaged segment: skips a broken frame and resumes at the next whole one.
 //!
 //! - V1  A frame is accepted whole or not at all, as everywhere (F2 of `frame`).
-//! - V2  Positions only rise: a copy of a frame of this segment, stored as the data of an event, has a position that is too
-//!       low, and is skipped.
+//! - V2  Positions only rise: a copy of a frame of this segment, stored as the data of an event, has a
+//!       position that is too low, and is skipped.
 //! - V3  Bytes within a whole record or frame are data, whatever they look like.
 //! - V4  The work is linear in the bytes of the segment: see `candidate`.
 //!
-//! Decodes frames only through `frame`. If the header of the segment is damaged, `headless` finds its origin. Next
-//! above: `verify`, which reports what is lost, and `repair`, which copies the rest.
+//! Decodes frames only through `frame`. If the header of the segment is damaged, `headless` finds its origin.
+//! Next above: `verify`, which reports what is lost, and `repair`, which copies the rest.
 
 use annals_core::{Position, RecordedEvent};
 

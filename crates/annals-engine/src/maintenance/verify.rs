@@ -1,14 +1,15 @@
 //! Verification: reads the whole log and checks everything that can be checked.
 //!
-//! It checks the checksums of all frames and records, positions, the versions of streams, that recorded times do not
-//! decrease, that segments follow each other, the digest of the log, and that each index contains all events of its run.
-//! Damage is reported with its location and with what is lost, and the log after it is checked too.
+//! It checks the checksums of all frames and records, positions, the versions of streams, that recorded times
+//! do not decrease, that segments follow each other, the digest of the log, and that each index contains all
+//! events of its run. Damage is reported with its location and with what is lost, and the log after it is
+//! checked too.
 //!
-//! - W1  An open store is verified while it is written to: sealed segments as a whole, the active one up to the
-//!       head. Nothing is locked, and appends do not wait.
+//! - W1  An open store is verified while it is written to: sealed segments as a whole, the active one up to
+//!       the head. Nothing is locked, and appends do not wait.
 //! - W2  Reads are limited to the rate of `Work`.
-//! - W3  A pass that is stopped or killed resumes at the end of a segment: its state is in a derived
-//!       file beside the log (`progress`), with the newest version of each stream. That is 16 bytes per stream on
+//! - W3  A pass that is stopped or killed resumes at the end of a segment: its state is in a derived file
+//!       beside the log (`progress`), with the newest version of each stream. That is 16 bytes per stream on
 //!       disk, and about twice that in memory while it runs.
 //!
 //! Next below: `pass` (the checks), then `segment::walk` and, after damage, `salvage`.
@@ -135,7 +136,8 @@ pub struct VerifyOptions {
     pub work: Arc<Work>,
     /// Whether to resume an earlier pass that was stopped, if there is one.
     pub resume: bool,
-    /// Called for each damage when it is found, and for the damage in a segment when that segment is done; a pass may take days.
+    /// Called for each damage when it is found, and for the damage in a segment when that segment is done; a
+    /// pass may take days.
     pub on_damage: Option<OnDamage>,
 }
 
@@ -157,8 +159,9 @@ pub struct LastPass {
     pub damage: u64,
 }
 
-/// Checks every checksum, position, version, digest and index of the store in this directory, which no process
-/// may have open. Changes nothing in the log; writes only derived files beside it: its progress, and how far the log is durable.
+/// Checks every checksum, position, version, digest and index of the store in this directory, which no
+/// process may have open. Changes nothing in the log; writes only derived files beside it: its progress, and
+/// how far the log is durable.
 ///
 /// # Errors
 /// If the directory is not a store, is in use, or cannot be read.
@@ -167,7 +170,8 @@ pub fn verify_with(directory: impl AsRef<Path>, options: &VerifyOptions) -> Resu
     verify_disk_with(&*disk, options)
 }
 
-/// Like [`verify_with`], from the beginning. `progress` is called once at the end, with the bytes read and their total.
+/// Like [`verify_with`], from the beginning. `progress` is called once at the end, with the bytes read and
+/// their total.
 ///
 /// # Errors
 /// As [`verify_with`].
@@ -206,7 +210,8 @@ pub fn verify_disk_with(disk: &dyn Disk, options: &VerifyOptions) -> Result<Veri
     Ok(found)
 }
 
-/// The last pass over the store in this directory that reached the end, if one is recorded. A process may have the store open.
+/// The last pass over the store in this directory that reached the end, if one is recorded. A process may
+/// have the store open.
 ///
 /// # Errors
 /// If the directory is not a store, or cannot be read.
@@ -217,8 +222,8 @@ pub fn last_pass(directory: impl AsRef<Path>) -> Result<Option<LastPass>> {
 }
 
 impl EngineStore {
-    /// Like [`verify_with`], while the store is open and written to: checks the log up to the head. It blocks for a long
-    /// time, so call it on a separate thread, and run one pass at a time.
+    /// Like [`verify_with`], while the store is open and written to: checks the log up to the head. It blocks
+    /// for a long time, so call it on a separate thread, and run one pass at a time.
     ///
     /// # Errors
     /// If the log cannot be read.

@@ -1,8 +1,8 @@
 //! Long-running work: its progress, speed limit and cancellation.
 //!
-//! The caller shares a [`Work`] with the work it starts, and may use it from any thread. The work reads through
-//! [`Watched`], a file that counts bytes, throttles reads, and returns an error once the work is stopped. So the walk
-//! over a segment does not depend on any of this.
+//! The caller shares a [`Work`] with the work it starts, and may use it from any thread. The work reads
+//! through [`Watched`], a file that counts bytes, throttles reads, and returns an error once the work is
+//! stopped. So the walk over a segment does not depend on any of this.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -143,7 +143,8 @@ impl Watched {
         Self { file, end, work: work.clone(), seen: AtomicU64::new(0), unreadable: Mutex::default() }
     }
 
-    /// The unreadable sectors, by their first byte. They are read as zeros: so only the frames in them are broken.
+    /// The unreadable sectors, by their first byte. They are read as zeros: so only the frames in them are
+    /// broken.
     pub fn unreadable(&self) -> Vec<u64> {
         self.unreadable.lock().iter().copied().collect()
     }

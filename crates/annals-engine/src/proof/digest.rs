@@ -10,10 +10,10 @@
 //! log     = the same, of the last segment so far
 //! ```
 //!
-//! The chain links the segments, and each tree covers the appends of a segment, so the proof that an append is in
-//! the log is short wherever the event is. It uses digests of bodies: a body can be removed later without breaking the chain,
-//! if its digest is kept. No append waits for it: it is derived from the segments, and computed when the writer is idle or
-//! when a caller requests it. Pure.
+//! The chain links the segments, and each tree covers the appends of a segment, so the proof that an append
+//! is in the log is short wherever the event is. It uses digests of bodies: a body can be removed later
+//! without breaking the chain, if its digest is kept. No append waits for it: it is derived from the
+//! segments, and computed when the writer is idle or when a caller requests it. Pure.
 
 use annals_core::{Position, Timestamp, Version};
 use sha2::{Digest as _, Sha256};

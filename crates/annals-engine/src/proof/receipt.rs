@@ -1,8 +1,9 @@
 //! Receipts: a proof that an event is in the log at its position, which can be checked without the store.
 //!
-//! A [`Head`] is the digest of the log up to a position; after one is published, any change before it is detectable. A
-//! [`Receipt`] links one event to a head: it has the event's append, the path in the tree of its segment, the digest before the
-//! segment, and the roots of the segments after it. Its size grows with the number of segments, not of events.
+//! A [`Head`] is the digest of the log up to a position; after one is published, any change before it is
+//! detectable. A [`Receipt`] links one event to a head: it has the event's append, the path in the tree of
+//! its segment, the digest before the segment, and the roots of the segments after it. Its size grows with
+//! the number of segments, not of events.
 //!
 //! Next below: `digest` (the definition of the digests), `proof` (how far the log is digested).
 
@@ -134,7 +135,8 @@ pub fn head(view: &View, proof: Proof, until: Option<Position>) -> Result<Option
             extended => extended?,
         }
     }
-    // An append that ends after the position is in the digest as a whole, so there is no digest for the position.
+    // An append that ends after the position is in the digest as a whole, so there is no digest for the
+    // position.
     let whole = proof.next() == position.next();
     Ok(whole.then(|| Head { store: proof.store(), position, digest: proof.digest().log() }))
 }

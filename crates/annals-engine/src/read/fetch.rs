@@ -1,7 +1,7 @@
 //! Fetching: reads the events at places of a run. All events are read through this module.
 //!
-//! Records that are close together are read with one call. As soon as one call has waited for the device, all later ones are
-//! prefetched, so events that are scattered over a disk take about as long as two of them.
+//! Records that are close together are read with one call. As soon as one call has waited for the device, all
+//! later ones are prefetched, so events that are scattered over a disk take about as long as two of them.
 //!
 //! Next below: `segment` (the files) and `disk`.
 
@@ -39,10 +39,11 @@ pub fn weight(event: &RecordedEvent) -> usize {
     size_of::<RecordedEvent>() + event.bytes()
 }
 
-/// Reads the events at these places of a run, in the given order, until their [`weight`] is `bytes_max` or more. Reads at
-/// least one event if `places` is not empty and `bytes_max` is not 0.
+/// Reads the events at these places of a run, in the given order, until their [`weight`] is `bytes_max` or
+/// more. Reads at least one event if `places` is not empty and `bytes_max` is not 0.
 ///
-/// Events that are read together share one block of memory, of about a mebibyte at most unless a record is larger.
+/// Events that are read together share one block of memory, of about a mebibyte at most unless a record is
+/// larger.
 pub fn events(view: &View, run: &Run, places: &[u32], bytes_max: usize) -> Result<Vec<RecordedEvent>, Fault> {
     let mut events = Vec::with_capacity(places.len().min(RECORDS_MAX));
     let mut bytes = 0;
@@ -130,7 +131,8 @@ impl<'a> Plan<'a> {
 }
 
 impl<'a> Checked<'a> {
-    /// Checks the record at offset `at` of the bytes. If it is longer than was read, the whole record is read again.
+    /// Checks the record at offset `at` of the bytes. If it is longer than was read, the whole record is read
+    /// again.
     fn of(located: Located<'a>, at: usize, bytes: &mut Vec<u8>) -> Result<Self, Fault> {
         let known = at..bytes.len().min(at + (located.end - located.byte) as usize);
         let origin = &located.segment.origin;
@@ -152,8 +154,8 @@ impl<'a> Checked<'a> {
 }
 
 impl Block<'_> {
-    /// Calls `each` for the records, borrowed from the bytes, until it breaks; then returns the position after that record.
-    /// Otherwise returns the bytes, to be used again.
+    /// Calls `each` for the records, borrowed from the bytes, until it breaks; then returns the position
+    /// after that record. Otherwise returns the bytes, to be used again.
     pub fn each(
         self,
         mut each: impl FnMut(Record<'_>) -> Result<ControlFlow<()>, Malformed>,

@@ -1,7 +1,8 @@
-//! Scanning: all events in sequence, borrowed from the block that they were read into. No memory is allocated per event.
+//! Scanning: all events in sequence, borrowed from the block that they were read into. No memory is allocated
+//! per event.
 //!
-//! For a consumer that reads the whole log once: rebuilding a read model, an export, a search. The checksum of every event
-//! is verified, as in every read. Next below: `fetch`.
+//! For a consumer that reads the whole log once: rebuilding a read model, an export, a search. The checksum
+//! of every event is verified, as in every read. Next below: `fetch`.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -104,10 +105,12 @@ impl<'a> ScannedEvent<'a> {
 const READ_AHEAD_EVENTS_MIN: u64 = 16 << 10;
 /// The most threads that read ahead, in addition to the consuming thread.
 const READERS_MAX: usize = 2;
-/// The most blocks in the channel; also the number of ready blocks at which the consuming thread stops reading ahead.
+/// The most blocks in the channel; also the number of ready blocks at which the consuming thread stops
+/// reading ahead.
 const BLOCKS_AHEAD: usize = 2;
 
-/// Calls `each` for the events from this position on, up to the head or until `each` breaks; returns the position to resume at.
+/// Calls `each` for the events from this position on, up to the head or until `each` breaks; returns the
+/// position to resume at.
 pub fn scan(
     view: &View,
     from: Position,
@@ -129,8 +132,8 @@ pub fn scan(
     Ok(next)
 }
 
-/// Scans with threads that read and check the next blocks. The consuming thread reads ahead too while no block is
-/// ready, so no processor is idle, and most blocks are consumed on the thread that read them.
+/// Scans with threads that read and check the next blocks. The consuming thread reads ahead too while no
+/// block is ready, so no processor is idle, and most blocks are consumed on the thread that read them.
 fn scan_ahead(
     view: &View,
     from: Position,

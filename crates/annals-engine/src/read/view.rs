@@ -1,11 +1,11 @@
 //! The log as readers see it: segments, which contain the events, and runs, which index them.
 //!
-//! Readers work on a [`View`]: immutable lists of both, and the head, which is advanced once events are durable. A view
-//! stays valid while the log grows: the segments and runs in it are only appended to, and sealing or merging a run changes
-//! only the location of its index. Readers do not wait for the writer.
+//! Readers work on a [`View`]: immutable lists of both, and the head, which is advanced once events are
+//! durable. A view stays valid while the log grows: the segments and runs in it are only appended to, and
+//! sealing or merging a run changes only the location of its index. Readers do not wait for the writer.
 //!
-//! Next below: `segment` and `index`. `read` answers reads from a view; `sync` moves the head, and `writer` adds to
-//! the lists.
+//! Next below: `segment` and `index`. `read` answers reads from a view; `sync` moves the head, and `writer`
+//! adds to the lists.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -206,7 +206,8 @@ impl View {
         &self.lists.runs
     }
 
-    /// The segment that contains the event at this position, which must be at least 1, and the range of its positions.
+    /// The segment that contains the event at this position, which must be at least 1, and the range of its
+    /// positions.
     pub fn segment_of(&self, position: Position) -> (&Arc<Segment>, Range<Position>) {
         let next = self.lists.segments.partition_point(|segment| segment.base() <= position);
         let segment = &self.lists.segments[next - 1];

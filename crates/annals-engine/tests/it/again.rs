@@ -1,5 +1,6 @@
-//! The machine stops again and again: a process is killed, or gives up after a failed sync, and the power fails after
-//! another has opened the store; recovery itself is interrupted; and it all happens on one disk for many rounds.
+//! The machine stops again and again: a process is killed, or gives up after a failed sync, and the power
+//! fails after another has opened the store; recovery itself is interrupted; and it all happens on one disk
+//! for many rounds.
 
 use annals_core::{Append, Appended, Error, EventStore, Expected, IdempotencyKey};
 use annals_engine::disk::faulty::{FaultyDisk, Plan};
@@ -20,8 +21,8 @@ async fn run(disk: &FaultyDisk) -> Vec<Append> {
     unknown
 }
 
-/// Opens the store on a disk whose machine is still up; everything that it shows and acknowledges must be there
-/// when the power fails after that, between two appends and in the middle of one.
+/// Opens the store on a disk whose machine is still up; everything that it shows and acknowledges must be
+/// there when the power fails after that, between two appends and in the middle of one.
 async fn open_and_cut_the_power(disk: &FaultyDisk, unknown: &[Append], plan: Plan) {
     let store = open(disk, small_segments()).unwrap();
     let shown = all(&store).await;
@@ -45,8 +46,8 @@ async fn open_and_cut_the_power(disk: &FaultyDisk, unknown: &[Append], plan: Pla
     look(&acknowledged).await;
 }
 
-/// G1, G4, G9: a process is killed at any operation, another opens the store and answers from it, and then the power
-/// fails: what the second one has shown or acknowledged is still there, and the store opens.
+/// G1, G4, G9: a process is killed at any operation, another opens the store and answers from it, and then
+/// the power fails: what the second one has shown or acknowledged is still there, and the store opens.
 #[tokio::test]
 async fn what_is_read_after_a_kill_survives_a_power_cut() {
     let disk = FaultyDisk::new();
@@ -130,8 +131,8 @@ impl Life {
         }
     }
 
-    /// Opens a copy of the disk and looks whether everything is there. What nobody was told of is there for good if
-    /// that is `decided`: if the disk holds nothing that was not synced.
+    /// Opens a copy of the disk and looks whether everything is there. What nobody was told of is there for
+    /// good if that is `decided`: if the disk holds nothing that was not synced.
     async fn examine(&mut self, disk: &FaultyDisk, round: usize, decided: bool) {
         let disk = FaultyDisk::with_files(disk.files());
         let at = format!("seed {}, round {round}", self.seed);
@@ -157,9 +158,9 @@ impl Life {
     }
 }
 
-/// G1, G2, G5, G9: many lives of ten rounds each: stops at any operation, of recovery too; after each the process
-/// was killed or the power failed; and everything that was ever acknowledged or found there stays. More seeds are
-/// tried with `ANNALS_CRASH_SEED`, the first, and `ANNALS_CRASH_SEEDS`, how many.
+/// G1, G2, G5, G9: many lives of ten rounds each: stops at any operation, of recovery too; after each the
+/// process was killed or the power failed; and everything that was ever acknowledged or found there stays.
+/// More seeds are tried with `ANNALS_CRASH_SEED`, the first, and `ANNALS_CRASH_SEEDS`, how many.
 #[tokio::test]
 async fn a_store_survives_stop_upon_stop() {
     let number = |name, otherwise| std::env::var(name).map_or(otherwise, |number| number.parse().unwrap());

@@ -111,7 +111,8 @@ async fn a_sealed_segment_is_copied_once() {
     assert_eq!(back_up(&store, &place).unwrap().copied, 0);
 }
 
-/// At every position and every time: the log is there up to the last append that ends by then, whole, and takes appends.
+/// At every position and every time: the log is there up to the last append that ends by then, whole, and
+/// takes appends.
 #[tokio::test]
 async fn a_log_is_restored_up_to_any_point() {
     let (disk, log) = several_segments(40).await;
@@ -144,7 +145,8 @@ async fn a_log_is_restored_up_to_any_point() {
     assert!(matches!(later, Error::Invalid(_)), "{later}");
 }
 
-/// The machine stops at any operation of a backup: the backups before it are as they were, and the next one is made.
+/// The machine stops at any operation of a backup: the backups before it are as they were, and the next one
+/// is made.
 #[tokio::test]
 async fn a_backup_may_stop_at_any_operation() {
     let disk = FaultyDisk::new();
@@ -236,7 +238,8 @@ async fn any_operation_of_a_backup_may_fail_once() {
     }
 }
 
-/// A rotten manifest is reported and skipped: the next backup is made, and nothing that it may need is removed.
+/// A rotten manifest is reported and skipped: the next backup is made, and nothing that it may need is
+/// removed.
 #[tokio::test]
 async fn a_manifest_that_rots_does_not_stop_the_next_backup() {
     let (disk, _) = several_segments(30).await;
@@ -355,7 +358,8 @@ async fn the_backups_of_another_log_are_not_mixed_in() {
     assert_eq!(place.files(), before);
 }
 
-/// A log that was restored to an earlier point and has diverged since is backed up to the same backup storage.
+/// A log that was restored to an earlier point and has diverged since is backed up to the same backup
+/// storage.
 #[tokio::test]
 async fn a_log_that_went_another_way_is_backed_up_as_it_is() {
     let (disk, log) = several_segments(40).await;
@@ -410,8 +414,9 @@ async fn an_empty_log_is_backed_up_and_restored() {
     assert_eq!(open(&target, small_segments()).unwrap().id(), store.id());
 }
 
-/// A store that is closed after each append has marks at the ends of its segments: they are copied, or the next segment
-/// would not follow. What was restored knows again that each segment but the last is followed by another.
+/// A store that is closed after each append has marks at the ends of its segments: they are copied, or the
+/// next segment would not follow. What was restored knows again that each segment but the last is followed by
+/// another.
 #[tokio::test]
 async fn segments_are_restored_with_their_marks() {
     let disk = FaultyDisk::new();
@@ -446,8 +451,8 @@ async fn segments_are_restored_with_their_marks() {
     assert!(matches!(error, Error::Damaged { .. }), "{}", error.chain());
 }
 
-/// A log that was set back is not backed up over the longer history. When it is as long again, by another way, the backups
-/// of the longer history stay, however few are to be kept.
+/// A log that was set back is not backed up over the longer history. When it is as long again, by another
+/// way, the backups of the longer history stay, however few are to be kept.
 #[tokio::test]
 async fn a_log_that_was_set_back_does_not_replace_the_longer_history() {
     let (disk, log) = several_segments(60).await;
@@ -493,7 +498,8 @@ async fn a_log_that_was_set_back_does_not_replace_the_longer_history() {
     assert_eq!(back_up(&store, &place).unwrap().manifest.number, 2);
 }
 
-/// A segment that had no events yet when it was backed up is made again by a restore: that is no other history.
+/// A segment that had no events yet when it was backed up is made again by a restore: that is no other
+/// history.
 #[tokio::test]
 async fn an_empty_segment_that_is_made_again_is_no_other_history() {
     let (disk, _) = several_segments(60).await;
@@ -517,8 +523,8 @@ async fn an_empty_segment_that_is_made_again_is_no_other_history() {
     assert_eq!(kept, Vec::<String>::new());
 }
 
-/// A manifest whose sum is right and which says what cannot be, and an object that is longer than it: they are damage,
-/// whatever is done with them.
+/// A manifest whose sum is right and which says what cannot be, and an object that is longer than it: they
+/// are damage, whatever is done with them.
 #[tokio::test]
 async fn a_manifest_that_says_what_cannot_be_is_damage() {
     use sha2::Digest as _;

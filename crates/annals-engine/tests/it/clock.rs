@@ -1,4 +1,5 @@
-//! A clock that is years ahead, behind, or before 1970: it is reported, and does not hold the log's time for years.
+//! A clock that is years ahead, behind, or before 1970: it is reported, and does not hold the log's time for
+//! years.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +23,8 @@ fn clocked(now: Timestamp) -> (Arc<TestClock>, Options) {
     (clock.clone(), Options { clock, ..Options::default() })
 }
 
-/// G4, G9: an append with a clock that is years ahead is refused, and says what to do; the next one has the right time.
+/// G4, G9: an append with a clock that is years ahead is refused, and says what to do; the next one has the
+/// right time.
 #[tokio::test]
 async fn a_clock_that_is_years_ahead_holds_no_time() {
     let disk = FaultyDisk::new();
@@ -88,8 +90,8 @@ async fn by_how_much_the_clock_is_behind_is_known() {
     assert_eq!(store.clock_behind(), Duration::ZERO);
 }
 
-/// A machine that begins in 1970, or before, and then gets its time, is not taken for one that is ahead; nor is a log whose
-/// events are old, in a segment that is new.
+/// A machine that begins in 1970, or before, and then gets its time, is not taken for one that is ahead; nor
+/// is a log whose events are old, in a segment that is new.
 #[tokio::test]
 async fn a_log_that_knows_nothing_of_the_time_refuses_none() {
     for begins in ["1969-12-31T23:00:00Z", "1970-01-01T00:00:07Z", "2000-01-01T00:00:00Z"] {
@@ -174,7 +176,8 @@ async fn a_segment_that_a_clock_ahead_has_made_hides_nothing() {
     assert_eq!(all(&store).await.last().unwrap().recorded_at(), now.plus(DAY));
 }
 
-/// T3: a store that was opened meanwhile, if only to be read, or that somebody opened knowingly, takes appends.
+/// T3: a store that was opened meanwhile, if only to be read, or that somebody opened knowingly, takes
+/// appends.
 #[tokio::test]
 async fn a_store_that_rested_takes_appends_when_it_was_in_use_meanwhile() {
     let place = tempfile::tempdir().unwrap();
@@ -256,7 +259,8 @@ async fn a_clock_that_starts_with_an_old_time_forgets_nothing() {
     refuses(&open(&disk, options).unwrap(), "ahead").await;
 }
 
-/// T5: what a clock that was ahead has noted is not believed for years, and a week of use with a right clock ends it.
+/// T5: what a clock that was ahead has noted is not believed for years, and a week of use with a right clock
+/// ends it.
 #[tokio::test]
 async fn a_last_use_in_the_future_is_corrected_after_a_week() {
     let (now, ahead) = (time("2026-12-01T10:00:00Z"), time("2099-01-01T00:00:00Z"));

@@ -122,7 +122,8 @@ async fn settle() {
     }
 }
 
-/// W1, G9: an outcome that rests on an earlier append is reported once that one is durable, and not if it failed.
+/// W1, G9: an outcome that rests on an earlier append is reported once that one is durable, and not if it
+/// failed.
 #[tokio::test]
 async fn nothing_is_answered_from_what_fails() {
     let disk = Gated::new();
@@ -162,7 +163,8 @@ async fn nothing_is_answered_from_what_fails() {
 /// More appends than any queue of the store should be short for.
 const CROWD: usize = 6_000;
 
-/// A store is closed by the only thread that its callers run on, while thousands wait: each is executed or refused.
+/// A store is closed by the only thread that its callers run on, while thousands wait: each is executed or
+/// refused.
 #[tokio::test]
 async fn a_store_closes_under_a_crowd() {
     let disk = Gated::new();

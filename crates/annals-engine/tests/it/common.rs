@@ -36,8 +36,8 @@ pub async fn all(store: &EngineStore) -> Vec<RecordedEvent> {
     store.log_events(Query::all()).await.unwrap()
 }
 
-/// Checks that the log holds these appends, in order, and after them at most whole others; and that every way to
-/// read it agrees.
+/// Checks that the log holds these appends, in order, and after them at most whole others; and that every way
+/// to read it agrees.
 pub async fn check(store: &EngineStore, acknowledged: &[(Append, Appended)]) {
     let log = all(store).await;
     for (index, event) in log.iter().enumerate() {
@@ -109,7 +109,8 @@ pub async fn join<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Out
     .await
 }
 
-/// What is asked before each read: the file's name, and the first byte that is read and the one behind the last.
+/// What is asked before each read: the file's name, and the first byte that is read and the one behind the
+/// last.
 pub type OnRead = Arc<dyn Fn(&str, u64, u64) -> std::io::Result<()> + Send + Sync>;
 
 /// A disk whose reads are looked at, and may fail.

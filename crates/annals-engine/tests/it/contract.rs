@@ -1,5 +1,5 @@
-//! The engine, held to the contract of the stores: with segments as they are by default, and with such small ones
-//! that every clause goes over many of them.
+//! The engine, held to the contract of the stores: with segments as they are by default, and with such small
+//! ones that every clause goes over many of them.
 
 use std::sync::Arc;
 

@@ -25,8 +25,8 @@ async fn lives(options: Options) -> (Vec<BTreeMap<String, Vec<u8>>>, Vec<annals_
     (times, all(&store).await)
 }
 
-/// G9: a copy of an open store, whichever time each of its files is of, opens with events of the log up to some position, or
-/// says what is wrong and what to do; and then that can be done.
+/// G9: a copy of an open store, whichever time each of its files is of, opens with events of the log up to
+/// some position, or says what is wrong and what to do; and then that can be done.
 #[tokio::test]
 async fn a_copy_of_an_open_store_is_whole_or_says_what_to_do() {
     let (times, log) = lives(Options { run_events: 5, ..small_segments() }).await;
@@ -69,8 +69,8 @@ async fn a_copy_of_an_open_store_is_whole_or_says_what_to_do() {
     assert!(opened > 0 && refused > 0, "{opened} opened, {refused} refused");
 }
 
-/// G9: a log of which one segment is gone, whichever it is and whatever says so, is refused with what to do, when it is opened or
-/// when what is missing is read.
+/// G9: a log of which one segment is gone, whichever it is and whatever says so, is refused with what to do,
+/// when it is opened or when what is missing is read.
 #[tokio::test]
 async fn a_log_without_one_of_its_segments_says_what_to_do() {
     let (times, _) = lives(Options { run_events: 5, ..small_segments() }).await;

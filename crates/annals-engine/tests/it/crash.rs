@@ -43,8 +43,8 @@ async fn run(
     (done, unknown)
 }
 
-/// G1, G2, G4, G5: at whatever operation the machine stops and whatever survives of the unsynced, everything that
-/// was acknowledged is there, nothing is half there, and retries are answered with the original.
+/// G1, G2, G4, G5: at whatever operation the machine stops and whatever survives of the unsynced, everything
+/// that was acknowledged is there, nothing is half there, and retries are answered with the original.
 #[tokio::test]
 async fn the_machine_may_stop_at_any_operation() {
     let total = {

@@ -6,8 +6,8 @@ use annals_engine::disk::faulty::FaultyDisk;
 
 use crate::common::{all, append, check, open};
 
-/// G2: wherever the last frames are cut, the appends before the cut are there, whole, and nothing of the one that
-/// was cut; and the store resumes from there.
+/// G2: wherever the last frames are cut, the appends before the cut are there, whole, and nothing of the one
+/// that was cut; and the store resumes from there.
 #[tokio::test]
 async fn cut_at_every_byte() {
     let disk = FaultyDisk::new();

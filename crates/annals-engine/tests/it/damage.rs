@@ -1,4 +1,5 @@
-//! Bits flip: what was durable is reported as damage with its location, never taken for the end of the log (G9).
+//! Bits flip: what was durable is reported as damage with its location, never taken for the end of the log
+//! (G9).
 
 use annals_core::{ContentType, Error, EventStore, EventStoreExt, LogRead, Query};
 use annals_engine::disk::faulty::FaultyDisk;
@@ -6,8 +7,8 @@ use annals_engine::{Options, verify_disk};
 
 use crate::common::{Random, append, check, open, small_segments};
 
-/// Every byte of a closed log, one bit each: opening, or else reading, says that it is damaged; or the bit was in
-/// what holds nothing (the filling, or the mark of the close), and everything is there.
+/// Every byte of a closed log, one bit each: opening, or else reading, says that it is damaged; or the bit
+/// was in what holds nothing (the filling, or the mark of the close), and everything is there.
 #[tokio::test]
 async fn bit_flips_are_damage() {
     let disk = FaultyDisk::new();
@@ -126,8 +127,8 @@ async fn a_missing_last_segment_is_damage() {
     }
 }
 
-/// G9: an event may hold anything, a copy of a segment too. If the power fails while it is written, what is left of
-/// it is a torn tail, and not a frame that says what was durable.
+/// G9: an event may hold anything, a copy of a segment too. If the power fails while it is written, what is
+/// left of it is a torn tail, and not a frame that says what was durable.
 #[tokio::test]
 async fn a_segment_inside_a_torn_event_is_no_damage() {
     let other = FaultyDisk::new();
@@ -194,8 +195,8 @@ async fn a_log_that_has_lost_all_of_its_segments_is_damage() {
     assert_eq!(disk.files()["identity"], files["identity"]);
 }
 
-/// What is left of a large append that was torn is looked through once, not once for each of its bytes: the store opens
-/// with as many looks at the disk as the bytes are worth.
+/// What is left of a large append that was torn is looked through once, not once for each of its bytes: the
+/// store opens with as many looks at the disk as the bytes are worth.
 #[tokio::test]
 async fn a_large_torn_append_is_looked_through_once() {
     const BYTES: usize = 3 << 20;
@@ -220,7 +221,8 @@ async fn a_large_torn_append_is_looked_through_once() {
     assert!(looks < 1_000, "{looks} looks at {BYTES} bytes");
 }
 
-/// Damage in a sealed run puts an end to the digest of the log, once: the thread that makes it does not try forever.
+/// Damage in a sealed run puts an end to the digest of the log, once: the thread that makes it does not try
+/// forever.
 #[tokio::test]
 async fn damage_does_not_keep_the_background_busy() {
     let disk = FaultyDisk::new();

@@ -6,7 +6,8 @@ use annals_engine::disk::faulty::{FaultyDisk, Plan};
 
 use crate::common::{append, join, open};
 
-/// G9: what is acknowledged in many groups at once is not taken for a torn tail when a bit flips in the first of them.
+/// G9: what is acknowledged in many groups at once is not taken for a torn tail when a bit flips in the first
+/// of them.
 #[tokio::test(flavor = "multi_thread")]
 async fn damage_in_one_of_many_groups_is_not_the_end_of_the_log() {
     let disk = FaultyDisk::new();

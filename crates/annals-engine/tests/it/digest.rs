@@ -11,7 +11,8 @@ use annals_engine::{EngineStore, Options, verify_disk};
 
 use crate::common::append;
 
-/// A disk of which one read of the background thread fails: the first that goes beyond the first mebibyte of a segment.
+/// A disk of which one read of the background thread fails: the first that goes beyond the first mebibyte of
+/// a segment.
 struct OneBadRead(FaultyDisk, Arc<AtomicBool>);
 
 struct BadFile(Arc<dyn File>, Arc<AtomicBool>);

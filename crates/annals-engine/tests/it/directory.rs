@@ -62,7 +62,8 @@ fn names(directory: &Path) -> Vec<String> {
     names
 }
 
-/// What a store creates is its owner's alone; and if others may read the segments that are there, the next ones as well.
+/// What a store creates is its owner's alone; and if others may read the segments that are there, the next
+/// ones as well.
 #[tokio::test]
 async fn new_files_have_the_mode_of_the_segments_that_are_there() {
     for (given, expected) in [(None, 0o600), (Some(0o640), 0o640), (Some(0o660), 0o660), (Some(0o755), 0o644)]
@@ -128,8 +129,8 @@ impl File for Renumbered {
     }
 }
 
-/// G1: on a file system that gives a file another number after a while it is recognised by what was written to it last, and a
-/// copy in its place is noticed with the next write.
+/// G1: on a file system that gives a file another number after a while it is recognised by what was written
+/// to it last, and a copy in its place is noticed with the next write.
 #[test]
 fn a_file_is_told_from_a_copy_without_its_number() {
     let place = tempfile::tempdir().unwrap();
@@ -161,8 +162,8 @@ fn a_file_is_told_from_a_copy_without_its_number() {
     assert!(disk.is_in_place(name, &opened).unwrap());
 }
 
-/// G1: what a restore or a repair has left half done is not opened: what would be appended there would be removed by the
-/// next run.
+/// G1: what a restore or a repair has left half done is not opened: what would be appended there would be
+/// removed by the next run.
 #[tokio::test]
 async fn a_directory_that_was_left_half_done_is_not_opened() {
     let place = tempfile::tempdir().unwrap();

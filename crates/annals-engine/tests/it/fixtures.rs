@@ -33,14 +33,15 @@ fn key(number: usize) -> IdempotencyKey {
     IdempotencyKey::new(format!("key {number}")).unwrap()
 }
 
-/// Indexes of the oldest version, whose filters have no checksum of their own and whose ids have the hash of the id
-/// alone: they answer, are no damage, and are used beside newer ones.
+/// Indexes of the oldest version, whose filters have no checksum of their own and whose ids have the hash of
+/// the id alone: they answer, are no damage, and are used beside newer ones.
 #[tokio::test]
 async fn indexes_of_the_oldest_version_are_read() {
     old_indexes_are_read("index-2", b"ANNALSX2", 3).await;
 }
 
-/// So are those of the version before, which are ordered by the hash of id and stream and have no predecessors.
+/// So are those of the version before, which are ordered by the hash of id and stream and have no
+/// predecessors.
 #[tokio::test]
 async fn indexes_of_the_version_before_are_read() {
     old_indexes_are_read("index-3", b"ANNALSX3", 6).await;

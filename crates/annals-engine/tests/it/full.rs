@@ -6,7 +6,8 @@ use annals_engine::disk::faulty::{FaultyDisk, Plan};
 
 use crate::common::{append, check, open, small_segments};
 
-/// When the disk is full, appends are refused and nothing breaks; reads go on; with room again, so do appends.
+/// When the disk is full, appends are refused and nothing breaks; reads go on; with room again, so do
+/// appends.
 #[tokio::test]
 async fn a_full_disk_refuses_appends_and_nothing_else() {
     for options in [Options::default(), small_segments()] {

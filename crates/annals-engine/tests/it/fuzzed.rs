@@ -91,7 +91,8 @@ fn mutate(random: &mut Random, bytes: &mut Vec<u8>) {
     }
 }
 
-/// Writes the seeds again, from stores of today's format. The identity of a store is random, so their bytes differ.
+/// Writes the seeds again, from stores of today's format. The identity of a store is random, so their bytes
+/// differ.
 #[tokio::test]
 #[ignore = "writes fuzz/corpus again"]
 async fn the_seeds_are_written() {

@@ -1,5 +1,5 @@
-//! Random concurrent histories on the engine: many threads ask at once while segments are rolled, runs are sealed and
-//! merged, and the disk fails in the middle; whatever was answered, one order explains it.
+//! Random concurrent histories on the engine: many threads ask at once while segments are rolled, runs are
+//! sealed and merged, and the disk fails in the middle; whatever was answered, one order explains it.
 //!
 //! The checker and its model are those of the contract (`annals_testkit::History`).
 
@@ -13,8 +13,8 @@ use annals_testkit::History;
 use crate::common::{Random, all, open};
 use crate::sim::say;
 
-/// Runs one history, of which this operation fails if one is given; the store is opened again in the end, and its log
-/// is the order. Returns how many requests were made, and how many of them have an unknown outcome.
+/// Runs one history, of which this operation fails if one is given; the store is opened again in the end, and
+/// its log is the order. Returns how many requests were made, and how many of them have an unknown outcome.
 async fn one_order(seed: u64, fail_at: Option<u64>) -> (usize, usize) {
     let mut random = Random::new(seed);
     let options = Options {
@@ -63,8 +63,8 @@ fn histories_on_small_runs_have_one_order() {
     say(&format!("histories: 30 with {requests} requests have one order each"));
 }
 
-/// G1, G5, G9: so it is if an operation fails in the middle: an append whose outcome is unknown is there or not, and
-/// what was refused is not.
+/// G1, G5, G9: so it is if an operation fails in the middle: an append whose outcome is unknown is there or
+/// not, and what was refused is not.
 #[test]
 fn histories_on_a_failing_disk_have_one_order() {
     let (requests, unknown) = without_order(60, true).unwrap();

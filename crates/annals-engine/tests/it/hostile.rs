@@ -319,8 +319,8 @@ async fn what_is_alike_is_found_by_its_own_terms() {
     }
 }
 
-/// An append that comes alone is executed by its caller; the thread of a runtime is not held up by background work:
-/// here runs cannot be sealed until another task of the thread has its turn.
+/// An append that comes alone is executed by its caller; the thread of a runtime is not held up by background
+/// work: here runs cannot be sealed until another task of the thread has its turn.
 #[test]
 fn a_caller_does_not_wait_for_runs_to_be_sealed() {
     let _watch = within(20, "an append on the only thread of a runtime".into());

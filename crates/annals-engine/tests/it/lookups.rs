@@ -30,7 +30,8 @@ pub async fn positions(store: &EngineStore, query: Query, direction: Direction, 
     }
 }
 
-/// Every event of the log is found by its id and by its predecessor, and nothing else is; each `step`th is looked for.
+/// Every event of the log is found by its id and by its predecessor, and nothing else is; each `step`th is
+/// looked for.
 pub async fn each_is_found(store: &EngineStore, log: &[RecordedEvent], step: usize) {
     let expected = |query: &Query| {
         log.iter()
@@ -82,7 +83,8 @@ async fn events_are_found_by_id_and_predecessor_in_runs_of_every_kind() {
     assert_eq!(verify_disk(&disk, &mut |_, _| {}).unwrap().damage, []);
 }
 
-/// Many events of one id, or of one predecessor, in sealed runs: each page costs what it holds, and the writer is not held up.
+/// Many events of one id, or of one predecessor, in sealed runs: each page costs what it holds, and the
+/// writer is not held up.
 #[tokio::test]
 async fn many_events_of_one_id_and_one_predecessor_are_read_page_by_page() {
     const STREAMS: u64 = 12_000;

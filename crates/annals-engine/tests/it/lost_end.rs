@@ -1,4 +1,5 @@
-//! What a log knows of its own length is used: one that has lost its end is damaged, and no position is given out twice.
+//! What a log knows of its own length is used: one that has lost its end is damaged, and no position is given
+//! out twice.
 
 use std::sync::Arc;
 
@@ -109,8 +110,8 @@ async fn a_killed_log_that_lost_what_was_known_to_be_there_is_damaged() {
     is_missed(&killed_and_opened.await, "opened after a kill").await;
 }
 
-/// G9: a verification after a kill proves nothing of the last group, which may never have been synced: the power may
-/// fail after it, and what is lost then was not acknowledged.
+/// G9: a verification after a kill proves nothing of the last group, which may never have been synced: the
+/// power may fail after it, and what is lost then was not acknowledged.
 #[tokio::test]
 async fn what_was_never_synced_is_not_missed() {
     let disk = FaultyDisk::new();

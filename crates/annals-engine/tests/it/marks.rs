@@ -1,5 +1,5 @@
-//! Marks of closes, and what recovery leaves behind when it fails itself: both must be as durable as what is written
-//! behind them.
+//! Marks of closes, and what recovery leaves behind when it fails itself: both must be as durable as what is
+//! written behind them.
 
 use annals_core::EventStore;
 use annals_engine::disk::faulty::{FaultyDisk, Plan};
@@ -7,8 +7,8 @@ use annals_engine::{Options, verify_disk};
 
 use crate::common::{append, check, open, small_segments};
 
-/// G1: a run that was full when the store was closed ends before the mark of the close. The next segment follows the
-/// mark, and is known as the next one all the same.
+/// G1: a run that was full when the store was closed ends before the mark of the close. The next segment
+/// follows the mark, and is known as the next one all the same.
 #[tokio::test]
 async fn a_segment_follows_a_full_run_and_a_mark() {
     let options = Options { run_events: 4, ..small_segments() };
@@ -27,8 +27,8 @@ async fn a_segment_follows_a_full_run_and_a_mark() {
     assert_eq!(verify_disk(&disk, &mut |_, _| {}).unwrap().damage, []);
 }
 
-/// G1: the sync of the mark of a close fails, and loses it. The next process to open the store reads it, from memory,
-/// and what it acknowledges after the mark survives a power failure.
+/// G1: the sync of the mark of a close fails, and loses it. The next process to open the store reads it, from
+/// memory, and what it acknowledges after the mark survives a power failure.
 #[tokio::test]
 async fn a_mark_that_was_lost_loses_nothing_behind_it() {
     let unharmed = FaultyDisk::new();
@@ -55,14 +55,15 @@ async fn a_mark_that_was_lost_loses_nothing_behind_it() {
     }
 }
 
-/// G2, G5: recovery clears the torn tail of appends that were not acknowledged, and its sync fails: the zeros are read,
-/// and the torn tail is still on the disk. What is opened after that clears it again: it comes back neither behind
-/// new appends nor as a part of them.
+/// G2, G5: recovery clears the torn tail of appends that were not acknowledged, and its sync fails: the zeros
+/// are read, and the torn tail is still on the disk. What is opened after that clears it again: it comes back
+/// neither behind new appends nor as a part of them.
 #[tokio::test]
 async fn a_torn_tail_that_was_not_cleared_does_not_come_back() {
     let options = || Options { segment_bytes: 32 << 10, ..Options::default() };
     for seed in 2..60 {
-        // An append of several sectors is written, and the machine stops before the sync: some of them survive.
+        // An append of several sectors is written, and the machine stops before the sync: some of them
+        // survive.
         let disk = FaultyDisk::new();
         let store = open(&disk, options()).unwrap();
         let first = append("account-1", 0, 1);

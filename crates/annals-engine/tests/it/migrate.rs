@@ -40,8 +40,8 @@ async fn old_indexes_are_written_again_and_find_everything() {
     }
 }
 
-/// The machine stops, or the disk refuses, at each of the operations: the store opens, nothing is lost, and the next migration
-/// continues.
+/// The machine stops, or the disk refuses, at each of the operations: the store opens, nothing is lost, and
+/// the next migration continues.
 #[tokio::test]
 async fn a_migration_that_ends_in_any_step_is_continued() {
     let opened = |disk: &FaultyDisk| {

@@ -34,8 +34,8 @@ async fn a_store_whose_lock_file_was_removed_is_open_once() {
     assert_eq!(all(&open_in(place.path()).unwrap()).await.len(), 2);
 }
 
-/// G1, G9: the directory is removed, renamed or replaced by another: nothing is acknowledged from then on, and a server
-/// that asks whether the store works hears that it does not.
+/// G1, G9: the directory is removed, renamed or replaced by another: nothing is acknowledged from then on,
+/// and a server that asks whether the store works hears that it does not.
 #[tokio::test]
 async fn nothing_is_acknowledged_when_the_files_are_gone() {
     type Away = fn(&Path, &Path);

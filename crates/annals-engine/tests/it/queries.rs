@@ -1,5 +1,5 @@
-//! Reads, compared with those of the store in memory: any query, from anywhere, in either direction, in pages of any
-//! size, over many segments and over one, sealed or being written.
+//! Reads, compared with those of the store in memory: any query, from anywhere, in either direction, in pages
+//! of any size, over many segments and over one, sealed or being written.
 
 use annals_core::{
     Append, Category, Direction, EventId, EventStore, EventType, Expected, LogRead, MemoryStore, Position,

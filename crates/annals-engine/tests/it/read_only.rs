@@ -117,8 +117,9 @@ async fn a_read_only_medium_is_read_and_takes_no_appends() {
     }
 }
 
-/// G8: a log that has lost its end, wherever in the last appends, is read up to there, verified, backed up and restored:
-/// nothing can be written after it, so no position is given out twice. Where it can be written it is damaged.
+/// G8: a log that has lost its end, wherever in the last appends, is read up to there, verified, backed up
+/// and restored: nothing can be written after it, so no position is given out twice. Where it can be written
+/// it is damaged.
 #[tokio::test]
 async fn a_log_that_lost_its_end_is_read_on_a_read_only_medium() {
     let (whole, log) = several_segments(30).await;
@@ -187,8 +188,8 @@ async fn a_read_only_medium_hides_no_damage() {
     assert!(matches!(none.err().unwrap(), Error::NoStore(_)));
 }
 
-/// A log with what another history of it was known to be durable is read there as it is, with a notice; where it can be
-/// written it is damaged.
+/// A log with what another history of it was known to be durable is read there as it is, with a notice; where
+/// it can be written it is damaged.
 #[tokio::test]
 async fn a_log_of_another_history_is_read_on_a_read_only_medium() {
     let (disk, _) = several_segments(30).await;

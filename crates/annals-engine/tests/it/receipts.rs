@@ -6,8 +6,8 @@ use annals_engine::{NoProof, Options, verify_disk};
 
 use crate::common::{append, open, small_segments, stream};
 
-/// Every event of a log of many segments, up to every head: proved by its receipt alone; and with anything in the receipt
-/// changed, or held against another head, not.
+/// Every event of a log of many segments, up to every head: proved by its receipt alone; and with anything in
+/// the receipt changed, or held against another head, not.
 #[tokio::test]
 async fn every_event_is_proved_and_no_other() {
     let disk = FaultyDisk::new();
@@ -138,7 +138,8 @@ async fn a_receipt_of_absurd_numbers_proves_nothing() {
     }
 }
 
-/// The file that says how far the digest was computed is derived: whatever stands in it, the head is that of the log.
+/// The file that says how far the digest was computed is derived: whatever stands in it, the head is that of
+/// the log.
 #[tokio::test]
 async fn a_digest_that_leads_nowhere_is_computed_again() {
     let disk = FaultyDisk::new();

@@ -99,7 +99,8 @@ async fn a_lost_index_is_built_again() {
     }
 }
 
-/// One process at a time: the second opener gets an error that says so, and the store once the first has closed.
+/// One process at a time: the second opener gets an error that says so, and the store once the first has
+/// closed.
 #[tokio::test]
 async fn a_store_is_open_once() {
     let directory = tempfile::tempdir().unwrap();
@@ -161,7 +162,8 @@ async fn every_time_that_is_accepted_can_be_read() {
     check(&open(&disk, Options::default()).unwrap(), &done).await;
 }
 
-/// G1: a segment without events, but with the marks of closes, is not started again when an append does not fit.
+/// G1: a segment without events, but with the marks of closes, is not started again when an append does not
+/// fit.
 #[tokio::test]
 async fn a_large_append_after_empty_closes_is_kept() {
     let disk = FaultyDisk::new();
@@ -254,8 +256,8 @@ async fn a_store_is_created_below_new_directories() {
     check(&EngineStore::open(&below, Options::default()).unwrap(), &done).await;
 }
 
-/// G8: an index is that of its own log. Segments of another log beside it, brought back from elsewhere and of just
-/// the same shape, are not read by it.
+/// G8: an index is that of its own log. Segments of another log beside it, brought back from elsewhere and of
+/// just the same shape, are not read by it.
 #[tokio::test]
 async fn the_index_of_another_log_is_built_again() {
     let mut logs = Vec::new();
@@ -279,7 +281,8 @@ async fn the_index_of_another_log_is_built_again() {
     assert_eq!(verify_disk(&disk, &mut |_, _| {}).unwrap().damage, []);
 }
 
-/// A run that ends with the last event of its segment, before the mark of a close, which the next segment links to.
+/// A run that ends with the last event of its segment, before the mark of a close, which the next segment
+/// links to.
 #[tokio::test]
 async fn a_segment_follows_a_run_that_ends_in_front_of_a_mark() {
     let disk = FaultyDisk::new();

@@ -123,7 +123,8 @@ async fn after_any_bit_flip_all_but_one_append_is_copied() {
     }
 }
 
-/// Sectors, headers, whole segments, indexes and the identity may be gone: what is whole is found all the same.
+/// Sectors, headers, whole segments, indexes and the identity may be gone: what is whole is found all the
+/// same.
 #[tokio::test]
 async fn after_any_loss_what_is_whole_is_copied() {
     let (disk, log) = several_segments(80).await;
@@ -147,7 +148,8 @@ async fn after_any_loss_what_is_whole_is_copied() {
         let length = bytes.iter().rposition(|&byte| byte != 0).unwrap() + 1;
         for sector in 0..length.div_ceil(512) {
             if last && sector * 512 + 512 > length - 128 {
-                // The mark of the close and the last group with it: that looks as if both had never been written.
+                // The mark of the close and the last group with it: that looks as if both had never been
+                // written.
                 break;
             }
             let mut files = disk.files();
@@ -186,8 +188,8 @@ async fn a_sector_that_cannot_be_read_is_left_out() {
     assert_eq!(verify_disk(&target, &mut |_, _| {}).unwrap().damage, []);
 }
 
-/// An event may hold anything, also the bytes of the segment that it stands in: if it breaks, the frames in its data are
-/// not taken for others, neither by a repair nor by what verification says is lost.
+/// An event may hold anything, also the bytes of the segment that it stands in: if it breaks, the frames in
+/// its data are not taken for others, neither by a repair nor by what verification says is lost.
 #[tokio::test]
 async fn frames_in_the_data_of_a_broken_event_are_not_taken() {
     let disk = FaultyDisk::new();
@@ -251,7 +253,8 @@ async fn keys_are_kept() {
     }
 }
 
-/// Recorded times are right although the header is gone that they are counted from; if they cannot be known, that is reported.
+/// Recorded times are right although the header is gone that they are counted from; if they cannot be known,
+/// that is reported.
 #[tokio::test]
 async fn recorded_times_are_kept_or_it_is_told() {
     let estimated = |notes: &[Note]| {

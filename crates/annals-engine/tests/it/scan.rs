@@ -1,4 +1,5 @@
-//! A scan hands out what a read of the log does, in the same order, also where other threads read ahead of it.
+//! A scan hands out what a read of the log does, in the same order, also where other threads read ahead of
+//! it.
 
 use std::ops::ControlFlow;
 

@@ -1,9 +1,9 @@
 //! Simulated disasters: a store lives on a faulty disk by a schedule, and whatever happens, nothing that was
-//! acknowledged is lost (G1), half there (G2), out of order (G4), applied twice (G5), skipped or repeated to a consumer
-//! (G7), and what goes wrong is said (G9).
+//! acknowledged is lost (G1), half there (G2), out of order (G4), applied twice (G5), skipped or repeated to
+//! a consumer (G7), and what goes wrong is said (G9).
 //!
-//! A schedule fixes what is asked, what goes wrong and when, and what survives. Only the moment at which the thread
-//! that seals runs does its work is left to the machine. `docs/proof.md` says how to run more.
+//! A schedule fixes what is asked, what goes wrong and when, and what survives. Only the moment at which the
+//! thread that seals runs does its work is left to the machine. `docs/proof.md` says how to run more.
 
 #![allow(dead_code, reason = "some of it is for the tests of planted bugs alone")]
 
@@ -89,7 +89,8 @@ pub struct Setting {
     pub options: Options,
     /// On a disk so slow that appends are handed to threads.
     pub slow: bool,
-    /// With appends that are all of one size, so that what is left of one may stand just where the next would.
+    /// With appends that are all of one size, so that what is left of one may stand just where the next
+    /// would.
     pub uniform: bool,
 }
 
@@ -200,7 +201,8 @@ pub fn say(line: &str) {
     let _ = std::io::stdout().write_all(format!("{line}\n").as_bytes());
 }
 
-/// The schedules of a family that are lived by whenever the tests run: a number of ways to work, and of schedules for each.
+/// The schedules of a family that are lived by whenever the tests run: a number of ways to work, and of
+/// schedules for each.
 pub fn of(family: Family) -> impl Iterator<Item = Schedule> {
     let (seeds, each) = match family {
         Family::Stops | Family::Failures => (6, 3),
@@ -293,7 +295,8 @@ fn one_schedule() {
     say(&format!("{schedule}: {} acknowledged appends looked for, lost 0", lived.checked));
 }
 
-/// Lives by schedules of all families for as many seconds as `ANNALS_SIM_SECONDS` says, from `ANNALS_SIM_SEED` on.
+/// Lives by schedules of all families for as many seconds as `ANNALS_SIM_SECONDS` says, from
+/// `ANNALS_SIM_SEED` on.
 #[test]
 #[ignore = "runs for as long as it is asked to: cargo xtask sim --hours N"]
 fn as_long_as_asked() {

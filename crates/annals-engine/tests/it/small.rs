@@ -1,5 +1,6 @@
-//! A small scope, explored as a whole: every way of doing three things, over several segments and runs; the machine stops at every operation,
-//! and of the sectors and names that were not synced every subset survives; then recovery is stopped in the same way.
+//! A small scope, explored as a whole: every way of doing three things, over several segments and runs; the
+//! machine stops at every operation, and of the sectors and names that were not synced every subset survives;
+//! then recovery is stopped in the same way.
 
 use annals_core::{Append, TestClock};
 use annals_engine::Options;
@@ -73,8 +74,8 @@ async fn live(disk: &FaultyDisk, deeds: &[Deed]) -> Witness {
     witness
 }
 
-/// G1, G2, G4, G5, G7: in this scope there is no stop, and nothing that may survive it, after which anything that was
-/// acknowledged is lost; nor if recovery is stopped after it.
+/// G1, G2, G4, G5, G7: in this scope there is no stop, and nothing that may survive it, after which anything
+/// that was acknowledged is lost; nor if recovery is stopped after it.
 #[test]
 fn every_stop_and_every_survivor_of_a_small_scope() {
     let deeds = deeds();

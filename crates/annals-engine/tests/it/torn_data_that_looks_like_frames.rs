@@ -10,7 +10,8 @@ use crate::common::{append, open};
 
 /// A frame header and a record's fields that look like a frame, without knowing any salt.
 fn lookalike(out: &mut Vec<u8>, left: usize) {
-    // crc 4 | len 4 | kind 1 | count 1 | place (5) | behind 0 | crc 4 | len varint | index 0 | version 1 | time 0
+    // crc 4 | len 4 | kind 1 | count 1 | place (5) | behind 0 | crc 4 | len varint | index 0 | version 1 |
+    // time 0
     let records_at = 9 + 1 + 5 + 1;
     let room = left - records_at;
     out.extend_from_slice(&[0xaa; 4]);
@@ -65,7 +66,8 @@ async fn what_a_crash_leaves_is_looked_through_in_time() {
     assert!(whole < 2 * plain + Duration::from_millis(50), "{whole:?}, other data {plain:?}");
 }
 
-/// The same for a repair and a verification, of which the header is broken too: then not even the salt is known.
+/// The same for a repair and a verification, of which the header is broken too: then not even the salt is
+/// known.
 #[tokio::test]
 async fn what_is_damaged_is_looked_through_in_time() {
     async fn took(data: Vec<u8>, header_is_broken: bool) -> Duration {

@@ -297,7 +297,8 @@ fn indexes(disk: &FaultyDisk) -> Vec<String> {
     disk.files().into_keys().filter(|name| name.ends_with(".idx")).collect()
 }
 
-/// Every index is compared, runs within a segment and over many; a broken one is reported once, and no event is lost by it.
+/// Every index is compared, runs within a segment and over many; a broken one is reported once, and no event
+/// is lost by it.
 #[tokio::test]
 async fn every_index_is_compared() {
     let (disk, head) = several_runs().await;
@@ -351,8 +352,8 @@ async fn an_index_of_events_that_are_gone_is_damage() {
     assert!(found[0].location.file.ends_with(".idx"), "{found:?}");
 }
 
-/// What the store has once written of the digest holds: a changed event, with every checksum after it, is found as long
-/// as that file exists.
+/// What the store has once written of the digest holds: a changed event, with every checksum after it, is
+/// found as long as that file exists.
 #[tokio::test]
 async fn a_log_that_is_not_the_one_of_its_digest_is_damage() {
     let (disk, other) = (several_runs().await.0, several_runs().await.0);

@@ -1,12 +1,14 @@
 //! Queued statements, whose results are not needed: several are sent as one text, in one round trip.
 //!
-//! - U1  A statement becomes text only after the server has prepared it on this connection: then it is a single statement,
-//!       with as many placeholders as counted here. A statement with `;` or with an executable comment is never sent as
-//!       text.
-//! - U2  A value becomes a literal only if the literal means the same as the value sent separately. Numbers are digits,
-//!       bytes are hexadecimal digits, and quotes in text are doubled. The meaning of a backslash depends on `sql_mode`, so
-//!       a text that has one sets the mode first. A statement with a number that has no such literal is sent separately.
-//! - U3  A text is smaller than half of `max_allowed_packet`. A single larger statement is sent as a prepared statement.
+//! - U1  A statement becomes text only after the server has prepared it on this connection: then it is a
+//!       single statement, with as many placeholders as counted here. A statement with `;` or with an
+//!       executable comment is never sent as text.
+//! - U2  A value becomes a literal only if the literal means the same as the value sent separately. Numbers
+//!       are digits, bytes are hexadecimal digits, and quotes in text are doubled. The meaning of a backslash
+//!       depends on `sql_mode`, so a text that has one sets the mode first. A statement with a number that
+//!       has no such literal is sent separately.
+//! - U3  A text is smaller than half of `max_allowed_packet`. A single larger statement is sent as a prepared
+//!       statement.
 
 use std::fmt::Write as _;
 
@@ -86,7 +88,8 @@ fn may_be_part(sql: &str) -> bool {
 /// Whether all of its values have literals.
 fn literals(queued: &Queued) -> bool {
     queued.values.iter().all(|value| match value {
-        // Negative zero, subnormal numbers, infinity and NaN: the meaning of their literals depends on the server.
+        // Negative zero, subnormal numbers, infinity and NaN: the meaning of their literals depends on the
+        // server.
         Value::Real(number) => number.is_normal() || number.to_bits() == 0,
         Value::Null | Value::Integer(_) | Value::Text(_) | Value::Blob(_) => true,
     })
@@ -121,7 +124,8 @@ fn write_value(text: &mut Text, value: &Value) {
         Value::Real(number) => write!(sql, "{number:e}"),
         Value::Text(words) => {
             text.has_backslash |= words.contains('\\');
-            // A string in the character set and collation of the connection, like a value that is sent separately.
+            // A string in the character set and collation of the connection, like a value that is sent
+            // separately.
             write!(sql, "'{}'", words.replace('\'', "''"))
         }
         Value::Blob(bytes) => {

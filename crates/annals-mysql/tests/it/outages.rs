@@ -27,7 +27,8 @@ async fn impatient(url: &str) -> Arc<dyn EventStore> {
     Arc::new(MySqlStore::open(url, options).await.unwrap())
 }
 
-/// G9: a server that goes away takes nothing with it that was acknowledged, and when it is back everything resumes.
+/// G9: a server that goes away takes nothing with it that was acknowledged, and when it is back everything
+/// resumes.
 async fn a_restart_is_survived(kind: Kind) {
     outages::a_restart_is_survived(kind.start(&SETTINGS), async |url| impatient(url).await).await;
 }
@@ -62,8 +63,8 @@ async fn a_server_that_only_reads_refuses_appends_alone(kind: Kind) {
     assert!(!store.append(append(1)).await.unwrap().duplicate);
 }
 
-/// G9: an append that is larger than what the server lets through is refused, and others are not; nor are many that are
-/// so only together.
+/// G9: an append that is larger than what the server lets through is refused, and others are not; nor are
+/// many that are so only together.
 async fn an_append_that_is_larger_than_a_packet_is_refused(kind: Kind) {
     let server = kind.start(&["max-allowed-packet=1M"]);
     let store = impatient(&server.url()).await;

@@ -1,5 +1,5 @@
-//! What a call costs does not grow with the log: the rows that MariaDB looks at are counted, at ten thousand events and
-//! at three hundred thousand, with the statistics of empty tables and with those of full ones.
+//! What a call costs does not grow with the log: the rows that MariaDB looks at are counted, at ten thousand
+//! events and at three hundred thousand, with the statistics of empty tables and with those of full ones.
 
 use annals_mysql::{MySqlStore, Options};
 use annals_testkit::hot;
@@ -9,8 +9,8 @@ use sqlx::{Executor, Row};
 
 use crate::support::{SETTINGS, connect};
 
-/// Rows and entries of indexes that all calls of `hot` may look at together. A call that goes through a table or an
-/// index of ten thousand events looks at more.
+/// Rows and entries of indexes that all calls of `hot` may look at together. A call that goes through a table
+/// or an index of ten thousand events looks at more.
 const ROWS_MAX: i64 = 4_000;
 
 /// Loads events from behind the end of the log up to this position.

@@ -1,12 +1,12 @@
-//! How fast messages are published, on each database, in one run: this publisher beside the loop that a team would write
-//! (every message by itself: publish, mark), in turns, over the same tables, durably.
+//! How fast messages are published, on each database, in one run: this publisher beside the loop that a team
+//! would write (every message by itself: publish, mark), in turns, over the same tables, durably.
 //!
 //! ```text
 //! cargo bench -p annals-outbox [-- --rounds N] [--messages N]
 //! ```
 //!
-//! The sink counts, so what is measured is the database's part. Messages are of 256 bytes, of 200 aggregates, and written
-//! before the clock starts; that they were published and marked is checked after it stops.
+//! The sink counts, so what is measured is the database's part. Messages are of 256 bytes, of 200 aggregates,
+//! and written before the clock starts; that they were published and marked is checked after it stops.
 #![allow(
     clippy::print_stdout,
     clippy::unwrap_used,

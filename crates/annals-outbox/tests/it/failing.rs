@@ -92,7 +92,8 @@ async fn a_dead_letter(place: &Place) -> (Taker, Arc<AtomicBool>, annals_outbox:
     (taker, good, publisher)
 }
 
-/// O3: a retried dead letter is published in its place, before the messages that waited. If it is refused again, it is dead again.
+/// O3: a retried dead letter is published in its place, before the messages that waited. If it is refused
+/// again, it is dead again.
 pub async fn a_dead_letter_keeps_its_place(place: Place) {
     let (taker, good, publisher) = a_dead_letter(&place).await;
     let id = place.outbox.dead_letters(1).await.unwrap()[0].message.id;
@@ -210,7 +211,8 @@ pub async fn a_sink_that_panics_has_refused(place: Place) {
     publisher.stop().await;
 }
 
-/// A transaction of the service that is open for long holds up its own aggregate, and nothing that a publisher does.
+/// A transaction of the service that is open for long holds up its own aggregate, and nothing that a
+/// publisher does.
 pub async fn an_open_transaction_holds_up_nobody_else(place: Place) {
     let mut open = place.begin().await;
     for order in ["0", "5", "9"] {
@@ -240,7 +242,8 @@ pub async fn an_open_transaction_holds_up_nobody_else(place: Place) {
     publisher.stop().await;
 }
 
-/// A row that another program has written wrongly is a message that is refused: it holds up its aggregate, and no other.
+/// A row that another program has written wrongly is a message that is refused: it holds up its aggregate,
+/// and no other.
 pub async fn a_row_that_cannot_be_read_holds_up_its_own_aggregate(place: Place) {
     for order in ["1", "2"] {
         place.write(order, "order.placed").await;
@@ -344,8 +347,8 @@ async fn a_name_that_cannot_be_read_stops_no_other_aggregate() {
     assert_eq!(taker.taken().len(), 11);
 }
 
-/// Names that this library would not write are names as others: their messages are published, and one whose names are
-/// changed after it was refused is recorded under the new ones.
+/// Names that this library would not write are names as others: their messages are published, and one whose
+/// names are changed after it was refused is recorded under the new ones.
 pub async fn names_that_another_program_wrote_are_names(place: Place) {
     place.write("1", "order.placed").await;
     place.run("UPDATE outbox SET aggregate_type = '', aggregate_id = ''").await;

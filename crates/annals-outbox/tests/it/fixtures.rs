@@ -1,6 +1,6 @@
-//! Outboxes that released versions have written, on every database: what is pending is published in order, once; what was
-//! published is not published again; dead letters are listed, retried and published. Where one of these fails, messages of users
-//! are about to be lost: `fixtures/README.md` says what to do.
+//! Outboxes that released versions have written, on every database: what is pending is published in order,
+//! once; what was published is not published again; dead letters are listed, retried and published. Where one
+//! of these fails, messages of users are about to be lost: `fixtures/README.md` says what to do.
 //!
 //! `write` writes them.
 
@@ -164,7 +164,8 @@ pub async fn what_a_release_left_pending_is_published_in_order(place: Place) {
         fixture.place.run("UPDATE outbox_failures SET next_attempt_at = failed_at").await;
         let taker = Taker::new();
         let publisher = fixture.place.outbox.publisher(taker.clone()).options(keeping()).start().await;
-        // The publisher that had the lease when the fixture was written has not given it back. It ended a minute later.
+        // The publisher that had the lease when the fixture was written has not given it back. It ended a
+        // minute later.
         let publisher = publisher.unwrap();
         let pending = [Standing::Failing, Standing::Pending];
         let expected = fixture.messages.iter().filter(|message| pending.contains(&message.standing));

@@ -1,5 +1,5 @@
-//! The process ends at every step between writing and being marked, and at any moment under load: nothing is lost, and state
-//! and messages agree.
+//! The process ends at every step between writing and being marked, and at any moment under load: nothing is
+//! lost, and state and messages agree.
 //!
 //! A second process is started for it: this test binary, with one test that does as its environment says.
 
@@ -140,7 +140,8 @@ pub async fn nothing_is_lost_at_any_step(place: Place) {
         for letter in place.outbox.dead_letters(9).await.unwrap() {
             place.outbox.retry(letter.message.id).await.unwrap();
         }
-        // The next publisher begins when the lease of the one that died has run out. What is written now comes last.
+        // The next publisher begins when the lease of the one that died has run out. What is written now
+        // comes last.
         let sink = File { path: file.clone(), dies: None };
         let publisher = place.outbox.publisher(sink).options(short()).start().await.unwrap();
         place.write(&order, "order.looked_for").await;
@@ -158,7 +159,8 @@ pub async fn nothing_is_lost_at_any_step(place: Place) {
     }
 }
 
-/// Writes orders from several tasks, reports each that is committed, and publishes all the time, until it is killed.
+/// Writes orders from several tasks, reports each that is committed, and publishes all the time, until it is
+/// killed.
 async fn work(place: Arc<Place>, path: PathBuf) {
     let publisher = place.outbox.publisher(File { path, dies: None }).options(short()).start().await.unwrap();
     let waker = publisher.waker();

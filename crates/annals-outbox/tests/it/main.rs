@@ -1,4 +1,5 @@
-//! An outbox on every database that it can be in: one suite, on real servers that the tests start themselves, and on SQLite.
+//! An outbox on every database that it can be in: one suite, on real servers that the tests start themselves,
+//! and on SQLite.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,

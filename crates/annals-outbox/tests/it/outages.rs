@@ -11,8 +11,8 @@ use sqlx::postgres::PgPoolOptions;
 
 use crate::support::{Place, Taker, assert_in_order, options};
 
-/// The same outbox on a pool that makes no caller wait for a connection: one that would have to gets an error soon that
-/// the server is away.
+/// The same outbox on a pool that makes no caller wait for a connection: one that would have to gets an error
+/// soon that the server is away.
 fn impatient(place: &Place) -> Outbox {
     let patience = Duration::from_millis(300);
     let pool: Pool = match &place.pool {
@@ -29,7 +29,8 @@ fn impatient(place: &Place) -> Outbox {
     Outbox::named(pool, &place.name).unwrap()
 }
 
-/// Writers that write all the time, as far as they can; the server crashes and is started again. What was committed comes.
+/// Writers that write all the time, as far as they can; the server crashes and is started again. What was
+/// committed comes.
 pub async fn an_outage_is_survived(place: Place) {
     let mut server = place.kind().start_quick(&[]);
     let place = Place::new(&server.url(), None).await;
@@ -62,8 +63,8 @@ pub async fn an_outage_is_survived(place: Place) {
     assert_eq!(place.outbox.status().await.unwrap().pending, 0);
 }
 
-/// A server that falls silent, on connections that stay open: the publisher says so, and publishes when it is back. Whether a
-/// connection is alive is not asked before it is used, as many services have it.
+/// A server that falls silent, on connections that stay open: the publisher says so, and publishes when it is
+/// back. Whether a connection is alive is not asked before it is used, as many services have it.
 pub async fn a_silent_database_is_noticed(place: Place) {
     let proxy = Proxy::to(&place.url);
     let pool: Pool = match Pool::connect(proxy.url()).await.unwrap() {
@@ -94,10 +95,11 @@ pub async fn a_silent_database_is_noticed(place: Place) {
     assert_eq!(outbox.status().await.unwrap().pending, 0);
 }
 
-/// The connection that listens falls silent, and no other: messages go out by looking, and it is made again without a stop.
+/// The connection that listens falls silent, and no other: messages go out by looking, and it is made again
+/// without a stop.
 pub async fn a_silent_listener_is_made_again_and_holds_up_nothing(place: Place) {
-    // The publisher has a pool of its own, all of whose connections are there before it listens through the proxy: no other
-    // falls silent.
+    // The publisher has a pool of its own, all of whose connections are there before it listens through the
+    // proxy: no other falls silent.
     let pool = sqlx::postgres::PgPoolOptions::new().max_connections(4).connect(&place.url).await.unwrap();
     let mut warm = Vec::new();
     for _ in 0..4 {

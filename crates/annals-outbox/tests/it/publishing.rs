@@ -161,7 +161,8 @@ impl Sink for Forgetful {
     }
 }
 
-/// Events of services that store state come into a log of Annals, each once, in order, with what is known of them.
+/// Events of services that store state come into a log of Annals, each once, in order, with what is known of
+/// them.
 pub async fn a_log_has_each_message_once(place: Place) {
     let store = Arc::new(MemoryStore::new());
     let mut written = Vec::new();

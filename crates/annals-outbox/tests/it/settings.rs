@@ -1,4 +1,5 @@
-//! Servers and sessions that are set otherwise: the pool is the caller's, and nothing is set on its connections.
+//! Servers and sessions that are set otherwise: the pool is the caller's, and nothing is set on its
+//! connections.
 
 use std::time::Duration;
 
@@ -6,7 +7,8 @@ use annals_testservers::server::{self, Server};
 
 use crate::support::{Place, Taker, options, until};
 
-/// What is published is marked, refused, held, let go and deleted under these settings; a second publisher finds nothing left.
+/// What is published is marked, refused, held, let go and deleted under these settings; a second publisher
+/// finds nothing left.
 async fn all_is_done(server: &Server) {
     let place = Place::new(&server.url(), None).await;
     for order in ["1", "2", "3"] {

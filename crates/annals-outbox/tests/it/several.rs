@@ -144,8 +144,8 @@ impl Drop for UnderWay {
     }
 }
 
-/// A publisher that is stopped while the sink hangs and its messages cannot be marked lets the next one begin when nothing
-/// of it is under way any more.
+/// A publisher that is stopped while the sink hangs and its messages cannot be marked lets the next one begin
+/// when nothing of it is under way any more.
 pub async fn a_call_of_the_sink_is_gone_before_the_lease_is(place: Place) {
     for order in ["hangs", "1"] {
         place.write(order, "order.placed").await;

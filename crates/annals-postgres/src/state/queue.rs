@@ -1,10 +1,10 @@
 //! Queued statements, whose results are not needed: several are sent as one text, in one round trip.
 //!
-//! - U1  Each statement is prepared first, under a generated name, and the text executes it: `EXECUTE annals_1('5',
-//!       E'text')`. So the server has checked that it is a single statement, and no value is part of the text that it
-//!       parses as one.
-//! - U2  A literal has the type that the server expects, and is exact for that type (`literal`). A statement with a value
-//!       that has no such literal is sent separately.
+//! - U1  Each statement is prepared first, under a generated name, and the text executes it:
+//!       `EXECUTE annals_1('5', E'text')`. So the server has checked that it is a single statement, and no
+//!       value is part of the text that it parses as one.
+//! - U2  A literal has the type that the server expects, and is exact for that type (`literal`). A statement
+//!       with a value that has no such literal is sent separately.
 //! - U3  After an error all of them are prepared again: a table may have been recreated with other columns.
 //! - U4  No name is released while a text that contains it waits to be sent.
 
@@ -23,7 +23,8 @@ use crate::session::Connected;
 const TEXT_BYTES_MAX: usize = 1 << 20;
 /// Most prepared statements of a connection.
 const PREPARED_MAX: usize = 64;
-/// A longer statement is sent separately: it has many rows already, and the server would keep all of its text.
+/// A longer statement is sent separately: it has many rows already, and the server would keep all of its
+/// text.
 const STATEMENT_BYTES_MAX: usize = 16 << 10;
 
 /// Executes the statements in order.
@@ -75,7 +76,8 @@ async fn prepared(connection: &mut Connected, sql: &str) -> Result<Arc<Named>, F
     if let Some(named) = connection.prepared.by_text.get(sql) {
         return Ok(named.clone());
     }
-    // Prepared by the protocol as one statement: the server returns the parameter types, and refuses several statements.
+    // Prepared by the protocol as one statement: the server returns the parameter types, and refuses several
+    // statements.
     let statement = connection.prepare(AssertSqlSafe(sql.to_owned()).into_sql_str()).await.map_err(fault)?;
     let types = match statement.parameters() {
         Some(Either::Left(types)) => types.to_vec(),
@@ -95,8 +97,8 @@ async fn prepared(connection: &mut Connected, sql: &str) -> Result<Arc<Named>, F
     Ok(named)
 }
 
-/// Writes the execution of a statement. Returns `false` if a value has no literal, or if the number of values differs from
-/// that of the parameters.
+/// Writes the execution of a statement. Returns `false` if a value has no literal, or if the number of values
+/// differs from that of the parameters.
 fn write(text: &mut String, named: &Named, queued: &Queued) -> bool {
     write!(text, "EXECUTE annals_{}", named.number).expect("a text takes everything");
     let places = &queued.statement.places;

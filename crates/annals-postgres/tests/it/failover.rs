@@ -1,5 +1,6 @@
-//! Failover: the primary is killed under load, its synchronous standby is promoted, and every writer sends again what it
-//! has no answer to. Nothing that was acknowledged is lost, nothing is there twice, no subscriber misses anything.
+//! Failover: the primary is killed under load, its synchronous standby is promoted, and every writer sends
+//! again what it has no answer to. Nothing that was acknowledged is lost, nothing is there twice, no
+//! subscriber misses anything.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
-//! G4 where it is hardest: commits that are held up, backends that are killed, several processes on one log, and a
-//! subscriber who reads all the time. Nothing is skipped, nothing comes twice, nothing is lost.
+//! G4 where it is hardest: commits that are held up, backends that are killed, several processes on one log,
+//! and a subscriber who reads all the time. Nothing is skipped, nothing comes twice, nothing is lost.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -31,7 +31,8 @@ async fn impatient(url: &str) -> Arc<dyn EventStore> {
     Arc::new(PostgresStore::open(url, options).await.unwrap())
 }
 
-/// G9: a server that goes away takes nothing with it that was acknowledged, and when it is back everything resumes.
+/// G9: a server that goes away takes nothing with it that was acknowledged, and when it is back everything
+/// resumes.
 async fn a_restart_is_survived(kind: Kind) {
     outages::a_restart_is_survived(kind.start_quick(&[]), async |url| impatient(url).await).await;
 }
@@ -179,7 +180,8 @@ async fn until_woken(store: &PostgresStore, writer: &PostgresStore, number: &mut
     tokio::time::timeout(Duration::from_secs(120), woken).await.expect("nobody is ever woken");
 }
 
-/// Connections that are open fall silent: those that are used are noticed by their users, and the one that listens too.
+/// Connections that are open fall silent: those that are used are noticed by their users, and the one that
+/// listens too.
 async fn a_silent_listener_is_made_again(kind: Kind) {
     let url = fresh_log(kind);
     let proxy = annals_testservers::proxy::Proxy::to(&url);

@@ -1,5 +1,6 @@
-//! What a call costs does not grow with the log: the rows that PostgreSQL looks at are counted, at ten thousand events
-//! and at a million, with the plans of a fresh connection and with those that were made while the tables were empty.
+//! What a call costs does not grow with the log: the rows that PostgreSQL looks at are counted, at ten
+//! thousand events and at a million, with the plans of a fresh connection and with those that were made while
+//! the tables were empty.
 
 use annals_postgres::{Options, PostgresStore};
 use annals_testkit::hot;
@@ -9,12 +10,12 @@ use sqlx::{Executor, Row};
 
 use crate::support::connect;
 
-/// Rows and entries of indexes that all calls of `hot` may look at together. A call that goes through a table or an
-/// index of ten thousand events looks at more.
+/// Rows and entries of indexes that all calls of `hot` may look at together. A call that goes through a table
+/// or an index of ten thousand events looks at more.
 const ROWS_MAX: i64 = 3_000;
 
-/// Small samples, so that the planner knows of the most frequent names only: it then expects that a name it does not know
-/// has as many events as all others.
+/// Small samples, so that the planner knows of the most frequent names only: it then expects that a name it
+/// does not know has as many events as all others.
 const SAMPLES: &str = "default_statistics_target=1";
 
 /// Loads events from behind the end of the log up to this position.

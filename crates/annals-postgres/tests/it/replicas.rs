@@ -1,5 +1,5 @@
-//! A log that is read from a replica: what a read says of its age is so, nobody goes back in time, and a replica that is
-//! behind or away holds nobody up.
+//! A log that is read from a replica: what a read says of its age is so, nobody goes back in time, and a
+//! replica that is behind or away holds nobody up.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -98,7 +98,8 @@ impl Gate {
         }
     }
 
-    /// Reloads the file if it has changed. An invalid or unreadable file is reported once and changes nothing.
+    /// Reloads the file if it has changed. An invalid or unreadable file is reported once and changes
+    /// nothing.
     pub(crate) fn reload(&self) {
         let Self::Tokens(file) = self else { return };
         let text = text_of(&file.path);

@@ -90,14 +90,16 @@ impl Rights {
         Err(Forbidden { field: field.to_owned(), problem })
     }
 
-    /// Checks that a read may name these categories. An item that names none matches all categories that may be read.
+    /// Checks that a read may name these categories. An item that names none matches all categories that may
+    /// be read.
     pub(crate) fn read_query(&self, query: &Query) -> Result<(), Forbidden> {
         let mut named = query.items.iter().filter_map(|item| item.category.as_ref());
         named.try_for_each(|category| self.read_category("category", category))
     }
 
-    /// Checks the append: it may write only to categories that may be appended to, and its conditions may cover only
-    /// categories that may be read. The result of a condition on all events would disclose events of every category.
+    /// Checks the append: it may write only to categories that may be appended to, and its conditions may
+    /// cover only categories that may be read. The result of a condition on all events would disclose events
+    /// of every category.
     pub(crate) fn append(&self, append: &Append) -> Result<(), Forbidden> {
         for (index, write) in append.writes.iter().enumerate() {
             if !self.append.has_stream(&write.stream) {

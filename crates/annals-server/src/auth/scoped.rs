@@ -1,13 +1,14 @@
 //! The view of the log for a token of some categories: an [`EventStore`] that shows only the events of these.
 //!
-//! - S1  It is a log with gaps: a hidden event is on no page, has no witness and is never the head. Positions and versions
-//!   are those of the whole log.
-//! - S2  A page ends next to a visible event, and the head is the newest visible event, so a position given to the client
-//!   never names an event of another category.
-//! - S3  The text of an error may quote hidden data. It is written to the server's log, and the caller gets only the kind.
+//! - S1  It is a log with gaps: a hidden event is on no page, has no witness and is never the head. Positions
+//!   and versions are those of the whole log.
+//! - S2  A page ends next to a visible event, and the head is the newest visible event, so a position given
+//!   to the client never names an event of another category.
+//! - S3  The text of an error may quote hidden data. It is written to the server's log, and the caller gets
+//!       only the kind.
 //!
-//! The rights of a token are checked before (`rights.rs`), so that a refusal has a reason; here a hidden event is just not
-//! found.
+//! The rights of a token are checked before (`rights.rs`), so that a refusal has a reason; here a hidden
+//! event is just not found.
 
 use std::sync::Arc;
 
@@ -20,8 +21,8 @@ use async_trait::async_trait;
 
 use super::rights::{Categories, Rights};
 
-/// Most names of a query that lists each category. If there are more, the original query is used, and the events are
-/// filtered afterwards.
+/// Most names of a query that lists each category. If there are more, the original query is used, and the
+/// events are filtered afterwards.
 const NAMES_MAX: usize = 256;
 /// The cause of an error whose text is withheld.
 const KEPT_BACK: &str = "the server's log has the cause";

@@ -5,8 +5,8 @@
 //! {"name":"operations","sha256":"60303a…","read":"*","append":"*","metrics":true,"backup":true}
 //! ```
 //!
-//! Empty lines and lines that begin with `#` are ignored. A token has 32 random bytes, which cannot be guessed, so one round
-//! of SHA-256 is enough.
+//! Empty lines and lines that begin with `#` are ignored. A token has 32 random bytes, which cannot be
+//! guessed, so one round of SHA-256 is enough.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! `/events/{position}`: one event in full, and the related events: those of its append and its process, its predecessor
-//! and the events that it triggered.
+//! `/events/{position}`: one event in full, and the related events: those of its append and its process, its
+//! predecessor and the events that it triggered.
 
 use std::sync::Arc;
 
@@ -175,7 +175,8 @@ impl Found {
                     read.from = page.next;
                     read.limit = NEIGHBOURS - found.events.len();
                 }
-                // The rest of the page is still shown: an index of an earlier version may not support this query.
+                // The rest of the page is still shown: an index of an earlier version may not support this
+                // query.
                 Err(error) => {
                     found.refused = Some(error.chain());
                     break;

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 /// The maximum indentation level.
 const LEVEL_MAX: usize = 40;
 
-/// Indents JSON or its beginning, up to about this many bytes. Numbers, strings and the order of keys stay unchanged.
+/// Indents JSON or its beginning, up to about this many bytes. Numbers, strings and the order of keys stay
+/// unchanged.
 pub(super) fn json(data: &[u8], bytes_max: usize) -> String {
     let text = String::from_utf8_lossy(data);
     let mut out = String::with_capacity(bytes_max.min(text.len() * 2));

@@ -1,4 +1,5 @@
-//! `/login` and `/logout`: a person enters a token, and the browser keeps it in a cookie that no script can read.
+//! `/login` and `/logout`: a person enters a token, and the browser keeps it in a cookie that no script can
+//! read.
 //!
 //! Each form has a CSRF token: a hash of a cookie that other sites cannot read.
 

@@ -80,8 +80,8 @@ pub(crate) async fn streams(
     .await
 }
 
-/// The streams whose names begin with this prefix. Stores list names in byte order, so these are adjacent: the listing starts
-/// just before the first possible one, and other names at its end are dropped.
+/// The streams whose names begin with this prefix. Stores list names in byte order, so these are adjacent:
+/// the listing starts just before the first possible one, and other names at its end are dropped.
 async fn beginning_with(
     store: &dyn EventStore,
     prefix: &str,

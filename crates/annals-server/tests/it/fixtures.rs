@@ -1,5 +1,6 @@
-//! What released versions have answered: the requests of a client of then are answered now as they were, with all fields that
-//! it knows. Where this fails, clients of users are about to break: `fixtures/README.md` says what to do.
+//! What released versions have answered: the requests of a client of then are answered now as they were, with
+//! all fields that it knows. Where this fails, clients of users are about to break: `fixtures/README.md` says
+//! what to do.
 //!
 //! `write` writes them.
 

@@ -175,7 +175,8 @@ fn ends_as_lost(messages: &mut crate::support::Messages) {
 
 #[test]
 fn an_open_live_stream_whose_events_are_lost_ends_and_passes_over_nothing() {
-    // Shorter than before, as long, and longer: what took the places of the lost events is never taken for what follows.
+    // Shorter than before, as long, and longer: what took the places of the lost events is never taken for
+    // what follows.
     let (shorter, as_long, longer) = (&["1", "x"][..], &["1", "x", "y"][..], &["1", "x", "y", "z"][..]);
     for (filter, afters) in
         [("", &[shorter, as_long, longer][..]), ("&type=t&category=a", &[longer]), ("&type=none", &[longer])]
@@ -202,8 +203,8 @@ fn an_open_live_stream_whose_events_are_lost_ends_and_passes_over_nothing() {
     }
 }
 
-/// A client that reads page after page, forward or backward, while the log loses events at any moment: it gets
-/// all that the log has between the places that it resumes at, or an error.
+/// A client that reads page after page, forward or backward, while the log loses events at any moment: it
+/// gets all that the log has between the places that it resumes at, or an error.
 #[test]
 fn a_log_that_changes_while_a_page_is_read_lets_nobody_pass_over_events() {
     let before = ["1", "2", "3", "4", "5"];
@@ -309,7 +310,8 @@ fn a_token_that_is_expected_is_compared_when_the_append_is_judged() {
     let headers = [("expected-version", &*tag), ("idempotency-key", "K")];
     let event = r#"[{"type":"t","data":3}]"#;
     assert_eq!(server.post("/v1/streams/a-1", &headers, event).status, 201);
-    // The key is looked at first, as with a number: a request that is repeated is answered although its token is stale.
+    // The key is looked at first, as with a number: a request that is repeated is answered although its token
+    // is stale.
     assert_eq!(server.post("/v1/streams/a-1", &headers, event).status, 200);
     let body = json!({
         "events": [{"stream": "b", "type": "t", "data": 1}],

@@ -383,7 +383,8 @@ impl Lossy {
         Arc::new(this)
     }
 
-    /// Replaces the log by one with these events. Events with the same names and the same before them are the same.
+    /// Replaces the log by one with these events. Events with the same names and the same before them are the
+    /// same.
     pub fn replace(&self, names: &[&str]) {
         *self.log.lock().unwrap() = Arc::new(log_of(names));
     }

@@ -1,14 +1,14 @@
-//! The stores on SQL databases beside the tables and the code that a team would write itself, and beside the shape of
-//! Message DB: on the same server, in the same run, in turns, as durable.
+//! The stores on SQL databases beside the tables and the code that a team would write itself, and beside the
+//! shape of Message DB: on the same server, in the same run, in turns, as durable.
 //!
 //! ```text
 //! cargo bench -p annals-sql [-- --rounds N] [--seconds N] [--only append|wake|move]
 //! ratio append-64x1@postgres table 2.31      Annals over the peer: the median of the rounds' ratios, with the range
 //! ```
 //!
-//! Each append is one event of 256 bytes, conditional on the version of its stream, and durable when it is answered. Each
-//! writer has a stream of its own, and the peers have a connection for each writer, which is their best case. The
-//! files: `peers`.
+//! Each append is one event of 256 bytes, conditional on the version of its stream, and durable when it is
+//! answered. Each writer has a stream of its own, and the peers have a connection for each writer, which is
+//! their best case. The files: `peers`.
 #![allow(
     clippy::print_stdout,
     clippy::unwrap_used,
@@ -88,7 +88,8 @@ async fn main() {
     moving([place("directory"), place("old"), place("new")], "mariadb").await;
 }
 
-/// Moves a log of twenty thousand events while somebody appends: events a second, and how long the longest append took.
+/// Moves a log of twenty thousand events while somebody appends: events a second, and how long the longest
+/// append took.
 async fn moving([directory, old, new]: [String; 3], server: &str) {
     const EVENTS: u64 = 20_000;
     let tenants = Tenants::open(&directory).await.unwrap();
@@ -199,7 +200,8 @@ async fn run(peer: Arc<dyn Peer>, writers: usize, round: usize, length: Duration
     done as f64 / begun.elapsed().as_secs_f64()
 }
 
-/// From the acknowledgement of an append to the moment at which a subscriber of another process has the event.
+/// From the acknowledgement of an append to the moment at which a subscriber of another process has the
+/// event.
 async fn waking(writer: &Annals, other: Annals, server: &str) {
     let mut taken = Vec::new();
     let mut heard = other.follow().await;

@@ -76,8 +76,8 @@ async fn what_was_decided_on_lost_events_is_a_conflict(place: Place) {
     store.append(append("thing-1", Expected::Exact(Version::new(3)))).await.unwrap();
 }
 
-/// The append has been judged on what was known, and waits for a connection, while a reader finds out that the log has lost
-/// events. What is known by then must not take the place of what it was judged on.
+/// The append has been judged on what was known, and waits for a connection, while a reader finds out that
+/// the log has lost events. What is known by then must not take the place of what it was judged on.
 async fn a_loss_that_is_found_while_an_append_is_under_way_is_a_conflict(place: Place) {
     for locked in [false, true] {
         let place = place.another().await;
@@ -124,7 +124,8 @@ async fn a_loss_that_is_found_while_an_append_is_under_way_is_a_conflict(place: 
     }
 }
 
-/// The answer to its first attempt was lost with the server; others decided again would do twice what it has done.
+/// The answer to its first attempt was lost with the server; others decided again would do twice what it has
+/// done.
 async fn after_a_loss_an_append_that_is_in_the_log_is_a_duplicate(place: Place) {
     for keyed in [true, false] {
         let store = open(&place).await;

@@ -1,5 +1,5 @@
-//! The index of predecessors: a log of an earlier version has none, answers everything else, and gets it by a migration only,
-//! while it is in use.
+//! The index of predecessors: a log of an earlier version has none, answers everything else, and gets it by a
+//! migration only, while it is in use.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -119,7 +119,8 @@ async fn several_migrate_at_once(place: Place) {
     assert_eq!(found(&*store).await, [1, 3]);
 }
 
-/// A transaction that somebody has left open keeps the index from being finished, or begun; then the migration is killed.
+/// A transaction that somebody has left open keeps the index from being finished, or begun; then the
+/// migration is killed.
 async fn a_migration_that_is_killed_is_done_again_and_appends_go_on_meanwhile(place: Place) {
     let store = older(&place).await;
     let mut reader = place.beside().await;

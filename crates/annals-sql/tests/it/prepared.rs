@@ -1,4 +1,5 @@
-//! How many prepared statements a process keeps on a server of MariaDB, which has a limit for all of its clients together.
+//! How many prepared statements a process keeps on a server of MariaDB, which has a limit for all of its
+//! clients together.
 
 use annals::contract::LogRead;
 use annals::{Position, Query, Tag};

@@ -1,5 +1,5 @@
-//! A server that falls silent: connections stay open, and nothing comes any more. Every call ends in an error of the right
-//! kind, opening and migrating too, and later calls work.
+//! A server that falls silent: connections stay open, and nothing comes any more. Every call ends in an error
+//! of the right kind, opening and migrating too, and later calls work.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,9 +1,9 @@
 //! Checkpoints in the table `checkpoints` of a database.
 //!
-//! - B1  A write under a lease locks the row of the lease last, for the moment until the commit: another that acquires the lease
-//!       meanwhile waits for that, or the commit does not happen.
-//! - B2  Parts are replaced under the lock of the row `NAME/division`, which is made for that and is not one of them unless it
-//!       was.
+//! - B1  A write under a lease locks the row of the lease last, for the moment until the commit: another that
+//!       acquires the lease meanwhile waits for that, or the commit does not happen.
+//! - B2  Parts are replaced under the lock of the row `NAME/division`, which is made for that and is not one
+//!       of them unless it was.
 
 use annals_core::{EventId, Position};
 use async_trait::async_trait;

@@ -17,8 +17,8 @@ const TRIES: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(20);
 
 impl Transaction {
-    /// Whether a lease is still the one that was acquired. Locks it until the end of the transaction, so that this stays true for
-    /// what is committed.
+    /// Whether a lease is still the one that was acquired. Locks it until the end of the transaction, so that
+    /// this stays true for what is committed.
     ///
     /// # Errors
     /// Errors of the database.
@@ -79,8 +79,8 @@ impl LeaseStore for SqlState {
         check_name(holder)?;
         for _ in 1..TRIES {
             match self.try_acquire(name, holder, length).await {
-                // Another process inserts the row too, and the database rolled this transaction back. The second of both has the
-                // greater token.
+                // Another process inserts the row too, and the database rolled this transaction back. The
+                // second of both has the greater token.
                 Err(StateError::Failed(annals_core::Error::Unavailable(_))) => {}
                 acquired => return acquired,
             }

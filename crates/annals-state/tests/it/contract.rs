@@ -1,4 +1,5 @@
-//! The contract of state, on the kinds of it that are here. `annals-postgres` and `annals-mysql` run it on servers.
+//! The contract of state, on the kinds of it that are here. `annals-postgres` and `annals-mysql` run it on
+//! servers.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};

@@ -14,8 +14,8 @@ use crate::given::{
     stream, with_data,
 };
 
-/// G2: the events of an append to several streams have consecutive positions, in the order in which they were written, and
-/// each of its streams grows by its own events.
+/// G2: the events of an append to several streams have consecutive positions, in the order in which they were
+/// written, and each of its streams grows by its own events.
 pub async fn an_append_to_several_streams_is_one_run(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(some("b-1", Expected::NoStream, 2)).await);
@@ -111,8 +111,8 @@ async fn watch_whole_appends(store: Store, end: u64, length: u64) {
     }
 }
 
-/// G2: an append whose call is dropped leaves the store consistent: either all of its events exist or none, and the same
-/// append sent again writes them once.
+/// G2: an append whose call is dropped leaves the store consistent: either all of its events exist or none,
+/// and the same append sent again writes them once.
 pub async fn a_dropped_append_leaves_the_store_whole(trial: &mut Trial) {
     let store = trial.store();
     for polls in 0..40_usize {

@@ -1,5 +1,5 @@
-//! Clauses on conditions beyond the version of the written stream: other streams, several conditions at once, and the
-//! content of a refusal.
+//! Clauses on conditions beyond the version of the written stream: other streams, several conditions at once,
+//! and the content of a refusal.
 
 use annals_core::{Append, EventId, Expected, Position, Query, RecordedEvent, Version, Violated, Witness};
 
@@ -8,8 +8,8 @@ use crate::given::{
     Picture, at, event, event_type, events, events_of, log, new, one, refused, some, stream, with_data,
 };
 
-/// G3: a condition may be on a stream that the append does not write: the append is committed if that stream is at the
-/// expected version; otherwise neither that stream nor any other changes.
+/// G3: a condition may be on a stream that the append does not write: the append is committed if that stream
+/// is at the expected version; otherwise neither that stream nor any other changes.
 pub async fn a_condition_on_an_unwritten_stream_guards_the_append(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(some("price-1", Expected::NoStream, 2)).await);
@@ -103,8 +103,8 @@ pub async fn conditions_that_contradict_each_other_refuse(trial: &mut Trial) {
     assert_eq!(events_of(store, "a-1").await.len(), 2);
 }
 
-/// G3: the violation of a stale version contains the events that the caller has not seen, complete and in the order of the
-/// stream.
+/// G3: the violation of a stale version contains the events that the caller has not seen, complete and in the
+/// order of the stream.
 pub async fn a_stale_version_carries_the_unseen_events(trial: &mut Trial) {
     let store = trial.store();
     for number in 1..=6 {
@@ -145,8 +145,8 @@ pub async fn a_long_list_of_unseen_events_says_that_it_is_cut(trial: &mut Trial)
     check_cut(&violation.unseen, &events_of(store, "blob-1").await, violation.unseen_complete);
 }
 
-/// G3: a conflict has one bound over all violations: 256 events or 4 MiB in total. Every violated condition is named, and a
-/// repeated condition is explained once.
+/// G3: a conflict has one bound over all violations: 256 events or 4 MiB in total. Every violated condition
+/// is named, and a repeated condition is explained once.
 pub async fn a_conflict_of_many_conditions_is_bounded_as_a_whole(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(Append::to(stream("blob-1"), Expected::NoStream, megabytes(3))).await);
@@ -189,8 +189,9 @@ fn check_cut(unseen: &[RecordedEvent], missed: &[RecordedEvent], complete: bool)
     assert!(unseen.len() == 1 || bytes <= 4 << 20, "{bytes} bytes of unseen events are too many");
 }
 
-/// G3: an event that the caller has seen must be in the log at its position; otherwise a condition on what came after it is
-/// violated, because in another history other events may precede it. A position alone is not checked, even beyond the head.
+/// G3: an event that the caller has seen must be in the log at its position; otherwise a condition on what
+/// came after it is violated, because in another history other events may precede it. A position alone is not
+/// checked, even beyond the head.
 pub async fn what_was_seen_must_be_in_the_log(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(some("a-1", Expected::NoStream, 3)).await);

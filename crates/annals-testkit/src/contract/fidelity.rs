@@ -125,8 +125,8 @@ fn full(number: u64) -> NewEvent {
     event
 }
 
-/// G8: an event is the same by every way of reading: from the log, from its stream, and among the unseen events of a
-/// conflict.
+/// G8: an event is the same by every way of reading: from the log, from its stream, and among the unseen
+/// events of a conflict.
 pub async fn an_event_is_the_same_by_every_way_of_reading(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(some("x-1", Expected::NoStream, 3)).await);

@@ -29,8 +29,8 @@ async fn check_invalid(store: &Store, append: Append, field: &str) {
     assert_eq!(Picture::of(store).await, before);
 }
 
-/// G5: an append whose events are already in the log at the versions that it expects gets the original outcome, for every
-/// form of the expectation.
+/// G5: an append whose events are already in the log at the versions that it expects gets the original
+/// outcome, for every form of the expectation.
 pub async fn the_same_events_again_are_a_duplicate(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(to("order-7", Expected::NoStream, &["a", "b"])).await);

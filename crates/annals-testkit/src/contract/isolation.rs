@@ -27,8 +27,8 @@ pub async fn one_log_does_not_show_in_another(trial: &mut Trial) {
     assert_eq!((log(trial.store()).await.len(), log(another.store()).await.len()), (1, 1));
 }
 
-/// G4: two handles on one log, as in two processes, are one store: an append through one is read, causes conflicts and
-/// wakes waiting readers through the other, even where that has read or cached before.
+/// G4: two handles on one log, as in two processes, are one store: an append through one is read, causes
+/// conflicts and wakes waiting readers through the other, even where that has read or cached before.
 pub async fn two_handles_share_one_log(trial: &mut Trial) {
     let beside = trial.beside().await;
     let handles = [trial.store(), &beside];

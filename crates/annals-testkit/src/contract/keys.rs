@@ -10,7 +10,8 @@ use crate::given::{
     refused, some, stream, tag,
 };
 
-/// G5: the same append with the same key gets the original outcome, marked as a duplicate, and writes nothing.
+/// G5: the same append with the same key gets the original outcome, marked as a duplicate, and writes
+/// nothing.
 pub async fn the_same_key_gets_the_original_outcome(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(some("order-1", Expected::NoStream, 1)).await);
@@ -40,9 +41,9 @@ pub async fn the_original_outcome_does_not_move_on(trial: &mut Trial) {
     assert_eq!((again.first, again.last, again.recorded_at), (first.first, first.last, first.recorded_at));
 }
 
-/// G5: a key identifies one append. Other events, other streams or another number of events with a used key are refused,
-/// and the error names the append that used it first. An append that requests the original outcome gets it instead. Neither
-/// writes anything.
+/// G5: a key identifies one append. Other events, other streams or another number of events with a used key
+/// are refused, and the error names the append that used it first. An append that requests the original
+/// outcome gets it instead. Neither writes anything.
 pub async fn a_used_key_with_other_events_writes_nothing(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(some("stock-1", Expected::NoStream, 3)).await);
@@ -96,8 +97,8 @@ pub async fn a_used_key_with_other_events_writes_nothing(trial: &mut Trial) {
     assert_eq!(Picture::of(store).await, before);
 }
 
-/// G5: metadata and the time of occurrence are part of the event: an event that differs in them is another one. The trace
-/// belongs to the request, and may differ.
+/// G5: metadata and the time of occurrence are part of the event: an event that differs in them is another
+/// one. The trace belongs to the request, and may differ.
 pub async fn a_used_key_with_another_time_or_metadata_is_refused(trial: &mut Trial) {
     let store = trial.store();
     let mut event = event("order.placed");
@@ -178,8 +179,8 @@ pub async fn the_same_json_in_another_form_is_the_same_event(trial: &mut Trial) 
     assert_eq!(Picture::of(store).await, before);
 }
 
-/// G5: an id identifies an event: the same ids at the same versions with other types or data are refused, and the error
-/// names the position of the first use.
+/// G5: an id identifies an event: the same ids at the same versions with other types or data are refused, and
+/// the error names the position of the first use.
 pub async fn a_used_id_with_another_event_is_refused(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(some("order-7", Expected::NoStream, 1)).await);

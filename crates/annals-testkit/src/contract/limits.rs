@@ -1,5 +1,5 @@
-//! Clauses on invalid requests: no events, reserved names, sizes beyond the limits. The error names the field, and nothing
-//! changes.
+//! Clauses on invalid requests: no events, reserved names, sizes beyond the limits. The error names the
+//! field, and nothing changes.
 
 use std::time::Duration;
 
@@ -152,8 +152,8 @@ pub async fn a_query_beyond_the_limits_is_refused(trial: &mut Trial) {
     check_invalid(store, append, "conditions[1].query").await;
 }
 
-/// G3: queries of the maximum size are answered, in any shape, and planning them does not block the lock of the log. The
-/// time limit ends a hang.
+/// G3: queries of the maximum size are answered, in any shape, and planning them does not block the lock of
+/// the log. The time limit ends a hang.
 pub async fn queries_at_the_limits_are_answered(trial: &mut Trial) {
     let (store, limits) = (trial.store(), trial.limits());
     let tagged = (0..limits.query_item_tags_max)
@@ -191,8 +191,8 @@ pub async fn queries_at_the_limits_are_answered(trial: &mut Trial) {
     }
 }
 
-/// G3: metadata that some store could not index or hold is refused: an empty or overlong process, initiator or predecessor,
-/// and NUL.
+/// G3: metadata that some store could not index or hold is refused: an empty or overlong process, initiator
+/// or predecessor, and NUL.
 pub async fn bad_metadata_is_refused(trial: &mut Trial) {
     let store = trial.store();
     let long = "x".repeat(1_025);

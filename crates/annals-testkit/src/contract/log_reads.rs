@@ -92,8 +92,8 @@ pub async fn an_empty_log_reads_as_empty(trial: &mut Trial) {
     assert_eq!(first.next, Position::FIRST, "a read from 0 resumes at the first event");
 }
 
-/// G8: the log is read in the order of positions from any position, forward and backward, including 0 and positions beyond
-/// the end.
+/// G8: the log is read in the order of positions from any position, forward and backward, including 0 and
+/// positions beyond the end.
 pub async fn the_log_is_read_from_anywhere(trial: &mut Trial) {
     let store = trial.store();
     for number in 0..6 {
@@ -113,8 +113,8 @@ pub async fn the_log_is_read_from_anywhere(trial: &mut Trial) {
     }
 }
 
-/// G8: forward, the next page begins one beyond the last scanned position, also at the end of the log and beyond it;
-/// backward it is 0 when nothing is left.
+/// G8: forward, the next page begins one beyond the last scanned position, also at the end of the log and
+/// beyond it; backward it is 0 when nothing is left.
 pub async fn a_page_says_where_the_next_begins(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(some("a-1", Expected::NoStream, 10)).await);
@@ -135,7 +135,8 @@ pub async fn a_page_says_where_the_next_begins(trial: &mut Trial) {
             loop {
                 let page = page(store, read.clone()).await;
                 assert_eq!(page.head, Position::new(10));
-                // Every event matches, so the next page begins after the last event of this one, wherever it was cut.
+                // Every event matches, so the next page begins after the last event of this one, wherever it
+                // was cut.
                 let behind = page.events.last().map(|last| match direction {
                     Direction::Forward => last.position().next(),
                     Direction::Backward => last.position().previous(),
@@ -152,8 +153,8 @@ pub async fn a_page_says_where_the_next_begins(trial: &mut Trial) {
     }
 }
 
-/// G8: a read ends at its upper bound, in either direction, and reports that. With the head of its first page as the bound,
-/// all pages together are the log at that moment.
+/// G8: a read ends at its upper bound, in either direction, and reports that. With the head of its first page
+/// as the bound, all pages together are the log at that moment.
 pub async fn a_read_ends_at_its_upper_bound(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(some("a-1", Expected::NoStream, 6)).await);
@@ -216,7 +217,8 @@ pub async fn a_read_ends_at_its_upper_bound(trial: &mut Trial) {
     assert_eq!(positions(page.events.into_iter().chain(rest).collect()), (1..13).collect::<Vec<_>>());
 }
 
-/// G7: a page after an event is returned if the log has that event, and is then the same as without the event.
+/// G7: a page after an event is returned if the log has that event, and is then the same as without the
+/// event.
 pub async fn a_page_is_read_after_an_event_of_the_log_only(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(some("a-1", Expected::NoStream, 10)).await);
@@ -345,8 +347,8 @@ fn queries() -> Vec<Query> {
     ]
 }
 
-/// G8: a read by category, type, tag, process, initiator, predecessor and id returns, forward and backward, from any
-/// position and in pages of any size, the same events as a filter over the whole log.
+/// G8: a read by category, type, tag, process, initiator, predecessor and id returns, forward and backward,
+/// from any position and in pages of any size, the same events as a filter over the whole log.
 pub async fn every_query_reads_what_a_filter_would(trial: &mut Trial) {
     let store = trial.store();
     varied(store).await;

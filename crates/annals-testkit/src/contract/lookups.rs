@@ -19,8 +19,8 @@ fn with_id(id: EventId) -> NewEvent {
     NewEvent { id, ..event("order.placed") }
 }
 
-/// G8: an id is unique in a stream, so it finds its event in each stream that has one, in the order of positions; an
-/// unknown id finds nothing.
+/// G8: an id is unique in a stream, so it finds its event in each stream that has one, in the order of
+/// positions; an unknown id finds nothing.
 pub async fn an_id_finds_its_event_in_every_stream(trial: &mut Trial) {
     let store = trial.store();
     let (shared, alone) = (EventId::generate(), EventId::generate());
@@ -94,8 +94,8 @@ pub async fn a_predecessor_finds_what_it_caused(trial: &mut Trial) {
     }
 }
 
-/// G8: of many events with one predecessor a page contains no more than the limit, and the pages together contain all of
-/// them.
+/// G8: of many events with one predecessor a page contains no more than the limit, and the pages together
+/// contain all of them.
 pub async fn what_one_event_caused_is_read_in_bounded_pages(trial: &mut Trial) {
     const MANY: usize = 2_500;
     let store = trial.store();

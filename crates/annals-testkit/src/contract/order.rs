@@ -14,7 +14,8 @@ use crate::given::{
     Store, at, event, events, invalid, joined, key, log, named, new, race, read, refused, some, stream,
 };
 
-/// G4: positions have no gaps, and a concurrent reader sees each exactly once, in order, while many writers append.
+/// G4: positions have no gaps, and a concurrent reader sees each exactly once, in order, while many writers
+/// append.
 pub async fn positions_have_no_gaps_under_concurrent_writers(trial: &mut Trial) {
     const WRITERS: usize = 8;
     const APPENDS: usize = 25;
@@ -165,7 +166,8 @@ pub async fn recorded_time_is_the_clocks(trial: &mut Trial) {
     }
 }
 
-/// G4: recorded time never decreases: when the clock jumps back it stays the same until the clock has caught up.
+/// G4: recorded time never decreases: when the clock jumps back it stays the same until the clock has caught
+/// up.
 pub async fn recorded_time_is_held_when_the_clock_jumps_back(trial: &mut Trial) {
     let (store, clock) = (trial.store(), trial.clock());
     let noon: Timestamp = "2020-01-01T12:00:00Z".parse().expect("a time");
@@ -181,8 +183,8 @@ pub async fn recorded_time_is_held_when_the_clock_jumps_back(trial: &mut Trial) 
     assert_eq!(recorded, times);
 }
 
-/// G4: a caller that restores an old log gives its recorded times; they are clamped between the time of the log's last
-/// event and now.
+/// G4: a caller that restores an old log gives its recorded times; they are clamped between the time of the
+/// log's last event and now.
 pub async fn a_given_recorded_time_is_held_between_last_and_now(trial: &mut Trial) {
     let (store, clock) = (trial.store(), trial.clock());
     let time = |text: &str| -> Timestamp { text.parse().expect("a time") };

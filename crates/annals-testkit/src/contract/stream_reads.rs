@@ -57,8 +57,8 @@ async fn interleaved(store: &Store) {
     }
 }
 
-/// G8: a stream is read in the order of versions from any version, forward and backward, including 0 and versions beyond
-/// the end.
+/// G8: a stream is read in the order of versions from any version, forward and backward, including 0 and
+/// versions beyond the end.
 pub async fn a_stream_is_read_from_anywhere(trial: &mut Trial) {
     let store = trial.store();
     interleaved(store).await;

@@ -19,8 +19,8 @@ fn reached(subscription: &Subscription) -> Position {
     subscription.checkpoint().newest().map_or(Position::ZERO, |newest| newest.position)
 }
 
-/// Returns at most this many events, and none beyond the end that a clause has set ([`end`]), so that a clause detects a
-/// lost event and does not wait for it.
+/// Returns at most this many events, and none beyond the end that a clause has set ([`end`]), so that a
+/// clause detects a lost event and does not wait for it.
 async fn take(subscription: &mut Subscription, count: usize) -> Vec<RecordedEvent> {
     let mut events = Vec::new();
     while events.len() < count && !events.last().is_some_and(is_end) {
@@ -69,7 +69,8 @@ async fn write(store: &Store, writers: usize) {
     .await;
 }
 
-/// G7: a subscription returns the stored events first, then the new ones, every event once and in order, while writers run.
+/// G7: a subscription returns the stored events first, then the new ones, every event once and in order,
+/// while writers run.
 pub async fn a_subscription_has_no_seam_between_stored_and_live(trial: &mut Trial) {
     let store = trial.store();
     write(store, 2).await;

@@ -11,7 +11,8 @@ use crate::given::{
     refused, some, stream, tag,
 };
 
-/// G1: everything that was acknowledged is in the store after it was closed and opened again, by every way of reading.
+/// G1: everything that was acknowledged is in the store after it was closed and opened again, by every way of
+/// reading.
 pub async fn acknowledged_events_survive_reopening(trial: &mut Trial) {
     let store = trial.store();
     race(4, |writer| {

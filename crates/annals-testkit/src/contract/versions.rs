@@ -18,7 +18,8 @@ pub async fn the_first_event_has_version_and_position_one(trial: &mut Trial) {
     assert_eq!(events[0].recorded_at(), first.recorded_at);
 }
 
-/// G3: an append that expects exactly the current version of the stream is committed, and the stream continues from there.
+/// G3: an append that expects exactly the current version of the stream is committed, and the stream
+/// continues from there.
 pub async fn the_exact_version_continues_the_stream(trial: &mut Trial) {
     let store = trial.store();
     let two = new(store.append(some("order-7", at(0), 2)).await);
@@ -48,7 +49,8 @@ pub async fn a_stale_append_changes_nothing(trial: &mut Trial) {
     assert_eq!(Picture::of(store).await, before);
 }
 
-/// G3: an append that expects a version that the stream never had changes nothing, and the conflict is not stale.
+/// G3: an append that expects a version that the stream never had changes nothing, and the conflict is not
+/// stale.
 pub async fn a_version_ahead_of_the_stream_is_refused_and_not_stale(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(some("order-7", Expected::NoStream, 3)).await);
@@ -116,7 +118,8 @@ pub async fn exists_is_refused_where_there_is_no_stream(trial: &mut Trial) {
     assert_eq!(Picture::of(store).await, before);
 }
 
-/// G3: an append that expects the stream to exist, or expects nothing, is committed at any version of the stream.
+/// G3: an append that expects the stream to exist, or expects nothing, is committed at any version of the
+/// stream.
 pub async fn exists_and_any_take_whatever_version(trial: &mut Trial) {
     let store = trial.store();
     assert_eq!(new(store.append(some("order-7", Expected::Any, 2)).await).version(), Version::new(2));
@@ -131,7 +134,8 @@ pub async fn of_many_creators_one_wins(trial: &mut Trial) {
     one_of_many_wins(trial, "order-7", Expected::NoStream, Version::FIRST).await;
 }
 
-/// G3: of concurrent appends at the same version of a stream, one wins, and every other one gets the conflict.
+/// G3: of concurrent appends at the same version of a stream, one wins, and every other one gets the
+/// conflict.
 pub async fn of_many_updaters_one_wins(trial: &mut Trial) {
     new(trial.store().append(some("order-7", Expected::NoStream, 4)).await);
     one_of_many_wins(trial, "order-7", at(4), Version::new(5)).await;
@@ -236,7 +240,8 @@ pub async fn an_append_after_the_newest_event_continues_the_stream(trial: &mut T
     assert_eq!(new(store.append(after("order-7", 3, third)).await).version(), Version::new(4));
 }
 
-/// G3: an event that the stream does not have, or has at another version, is not its newest, whatever its version is.
+/// G3: an event that the stream does not have, or has at another version, is not its newest, whatever its
+/// version is.
 pub async fn an_append_after_another_event_than_the_newest_changes_nothing(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(some("order-7", Expected::NoStream, 3)).await);

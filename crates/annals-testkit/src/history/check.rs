@@ -1,10 +1,11 @@
 //! Checks whether one order explains a history.
 //!
-//! The log gives the order of the committed appends; a place in it is a number of whole appends. A committed append has its
-//! place. Every other request must have one too: not before anything that was answered before it was made, and not after
-//! anything that was requested after it was answered. The check takes the requests in the order in which they were made and
-//! assigns to each the earliest place at which the model agrees with the response. This finds the places if there are any,
-//! because an earlier place never restricts a later request.
+//! The log gives the order of the committed appends; a place in it is a number of whole appends. A committed
+//! append has its place. Every other request must have one too: not before anything that was answered before
+//! it was made, and not after anything that was requested after it was answered. The check takes the requests
+//! in the order in which they were made and assigns to each the earliest place at which the model agrees with
+//! the response. This finds the places if there are any, because an earlier place never restricts a later
+//! request.
 
 use annals_core::{
     Appended, Direction, Error, LogPage, LogRead, NewEvent, Position, RecordedEvent, Result, StreamId,
@@ -113,8 +114,8 @@ fn is_written(step: &Step) -> bool {
     matches!(&step.asked, Asked::Append(_, Ok(done)) if !done.duplicate)
 }
 
-/// For each append of the log, the step that wrote it: exactly one, whose events are in the log as they were sent. With
-/// `faults` it may be one whose outcome is unknown.
+/// For each append of the log, the step that wrote it: exactly one, whose events are in the log as they were
+/// sent. With `faults` it may be one whose outcome is unknown.
 fn written(log: &[RecordedEvent], order: &Order, steps: &[Step], faults: bool) -> Vec<usize> {
     let mut writers: Vec<Option<usize>> = vec![None; order.ends.len() - 1];
     for (index, step) in steps.iter().enumerate() {
@@ -190,8 +191,8 @@ fn refused_so(
         && conflict.violations.iter().all(|violation| carries_unseen(log, append, violation))
 }
 
-/// Whether a violation contains what its caller has not seen. Events that match a query are read after the decision, so
-/// newer ones may be among them.
+/// Whether a violation contains what its caller has not seen. Events that match a query are read after the
+/// decision, so newer ones may be among them.
 fn carries_unseen(log: &[RecordedEvent], append: &annals_core::Append, violation: &Violation) -> bool {
     let unseen = violation.unseen.iter();
     let condition = &append.conditions[violation.condition];

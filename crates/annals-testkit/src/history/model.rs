@@ -45,8 +45,8 @@ fn same_or_reused(log: &[RecordedEvent], append: &Append, original: Appended) ->
     let first = usize::try_from(original.first.get() - 1).expect("a small log");
     let last = usize::try_from(original.last.get()).expect("a small log");
     let there = log[first..last].iter();
-    // The data of each random request is unique, so an event with the same data is the same event. The store compares ids
-    // only where the caller gave them, and then they are equal too.
+    // The data of each random request is unique, so an event with the same data is the same event. The store
+    // compares ids only where the caller gave them, and then they are equal too.
     let same = there.map(|event| (event.stream(), event.event_type(), event.data()));
     let sent = append
         .writes

@@ -127,7 +127,8 @@ fn token_in(checkpoint: &Checkpoint) -> u64 {
     u64::from_be_bytes(ladder.try_into().expect("8 bytes"))
 }
 
-/// The position of the checkpoint `mail`. After a write under a lease, no write under an earlier lease succeeds.
+/// The position of the checkpoint `mail`. After a write under a lease, no write under an earlier lease
+/// succeeds.
 async fn read_newest(state: &dyn StateStore, newest: &AtomicU64) -> u64 {
     let written = newest.load(Ordering::SeqCst);
     let there = read(state, "mail").await.expect("it is there");

@@ -6,8 +6,8 @@
 //! ... and others;    the fault is a race: which other clauses fail depends on who comes first
 //! ```
 //!
-//! What clauses of several tasks say of a fault may depend on who comes first, so they are judged only where they are named:
-//! see [`OF_SEVERAL_TASKS`].
+//! What clauses of several tasks say of a fault may depend on who comes first, so they are judged only where
+//! they are named: see [`OF_SEVERAL_TASKS`].
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -64,7 +64,8 @@ fn all_clauses_of_several_tasks_are_listed() {
         for name in CLAUSES {
             let Some(start) = text.find(&format!("\npub async fn {name}(")) else { continue };
             let body = &text[start..start + text[start..].find("\n}\n").expect("a function ends")];
-            // `write` of the subscriptions runs its writers at once; one writer alone has nobody to race with.
+            // `write` of the subscriptions runs its writers at once; one writer alone has nobody to race
+            // with.
             let writers = body.contains(" write(store, ") && !body.contains(" write(store, 1)");
             if writers || ["race(", "spawn(", "one_of_many_wins("].iter().any(|task| body.contains(task)) {
                 found.push(name);

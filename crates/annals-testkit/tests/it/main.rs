@@ -1,5 +1,5 @@
-//! The suite itself on trial: a store that keeps the contract passes all of it, and each broken store is caught by exactly
-//! the clauses that are named for it (`caught`).
+//! The suite itself on trial: a store that keeps the contract passes all of it, and each broken store is
+//! caught by exactly the clauses that are named for it (`caught`).
 
 #![allow(clippy::unwrap_used, reason = "a test may unwrap")]
 

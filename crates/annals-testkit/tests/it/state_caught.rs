@@ -1,7 +1,8 @@
-//! The contract of state on trial: state that keeps it passes all of it, and each broken one is caught by exactly the clauses that
-//! are named for it.
+//! The contract of state on trial: state that keeps it passes all of it, and each broken one is caught by
+//! exactly the clauses that are named for it.
 //!
-//! Clauses of several tasks are judged only where they are named: what they say may depend on who comes first.
+//! Clauses of several tasks are judged only where they are named: what they say may depend on who comes
+//! first.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -284,7 +284,8 @@ impl Handle {
         })
     }
 
-    /// Waits, for a fifth of a second at most, until the checkpoint `mail` was written under a later lease than this.
+    /// Waits, for a fifth of a second at most, until the checkpoint `mail` was written under a later lease
+    /// than this.
     async fn wait_for_another_lease(&self, token: u64) {
         for _ in 0..200 {
             let found = self.inner.checkpoint(&self.name("mail")).await.ok().flatten();

@@ -1,5 +1,5 @@
-//! `file:DIRECTORY`, the embedded store. Operations that only it supports (backup, repair, receipts) are in `annals_engine`, on
-//! an [`EngineStore`] or its directory.
+//! `file:DIRECTORY`, the embedded store. Operations that only it supports (backup, repair, receipts) are in
+//! `annals_engine`, on an [`EngineStore`] or its directory.
 
 use std::path::PathBuf;
 use std::sync::Arc;

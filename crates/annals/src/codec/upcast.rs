@@ -1,8 +1,10 @@
 //! The chain of upcasters of an event type, and the validation of a table of them.
 //!
-//! - V1  A table is checked when a reader starts ([`check`]): every chain ends in a current type and version, no chain is a
-//!       cycle, no event is the input of two upcasters, and no version is left out below the input of an upcaster.
-//! - V2  A chain that did not pass the check still ends, because the number of its steps is limited to that of the upcasters.
+//! - V1  A table is checked when a reader starts ([`check`]): every chain ends in a current type and version,
+//!       no chain is a cycle, no event is the input of two upcasters, and no version is left out below the
+//!       input of an upcaster.
+//! - V2  A chain that did not pass the check still ends, because the number of its steps is limited to that
+//!       of the upcasters.
 //! - V3  A dropped event uses up the number of a part, like one that is kept.
 //! - V4  An empty list does not drop an event: a function that returns no event has failed.
 
@@ -106,8 +108,9 @@ fn failed(event_type: &str, schema_version: u16, cause: annals_core::Cause) -> C
     CodecError::Upcast { event_type: event_type.to_owned(), schema_version, cause }
 }
 
-/// A digest of the table and the versions of an event type; `None` if all of its types have their first shape. A state that was
-/// folded with another digest may differ from that of a replay by the current program.
+/// A digest of the table and the versions of an event type; `None` if all of its types have their first
+/// shape. A state that was folded with another digest may differ from that of a replay by the current
+/// program.
 pub(crate) fn fingerprint<E: Event>() -> Option<String> {
     let mut text = String::new();
     for event_type in E::TYPES {
@@ -189,8 +192,8 @@ fn wrong_source<E: Event>(upcaster: &Upcaster) -> Option<String> {
     }
 }
 
-/// The problem of an earlier version of the same type without an upcaster. It would be decoded as the current version, without
-/// this conversion.
+/// The problem of an earlier version of the same type without an upcaster. It would be decoded as the current
+/// version, without this conversion.
 fn gap<E: Event>(upcaster: &Upcaster) -> Option<String> {
     let (event_type, version) = (upcaster.event_type(), upcaster.version()?);
     // A version of a former type without an upcaster is an error when it is read.

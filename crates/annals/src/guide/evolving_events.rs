@@ -1,10 +1,10 @@
 //! Evolving events: stored events stay unchanged, and the program that reads them changes.
 //!
-//! A stored event keeps its name and its shape permanently. When the shape of an event changes, the old events are
-//! not rewritten: they are converted to the current shape while they are read, before your code gets them. The conversion is an
-//! [`Upcaster`](crate::Upcaster). It belongs to the event type, so it applies to every reader: aggregates, snapshots, history,
-//! projections, subscribers, retried commands, and the [test kit](crate::testing). `evolve`, `decide`, projections and
-//! handlers use only the current shape.
+//! A stored event keeps its name and its shape permanently. When the shape of an event changes, the old
+//! events are not rewritten: they are converted to the current shape while they are read, before your code
+//! gets them. The conversion is an [`Upcaster`](crate::Upcaster). It belongs to the event type, so it applies
+//! to every reader: aggregates, snapshots, history, projections, subscribers, retried commands, and the [test
+//! kit](crate::testing). `evolve`, `decide`, projections and handlers use only the current shape.
 //!
 //! # Changes and their upcasters
 //!
@@ -20,8 +20,8 @@
 //!
 //! # A chain of versions
 //!
-//! Version 1 had whole euros, version 2 had cents, and version 3 has the currency. Each function converts to the next version; a
-//! stored event passes through all functions from its version on:
+//! Version 1 had whole euros, version 2 had cents, and version 3 has the currency. Each function converts to
+//! the next version; a stored event passes through all functions from its version on:
 //!
 //! ```
 //! use std::convert::Infallible;
@@ -76,17 +76,17 @@
 //! # }
 //! ```
 //!
-//! A function takes any type that serde deserializes, and returns a `Result` with any type that serde serializes.
-//! `serde_json::Value` can be used, but a number that does not fit in `u64`, `i64` or `f64` loses digits in it: amounts in `u128`
-//! need a struct.
+//! A function takes any type that serde deserializes, and returns a `Result` with any type that serde
+//! serializes. `serde_json::Value` can be used, but a number that does not fit in `u64`, `i64` or `f64` loses
+//! digits in it: amounts in `u128` need a struct.
 //!
-//! A version without a function is decoded by serde as the current one, and the functions of later versions are not called. So a
-//! chain must have no gaps: if version 2 has a function, version 1 needs one too, even if it only passes the data on. A chain with
-//! a gap is refused when a reader starts.
+//! A version without a function is decoded by serde as the current one, and the functions of later versions
+//! are not called. So a chain must have no gaps: if version 2 has a function, version 1 needs one too, even
+//! if it only passes the data on. A chain with a gap is refused when a reader starts.
 //!
-//! An unknown type, or a version newer than that of the program, is an error, and stops the reader at that event. Only an upcaster
-//! can drop an event that a reader gets. An aggregate gets every event of its stream; a projection and a subscriber get only
-//! those of the types in their event type, former names included.
+//! An unknown type, or a version newer than that of the program, is an error, and stops the reader at that
+//! event. Only an upcaster can drop an event that a reader gets. An aggregate gets every event of its stream;
+//! a projection and a subscriber get only those of the types in their event type, former names included.
 //!
 //! # One event as several
 //!
@@ -120,19 +120,22 @@
 //! # }
 //! ```
 //!
-//! The parts have the same position, version and id, and are distinguished by [`Recorded::part`](crate::Recorded::part): a key of
-//! rows or of another system that is derived from the position or the id needs the part too. They are processed together:
+//! The parts have the same position, version and id, and are distinguished by
+//! [`Recorded::part`](crate::Recorded::part): a key of rows or of another system that is derived from the
+//! position or the id needs the part too. They are processed together:
 //!
 //! - An aggregate is never loaded between them; its versions are those of the stored events.
 //! - A projection gets them in one transaction. If one fails, nothing of the event is in the rows.
-//! - A subscriber handles them in order. If one fails, the later ones wait, and all are handled again, including those that
-//!   succeeded: at least once, as for every event. The commands of each part have their own keys, by its number, and are executed
-//!   once. Parts are numbered before any of them is dropped, so each keeps its number when another one is dropped later. Keep the
-//!   order in which the function returns them, and drop a part with an upcaster; leaving it out in the function would renumber
-//!   the later parts, as does converting a part into several.
+//! - A subscriber handles them in order. If one fails, the later ones wait, and all are handled again,
+//!   including those that succeeded: at least once, as for every event. The commands of each part have their
+//!   own keys, by its number, and are executed once. Parts are numbered before any of them is dropped, so
+//!   each keeps its number when another one is dropped later. Keep the order in which the function returns
+//!   them, and drop a part with an upcaster; leaving it out in the function would renumber the later parts,
+//!   as does converting a part into several.
 //!
-//! A function may return only events that `into` names, and at least one of them: an empty list is an error, so that a bug loses no
-//! event. To drop some events of a type and keep others, convert the former to a type that is dropped:
+//! A function may return only events that `into` names, and at least one of them: an empty list is an error,
+//! so that a bug loses no event. To drop some events of a type and keep others, convert the former to a type
+//! that is dropped:
 //!
 //! ```
 //! # use annals::{Cause, Event, RawEvent, Upcaster, testing::read_stored};
@@ -162,51 +165,55 @@
 //! # }
 //! ```
 //!
-//! The table of an event type must be consistent: every chain ends in a current type and version, no chain is a cycle, no event is
-//! the input of two upcasters, and no event that is written today is the input of one. A reader with an inconsistent table
-//! is refused when it starts (a repository: when it is first used), with the upcaster that is wrong. For a derived event type, two
-//! upcasters of the same events, and an upcaster to a type that is not read, do not compile.
+//! The table of an event type must be consistent: every chain ends in a current type and version, no chain is
+//! a cycle, no event is the input of two upcasters, and no event that is written today is the input of one. A
+//! reader with an inconsistent table is refused when it starts (a repository: when it is first used), with
+//! the upcaster that is wrong. For a derived event type, two upcasters of the same events, and an upcaster to
+//! a type that is not read, do not compile.
 //!
-//! The event type of one consumer, with a few of the types of a log, has its own table. A part that it does not need is dropped
-//! by name: `dropped = "order.shipped"`.
+//! The event type of one consumer, with a few of the types of a log, has its own table. A part that it does
+//! not need is dropped by name: `dropped = "order.shipped"`.
 //!
 //! # What an upcaster does not change
 //!
-//! - **Rows** of a projection were derived by the program of their time. If they would be different now, or if the event type
-//!   includes types that it did not include before (`former_name`, a table), increase
+//! - **Rows** of a projection were derived by the program of their time. If they would be different now, or
+//!   if the event type includes types that it did not include before (`former_name`, a table), increase
 //!   [`Projection::VERSION`](crate::Projection::VERSION).
 //! - **Subscribers** continue at their checkpoint: earlier events are not delivered again in their new shape.
-//! - **Snapshots** are bound to the versions and the table of the events: earlier ones are not used. If only the code of a function
-//!   changes, increase [`SNAPSHOT_VERSION`](crate::Snapshot::SNAPSHOT_VERSION).
-//! - **Tags** are found as they were stored. A query by a tag that only the current shape has does not find former events.
-//! - **Other readers** of the log, over HTTP or through [`EventStore`](crate::EventStore), get the stored event, with its type and
-//!   version.
+//! - **Snapshots** are bound to the versions and the table of the events: earlier ones are not used. If only
+//!   the code of a function changes, increase [`SNAPSHOT_VERSION`](crate::Snapshot::SNAPSHOT_VERSION).
+//! - **Tags** are found as they were stored. A query by a tag that only the current shape has does not find
+//!   former events.
+//! - **Other readers** of the log, over HTTP or through [`EventStore`](crate::EventStore), get the stored
+//!   event, with its type and version.
 //!
 //! # The order of a deploy: readers first
 //!
-//! For a while, an older program runs beside a newer one. How it handles an event that only the newer one knows depends on how it
-//! reads:
+//! For a while, an older program runs beside a newer one. How it handles an event that only the newer one
+//! knows depends on how it reads:
 //!
 //! | the older program | a known type in a newer version | an unknown type or stored name |
 //! |---|---|---|
 //! | loads an aggregate, or reads its history | an error; the command is not executed | an error; the command is not executed |
 //! | projection, subscriber | an error; it waits at the event, and its status reports the error | **never reads it, and moves its checkpoint past it**, at the latest with the next event of a known type |
 //!
-//! In the last case events are missed. Projections and subscribers read by the types of their event type. A projection writes
-//! its checkpoint with the next event of a known type, or after 10,000 positions; a subscriber within seconds. Checkpoints do not
-//! record the types that were read, so a newer program that continues at the same checkpoint misses the earlier events of the new
-//! type. Therefore:
+//! In the last case events are missed. Projections and subscribers read by the types of their event type. A
+//! projection writes its checkpoint with the next event of a known type, or after 10,000 positions; a
+//! subscriber within seconds. Checkpoints do not record the types that were read, so a newer program that
+//! continues at the same checkpoint misses the earlier events of the new type. Therefore:
 //!
-//! 1. Deploy the program that reads the new type (or the new name) everywhere, and wait until no older one runs.
+//! 1. Deploy the program that reads the new type (or the new name) everywhere, and wait until no older one
+//!    runs.
 //! 2. Then deploy, or enable, the code that writes it.
 //!
-//! If one program does both, deploy twice: first with the variant, the projections and the handlers, and without the command that
-//! emits it. Likewise for a roll-back: stop the code that writes the type before an older reader returns. A new type that no reader
-//! of the older program needs is harmless.
+//! If one program does both, deploy twice: first with the variant, the projections and the handlers, and
+//! without the command that emits it. Likewise for a roll-back: stop the code that writes the type before an
+//! older reader returns. A new type that no reader of the older program needs is harmless.
 //!
-//! If the order was wrong, increase [`Projection::VERSION`](crate::Projection::VERSION), and the rows are rebuilt from the whole
-//! log. For a subscriber, find the missed events (`annals read --all --type order.refunded`) and handle them by hand. Under another
-//! name it would get every event of the log again, and execute all their commands again.
+//! If the order was wrong, increase [`Projection::VERSION`](crate::Projection::VERSION), and the rows are
+//! rebuilt from the whole log. For a subscriber, find the missed events
+//! (`annals read --all --type order.refunded`) and handle them by hand. Under another name it would get every
+//! event of the log again, and execute all their commands again.
 //!
 //! # Golden files
 //!
@@ -225,12 +232,13 @@
 //! # fn main() {}
 //! ```
 //!
-//! `ANNALS_GOLDEN=write cargo test` writes the missing files; commit them. From then on the test fails, with an instruction, if a
-//! variant is renamed or removed, if a field changes its form, if a version is not converted, or if a conversion yields another
-//! result than before. A data file is never overwritten: when the shape changes, the version must change too, and the new version
-//! gets a file beside the old one. A writing run also creates a `.read` file for each data file, with the events that are read from
-//! it. For the current version that is the sample itself. When the version becomes a former one, the change of this file shows in
-//! review how its events are read now.
+//! `ANNALS_GOLDEN=write cargo test` writes the missing files; commit them. From then on the test fails, with
+//! an instruction, if a variant is renamed or removed, if a field changes its form, if a version is not
+//! converted, or if a conversion yields another result than before. A data file is never overwritten: when
+//! the shape changes, the version must change too, and the new version gets a file beside the old one. A
+//! writing run also creates a `.read` file for each data file, with the events that are read from it. For the
+//! current version that is the sample itself. When the version becomes a former one, the change of this file
+//! shows in review how its events are read now.
 //!
-//! For a type that was in use before it had golden files, copy the data of an event of each former version from a log
-//! (`annals read`), and save it under the name that the test reports.
+//! For a type that was in use before it had golden files, copy the data of an event of each former version
+//! from a log (`annals read`), and save it under the name that the test reports.

@@ -13,9 +13,10 @@
 //!
 //! # An event and an aggregate
 //!
-//! [`initial`](crate::Aggregate::initial) and [`evolve`](crate::Aggregate::evolve) compute the state from events, and never refuse
-//! one, because it has already happened. [`decide`](crate::Decide::decide) decides on a command by the state. None of them does I/O
-//! or reads a clock; the time is in the [`Context`](crate::Context).
+//! [`initial`](crate::Aggregate::initial) and [`evolve`](crate::Aggregate::evolve) compute the state from
+//! events, and never refuse one, because it has already happened. [`decide`](crate::Decide::decide) decides
+//! on a command by the state. None of them does I/O or reads a clock; the time is in the
+//! [`Context`](crate::Context).
 //!
 //! ```
 //! use annals::{Aggregate, Annals, Context, Decide, Decision, Event, emit, reject};
@@ -88,13 +89,14 @@
 //! # }
 //! ```
 //!
-//! A command loads the aggregate, decides, and appends on the condition that the stream is unchanged. If another writer has
-//! appended meanwhile, it decides again on the new state. So two withdrawals at the same moment cannot both take the last 100.
+//! A command loads the aggregate, decides, and appends on the condition that the stream is unchanged. If
+//! another writer has appended meanwhile, it decides again on the new state. So two withdrawals at the same
+//! moment cannot both take the last 100.
 //!
 //! # A command that is sent twice
 //!
-//! A client that got no response retries its request. With an idempotency key the command is executed once, and the second request
-//! gets the outcome of the first, even if that was a refusal:
+//! A client that got no response retries its request. With an idempotency key the command is executed once,
+//! and the second request gets the outcome of the first, even if that was a refusal:
 //!
 //! ```
 //! # use annals::{Aggregate, Annals, Context, Decide, Decision, Event, emit};
@@ -130,10 +132,11 @@
 //!
 //! # Rows to query
 //!
-//! A [`Projection`](crate::Projection) derives rows from events. Its rows and its checkpoint change in one transaction, so each
-//! event has its effect exactly once. Increase [`VERSION`](crate::Projection::VERSION) when the same events lead to different rows:
-//! they are rebuilt beside the old ones. The program in the README (`cargo run -p annals --example first`) has one, and `--example
-//! bank` has subscribers and snapshots too.
+//! A [`Projection`](crate::Projection) derives rows from events. Its rows and its checkpoint change in one
+//! transaction, so each event has its effect exactly once. Increase [`VERSION`](crate::Projection::VERSION)
+//! when the same events lead to different rows: they are rebuilt beside the old ones. The program in the
+//! README (`cargo run -p annals --example first`) has one, and `--example bank` has subscribers and snapshots
+//! too.
 //!
 //! # Where it is stored
 //!

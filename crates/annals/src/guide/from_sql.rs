@@ -2,8 +2,9 @@
 //!
 //! # Tables and events
 //!
-//! A service on a relational database keeps state in rows and changes them in place. The former values are lost, and the reason for
-//! the change was never stored. With event sourcing the changes themselves are stored, and rows are derived from them:
+//! A service on a relational database keeps state in rows and changes them in place. The former values are
+//! lost, and the reason for the change was never stored. With event sourcing the changes themselves are
+//! stored, and rows are derived from them:
 //!
 //! | with tables | with events |
 //! |---|---|
@@ -22,9 +23,9 @@
 //!
 //! # Queries
 //!
-//! Queries never read streams. A [`Projection`](crate::Projection) fills tables for them, as many as the queries need, and
-//! [`View`](crate::View) runs SQL on these. A projection lags the log by a moment. To see the effect of
-//! a command that was just executed, require the view to be at least as new:
+//! Queries never read streams. A [`Projection`](crate::Projection) fills tables for them, as many as the
+//! queries need, and [`View`](crate::View) runs SQL on these. A projection lags the log by a moment. To see
+//! the effect of a command that was just executed, require the view to be at least as new:
 //!
 //! ```
 //! # use annals::{Aggregate, Annals, Context, Decide, Decision, Event, HandlerError, Projection, Recorded, Tx, emit};
@@ -79,18 +80,19 @@
 //!
 //! # Transactions
 //!
-//! State that must be consistent at every moment belongs in one aggregate: an order with its items, an account with its holds.
-//! State that may become consistent a moment later belongs in several, and a subscriber propagates the change from one to the
-//! other. Keep aggregates small: a customer with all orders ever placed is too large, because the orders of a customer would wait
-//! for one another.
+//! State that must be consistent at every moment belongs in one aggregate: an order with its items, an
+//! account with its holds. State that may become consistent a moment later belongs in several, and a
+//! subscriber propagates the change from one to the other. Keep aggregates small: a customer with all orders
+//! ever placed is too large, because the orders of a customer would wait for one another.
 //!
-//! If two streams must change together or not at all, one [`Append`](crate::Append) writes to both, with a condition on each.
+//! If two streams must change together or not at all, one [`Append`](crate::Append) writes to both, with a
+//! condition on each.
 //!
 //! # How to choose events
 //!
 //! - Name events in the terms of the business: `AddressCorrected`, `MemberMoved`; not `MemberUpdated`.
-//! - Include the decision and the facts at that time (the price that was charged), so that a reader need not look up values that
-//!   may have changed since.
+//! - Include the decision and the facts at that time (the price that was charged), so that a reader need not
+//!   look up values that may have changed since.
 //! - Leave out values that can be computed from earlier events of the stream.
 //! - Keep events small, and their units uniform: money in the smallest unit, times in UTC.
 //! - An event is read for as long as the log exists. Before you change one, read
@@ -99,8 +101,9 @@
 //! # The past
 //!
 //! State at any moment is a fold of the events up to it: [`Repository::at`](crate::Repository::at) a version,
-//! [`Repository::as_of`](crate::Repository::as_of) a time, [`Repository::history`](crate::Repository::history) for every step. A
-//! new projection starts with the first event, so a new query covers all years.
+//! [`Repository::as_of`](crate::Repository::as_of) a time,
+//! [`Repository::history`](crate::Repository::history) for every step. A new projection starts with the first
+//! event, so a new query covers all years.
 //!
 //! # Costs
 //!

@@ -2,8 +2,8 @@
 //!
 //! # Aggregates: given, when, then
 //!
-//! No store is opened, and nothing waits. Events are processed as for a log (encoded, read back, folded, validated), so an event
-//! that passes a test is not refused in production.
+//! No store is opened, and nothing waits. Events are processed as for a log (encoded, read back, folded,
+//! validated), so an event that passes a test is not refused in production.
 //!
 //! ```
 //! # use annals::{Aggregate, Context, Decide, Decision, Event, emit, reject};
@@ -43,7 +43,8 @@
 //!
 //! # Projections
 //!
-//! [`given_view`](crate::testing::given_view) applies events to rows in memory and compares the result of a query:
+//! [`given_view`](crate::testing::given_view) applies events to rows in memory and compares the result of a
+//! query:
 //!
 //! ```
 //! # use annals::{Event, HandlerError, Projection, Recorded, Tx};
@@ -69,14 +70,15 @@
 //!
 //! # Events of earlier programs
 //!
-//! [`given_stored`](crate::testing::given_stored) and [`given_view_stored`](crate::testing::given_view_stored) take events in their
-//! stored form, by type, version and data. [`golden`](crate::testing::golden) fails when an event of any former version is no
+//! [`given_stored`](crate::testing::given_stored) and
+//! [`given_view_stored`](crate::testing::given_view_stored) take events in their stored form, by type,
+//! version and data. [`golden`](crate::testing::golden) fails when an event of any former version is no
 //! longer read as before ([`evolving_events`](crate::guide::evolving_events)).
 //!
 //! # A whole system
 //!
-//! `memory:` opens at once, and has the same contract as every other store. [`settle`](crate::Annals::settle) waits until every
-//! projection and subscriber has handled all events, including those that follow from them:
+//! `memory:` opens at once, and has the same contract as every other store. [`settle`](crate::Annals::settle)
+//! waits until every projection and subscriber has handled all events, including those that follow from them:
 //!
 //! ```
 //! # use annals::{Aggregate, Annals, Context, Decide, Decision, Event, HandlerError, Recorded, TestClock, emit};
@@ -122,5 +124,6 @@
 //! # }
 //! ```
 //!
-//! To set the time in a test, use `annals.with_clock(Arc::new(TestClock::…))` ([`TestClock`](crate::TestClock)). To test your own
-//! store against the contract, use the crate `annals-testkit`.
+//! To set the time in a test, use `annals.with_clock(Arc::new(TestClock::…))`
+//! ([`TestClock`](crate::TestClock)). To test your own store against the contract, use the crate
+//! `annals-testkit`.

@@ -1,12 +1,12 @@
 //! Unique values: mail addresses, user names, invoice numbers.
 //!
-//! A projection cannot enforce uniqueness. It lags the log by a moment, and in that moment a second member may take the same
-//! address. Uniqueness needs a condition that the log itself checks when it appends.
+//! A projection cannot enforce uniqueness. It lags the log by a moment, and in that moment a second member
+//! may take the same address. Uniqueness needs a condition that the log itself checks when it appends.
 //!
 //! # The value is the name
 //!
-//! If an aggregate is identified by the value, its stream is named by it, and [`create`](crate::Repository::create) refuses a
-//! second one:
+//! If an aggregate is identified by the value, its stream is named by it, and
+//! [`create`](crate::Repository::create) refuses a second one:
 //!
 //! ```
 //! # use annals::{Aggregate, Annals, Context, Decide, Decision, Event, ExecuteError, emit};
@@ -41,8 +41,8 @@
 //!
 //! # The value may change
 //!
-//! A member has an id and a mail address that may change. The address has its own stream, and one append writes to both
-//! streams, so that either the member is registered and the address taken, or neither:
+//! A member has an id and a mail address that may change. The address has its own stream, and one append
+//! writes to both streams, so that either the member is registered and the address taken, or neither:
 //!
 //! ```
 //! use annals::{Append, Error, Expected, NewEvent, StreamId};
@@ -72,12 +72,13 @@
 //! # }
 //! ```
 //!
-//! To release an address, append `mail.released` to its stream, in one append with the event of the member. To take a released
-//! address, read its stream and expect the version that was read. `examples/shop/src/together.rs` does this with aggregates on both
-//! sides, and with a keyed digest in place of the address, so that the name of the stream does not reveal the member.
+//! To release an address, append `mail.released` to its stream, in one append with the event of the member.
+//! To take a released address, read its stream and expect the version that was read.
+//! `examples/shop/src/together.rs` does this with aggregates on both sides, and with a keyed digest in place
+//! of the address, so that the name of the stream does not reveal the member.
 //!
 //! # No value, but a rule over events
 //!
-//! "At most one open booking of a room in an hour" has no value that could name a stream. Then the condition is a query: the append
-//! is refused if a matching event was written after the events that the caller has read. See
-//! [`Append::unless`](crate::Append::unless).
+//! "At most one open booking of a room in an hour" has no value that could name a stream. Then the condition
+//! is a query: the append is refused if a matching event was written after the events that the caller has
+//! read. See [`Append::unless`](crate::Append::unless).

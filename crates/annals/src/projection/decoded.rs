@@ -1,5 +1,5 @@
-//! The log as a projection reads it: events are decoded with the page in which they are read, while the rows of the page before
-//! are written on another thread.
+//! The log as a projection reads it: events are decoded with the page in which they are read, while the rows
+//! of the page before are written on another thread.
 
 use std::borrow::Cow;
 use std::hash::Hash;
@@ -88,8 +88,8 @@ impl<E: Event> Decoded<E> {
         Arc::ptr_eq(&self.page, &next.page) && self.index + 1 == next.index && are_decoded
     }
 
-    /// The events of stored ones each of which is [followed by](Self::is_followed_by) the next. A stored event that could not be
-    /// decoded with its page is decoded again.
+    /// The events of stored ones each of which is [followed by](Self::is_followed_by) the next. A stored
+    /// event that could not be decoded with its page is decoded again.
     ///
     /// # Errors
     /// If it cannot be decoded now either.

@@ -5,9 +5,9 @@
 //! views/revenue.v2.sqlite     rows, and `annals_checkpoint`: the log, the schema, the position
 //! ```
 //!
-//! A file is removed and rebuilt if it belongs to another log, if it extends beyond the end of the log, if the log has another
-//! event at its checkpoint, if the text of its schema has changed, if it is missing, or if SQLite cannot read it, at the start
-//! or while it is filled.
+//! A file is removed and rebuilt if it belongs to another log, if it extends beyond the end of the log, if
+//! the log has another event at its checkpoint, if the text of its schema has changed, if it is missing, or
+//! if SQLite cannot read it, at the start or while it is filled.
 
 use std::path::{Path, PathBuf};
 
@@ -48,7 +48,8 @@ enum Found {
 }
 
 impl ViewFile {
-    /// Opens or creates the file of this version in this directory; without a directory the database is in memory.
+    /// Opens or creates the file of this version in this directory; without a directory the database is in
+    /// memory.
     pub async fn open<P: Projection>(store: &dyn EventStore, directory: Option<PathBuf>) -> Result<Self> {
         let (name, version, schema) = (P::NAME, P::VERSION, P::schema(Dialect::Sqlite));
         let id = *store.id().as_bytes();
@@ -115,8 +116,8 @@ impl ViewFile {
         }
     }
 
-    /// Called when the rows have reached the end of the log. Returns the new database for queries if an older one served
-    /// them until now.
+    /// Called when the rows have reached the end of the log. Returns the new database for queries if an older
+    /// one served them until now.
     pub fn caught_up(&mut self) -> Option<Serving> {
         self.older.take()?;
         Some(self.serving())

@@ -87,8 +87,8 @@ impl Home {
         }
     }
 
-    /// Called when the rows have reached the end of the log. Returns the database for queries if it may have changed, and then
-    /// older rows can be removed.
+    /// Called when the rows have reached the end of the log. Returns the database for queries if it may have
+    /// changed, and then older rows can be removed.
     pub fn caught_up(&mut self) -> Option<Serving> {
         match self {
             Self::File(file) => file.caught_up(),
@@ -104,8 +104,9 @@ impl Home {
         }
     }
 
-    /// Applies events in one transaction with the checkpoint before and after them. To a file they are applied on the thread of the
-    /// caller, which must be one for blocking work; the checkpoint alone is written from any.
+    /// Applies events in one transaction with the checkpoint before and after them. To a file they are
+    /// applied on the thread of the caller, which must be one for blocking work; the checkpoint alone is
+    /// written from any.
     pub async fn apply<P: Projection>(
         &self,
         projection: Arc<P>,

@@ -1,16 +1,17 @@
 //! An inline projection: `annals_state::InlineProjection`, in the transaction of an append.
 //!
-//! - X1  If the checkpoint of the rows is directly before the group, the events of the group are applied, the checkpoint moves to
-//!       the last one, and all of it commits with the append.
-//! - X2  If the rows are a little behind, the missing events are applied first, in the same transaction. They are committed
-//!       already, and the log is locked, so no event comes in between.
-//! - X3  If the rows are far behind, missing, or derived from an event that the log has lost, if one of the missing events
-//!       fails, or if another session has locked the rows, the group is written without them, and the task of the projection
-//!       catches up.
-//! - X4  The log is locked meanwhile, so no wait here is long: none for the task of the projection while it fills the
-//!       rows; [`LOCK_MS`] for other locks; [`CATCH_UP`] for the missing events; [`APPLY`] for all of it, and for each
-//!       statement. If the server does not end a statement by itself (MySQL, for one that changes rows), the connection is
-//!       abandoned after [`GIVE_UP`]. After a failure appends skip the rows until the task has made progress.
+//! - X1  If the checkpoint of the rows is directly before the group, the events of the group are applied, the
+//!       checkpoint moves to the last one, and all of it commits with the append.
+//! - X2  If the rows are a little behind, the missing events are applied first, in the same transaction. They
+//!       are committed already, and the log is locked, so no event comes in between.
+//! - X3  If the rows are far behind, missing, or derived from an event that the log has lost, if one of the
+//!       missing events fails, or if another session has locked the rows, the group is written without them,
+//!       and the task of the projection catches up.
+//! - X4  The log is locked meanwhile, so no wait here is long: none for the task of the projection while it
+//!       fills the rows; [`LOCK_MS`] for other locks; [`CATCH_UP`] for the missing events; [`APPLY`] for all
+//!       of it, and for each statement. If the server does not end a statement by itself (MySQL, for one that
+//!       changes rows), the connection is abandoned after [`GIVE_UP`]. After a failure appends skip the rows
+//!       until the task has made progress.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -32,9 +33,11 @@ pub(super) const BEHIND_MAX: u64 = 1_000;
 const CATCH_UP: Duration = Duration::from_millis(250);
 /// Time limit of writing the rows, and of each of their statements.
 const APPLY: Duration = Duration::from_secs(3);
-/// If writing the rows has not ended after this time, the connection is abandoned, and the group is not written.
+/// If writing the rows has not ended after this time, the connection is abandoned, and the group is not
+/// written.
 const GIVE_UP: Duration = Duration::from_secs(10);
-/// Time limit of a statement that waits for rows or tables locked by others. MariaDB and MySQL count in seconds.
+/// Time limit of a statement that waits for rows or tables locked by others. MariaDB and MySQL count in
+/// seconds.
 const LOCK_MS: u64 = 500;
 
 pub(super) struct InlineWriter<P> {
@@ -47,8 +50,8 @@ pub(super) struct InlineWriter<P> {
     pub known: AtomicU64,
     /// The current limit of positions that the rows may lag to be caught up.
     pub behind_max: AtomicU64,
-    /// Whether a connection was abandoned because writing the rows took too long: until the task has made progress, appends
-    /// skip the rows even if they do not lag.
+    /// Whether a connection was abandoned because writing the rows took too long: until the task has made
+    /// progress, appends skip the rows even if they do not lag.
     pub given_up: AtomicBool,
 }
 
@@ -80,8 +83,8 @@ impl<P: Projection> InlineWriter<P> {
         session.enter(self.place.schema()).await.map_err(|fault| self.behind(fault.into()))?;
         let behind_max = self.behind_max.load(Ordering::Relaxed);
         let far = |position: Position| group.behind.get().saturating_sub(position.get()) > behind_max;
-        // Read without a lock, so as not to block the process that fills the rows. While the rows do not lag, that process
-        // locks them only briefly.
+        // Read without a lock, so as not to block the process that fills the rows. While the rows do not lag,
+        // that process locks them only briefly.
         let mut exact = self.known.load(Ordering::Relaxed) == group.behind.get();
         if !exact {
             let position = self.position(session).await?;
@@ -204,7 +207,8 @@ impl<P: Projection> InlineWriter<P> {
         );
     }
 
-    /// Writes the rows after a savepoint, with short time limits, and rolls back to it if they cannot be written.
+    /// Writes the rows after a savepoint, with short time limits, and rolls back to it if they cannot be
+    /// written.
     async fn write_or_undo(&self, session: &mut (dyn Session + '_), group: &Group) -> Result<bool, NotTaken> {
         let (begin, end) = limits(self.place.database().dialect());
         let lost = |fault: annals_state::Fault| NotTaken::Unavailable(Box::new(SqlError::from(fault)));
@@ -234,8 +238,8 @@ impl<P: Projection> InlineWriter<P> {
     }
 }
 
-/// The statements that set a savepoint and short time limits, and those that restore the limits. A lower existing limit is
-/// kept.
+/// The statements that set a savepoint and short time limits, and those that restore the limits. A lower
+/// existing limit is kept.
 fn limits(dialect: Dialect) -> (String, &'static str) {
     let seconds = APPLY.as_secs();
     match dialect {

@@ -1,8 +1,9 @@
 //! The task of a projection: waits for the lease, and then fills the rows from their checkpoint on
 //! (`annals_consume::Runner`). Each page of the log is applied in one transaction, with the checkpoint.
 //!
-//! The rows are checked (`Home::check`) before the task begins, when the log has lost events, and when the checkpoint in the
-//! database is not the one that was written: rows that are missing, or derived from lost events, are rebuilt.
+//! The rows are checked (`Home::check`) before the task begins, when the log has lost events, and when the
+//! checkpoint in the database is not the one that was written: rows that are missing, or derived from lost
+//! events, are rebuilt.
 
 use std::sync::Arc;
 
@@ -27,10 +28,11 @@ use crate::stop::Stop;
 use crate::tasks::after_panic;
 use crate::{HandlerError, Recorded};
 
-/// A checkpoint is written at the latest after this many positions without an event for the projection; until then it is
-/// kept only in the memory of the task.
+/// A checkpoint is written at the latest after this many positions without an event for the projection; until
+/// then it is kept only in the memory of the task.
 const PASSED_MAX: u64 = 10_000;
-/// Most events in a transaction of an inline projection: an append during the transaction is written without its rows.
+/// Most events in a transaction of an inline projection: an append during the transaction is written without
+/// its rows.
 const INLINE_BATCH_MAX: usize = 100;
 /// Transactions whose events are read ahead. With two, reading and writing often wait for each other.
 const WINDOW: usize = 4;
@@ -137,8 +139,8 @@ impl<P: Projection> ProjectionRunner<P> {
         }
     }
 
-    /// Waits for the lease to fill the rows, and tracks the progress of the lease holder meanwhile. `None` if a stop is
-    /// requested; `Some(None)` if no lease is needed, because the rows are in a file.
+    /// Waits for the lease to fill the rows, and tracks the progress of the lease holder meanwhile. `None` if
+    /// a stop is requested; `Some(None)` if no lease is needed, because the rows are in a file.
     async fn turn(&self, stop: &mut Stop) -> Option<Option<HeldLease>> {
         if stop.is_asked() {
             return None;
@@ -249,7 +251,8 @@ impl<P: Projection> Checkpoints<DecodedLog<P::Event>> for ProjectionRunner<P> {
         Ok(Resumed { source, checkpoint: Ladder::from(witness), notice })
     }
 
-    /// Writes the checkpoint if many events without effect on the rows have passed. Otherwise it is written with the rows.
+    /// Writes the checkpoint if many events without effect on the rows have passed. Otherwise it is written
+    /// with the rows.
     async fn write(&self, ladder: &mut Ladder) -> Result<(), WriteError> {
         let Some(newest) = ladder.newest() else { return Ok(()) };
         let mut target = self.0.target.lock().await;
@@ -278,7 +281,8 @@ impl<P: Projection> Effect<DecodedLog<P::Event>> for Fill<P> {
         if let Err(error) = target.home.renew().await {
             return Applied::stopped(0, self.resume_after(error.into(), &mut target).await);
         }
-        // If an append has written the rows, no lock is taken here, because the next append would wait for it.
+        // If an append has written the rows, no lock is taken here, because the next append would wait for
+        // it.
         if self.runner.0.inline.is_some()
             && target.home.at().await.is_ok_and(|(found, _)| found != target.written.position)
         {
@@ -344,7 +348,8 @@ impl<P: Projection> Effect<DecodedLog<P::Event>> for Fill<P> {
 }
 
 impl<P: Projection> Fill<P> {
-    /// Handles a checkpoint that another writer has moved. If it is at one of these events, the events up to it are applied.
+    /// Handles a checkpoint that another writer has moved. If it is at one of these events, the events up to
+    /// it are applied.
     async fn moved(&self, events: &[Decoded<P::Event>], target: &mut MutexGuard<'_, Target>) -> Applied {
         let stopped = || Stopped::Moved("others have moved the rows".to_owned());
         let (found, witness) = match target.home.at().await {
@@ -456,8 +461,9 @@ impl From<SqlError> for NotApplied {
     }
 }
 
-/// Passes events to a projection. A panic of the projection is a failure of the event at which it occurred. The parts of a
-/// stored event are passed in order, and if one fails, the stored event has failed: the caller rolls back what was applied.
+/// Passes events to a projection. A panic of the projection is a failure of the event at which it occurred.
+/// The parts of a stored event are passed in order, and if one fails, the stored event has failed: the caller
+/// rolls back what was applied.
 pub(super) fn give<P: Projection>(
     projection: &P,
     decoded: &[Decoded<P::Event>],
@@ -465,8 +471,8 @@ pub(super) fn give<P: Projection>(
     batching: Batching,
 ) -> Result<(), FailedAt> {
     let failed = |index, failure| FailedAt { index: Some(index), failure };
-    // Statements queued for several events are sent with the checkpoint. If events are passed one by one, the statements of
-    // each are sent before the next event is passed.
+    // Statements queued for several events are sent with the checkpoint. If events are passed one by one, the
+    // statements of each are sent before the next event is passed.
     let done = || match batching {
         Batching::AllAtOnce => rows.still_one_transaction(),
         Batching::OneByOne => rows.flush(),

@@ -1,8 +1,8 @@
 //! The rows of a projection and its checkpoint in a schema of a database, which several processes share.
 //!
-//! They are rebuilt if they extend beyond the end of the log, if the log has another event at their checkpoint, if
-//! they belong to a former log, or if they are missing. If the text of the schema has changed, they are rebuilt unless
-//! another process uses them: then the start is refused.
+//! They are rebuilt if they extend beyond the end of the log, if the log has another event at their
+//! checkpoint, if they belong to a former log, or if they are missing. If the text of the schema has changed,
+//! they are rebuilt unless another process uses them: then the start is refused.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -240,7 +240,8 @@ pub(super) enum Locked {
     OtherHistory(Witness),
 }
 
-/// Locks the checkpoint in a transaction on the database of the log, which has entered the place, and compares it with the log.
+/// Locks the checkpoint in a transaction on the database of the log, which has entered the place, and
+/// compares it with the log.
 pub(super) async fn lock_with_log(
     session: &mut (dyn Session + '_),
     place: &ViewPlace,
@@ -288,8 +289,8 @@ pub(super) struct NotTaken {
     pub lost: bool,
 }
 
-/// Applies events in a transaction that has entered the place. A panic of the projection is a failure of the event at which
-/// it occurred.
+/// Applies events in a transaction that has entered the place. A panic of the projection is a failure of the
+/// event at which it occurred.
 pub(super) async fn take<P: Projection>(
     session: &mut (dyn Session + '_),
     place: &ViewPlace,
@@ -306,7 +307,8 @@ pub(super) async fn take<P: Projection>(
     })
 }
 
-/// As [`take`], but returns the statements that are still queued; there are none if the events are applied one by one.
+/// As [`take`], but returns the statements that are still queued; there are none if the events are applied
+/// one by one.
 async fn take_all_but_queued<P: Projection>(
     session: &mut (dyn Session + '_),
     place: &ViewPlace,
@@ -333,9 +335,10 @@ async fn take_all_but_queued<P: Projection>(
     })
 }
 
-/// Applies events in one transaction with the checkpoint before and after them, if the lease is not lost. It takes four round
-/// trips beside those of the projection's statements: the first begins the transaction and locks the checkpoint, the second
-/// executes the queued statements and moves the checkpoint, the third compares the lease, the last commits.
+/// Applies events in one transaction with the checkpoint before and after them, if the lease is not lost. It
+/// takes four round trips beside those of the projection's statements: the first begins the transaction and
+/// locks the checkpoint, the second executes the queued statements and moves the checkpoint, the third
+/// compares the lease, the last commits.
 pub(super) async fn apply<P: Projection>(
     place: &ViewPlace,
     projection: Arc<P>,
@@ -389,8 +392,8 @@ pub(super) async fn apply<P: Projection>(
     }
 }
 
-/// The event because of which a deferred constraint has refused the commit: the first of the append after which it is violated.
-/// The constraint is checked after each append, not after each event.
+/// The event because of which a deferred constraint has refused the commit: the first of the append after
+/// which it is violated. The constraint is checked after each append, not after each event.
 async fn refused_at_commit<P: Projection>(
     place: &ViewPlace,
     projection: Arc<P>,
@@ -422,8 +425,8 @@ async fn refused_at_commit<P: Projection>(
     found.ok().flatten().unwrap_or(FailedAt { index: Some(0), failure })
 }
 
-/// Checks deferred constraints now, which PostgreSQL would check at the end of the transaction. If one is violated, the
-/// transaction can only be rolled back; otherwise it is unchanged.
+/// Checks deferred constraints now, which PostgreSQL would check at the end of the transaction. If one is
+/// violated, the transaction can only be rolled back; otherwise it is unchanged.
 pub(super) async fn check_deferred(session: &mut (dyn Session + '_), place: &ViewPlace) -> Result<(), Fault> {
     if place.database().dialect() != Dialect::Postgres {
         return Ok(());

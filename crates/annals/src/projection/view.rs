@@ -19,9 +19,9 @@ const COMPARED: Duration = Duration::from_secs(5);
 
 /// Queries on the rows of a projection.
 ///
-/// While the rows of a new `VERSION` are being built, queries use those of the previous version, which are complete but no
-/// longer updated, unless [`at_least`](Self::at_least) requires something newer. Without a previous version, they use the
-/// rows that exist so far.
+/// While the rows of a new `VERSION` are being built, queries use those of the previous version, which are
+/// complete but no longer updated, unless [`at_least`](Self::at_least) requires something newer. Without a
+/// previous version, they use the rows that exist so far.
 pub struct View<P> {
     projected: Option<Arc<Projected>>,
     at_least: Seen,
@@ -100,11 +100,12 @@ impl<P: Projection> View<P> {
         Self { projected, at_least: Position::ZERO.into(), within: WITHIN, projection: PhantomData }
     }
 
-    /// Waits until the rows include everything up to here, such as the events of the caller's own command: read your writes.
+    /// Waits until the rows include everything up to here, such as the events of the caller's own command:
+    /// read your writes.
     ///
-    /// A [`Committed`](crate::Committed) and a [`Witness`] name an event as well as a position. The event must be in the log,
-    /// and the rows must be of the history that has it: [`ViewError::OtherHistory`] if a restore has removed it. A position
-    /// alone is not compared with the log.
+    /// A [`Committed`](crate::Committed) and a [`Witness`] name an event as well as a position. The event
+    /// must be in the log, and the rows must be of the history that has it: [`ViewError::OtherHistory`] if a
+    /// restore has removed it. A position alone is not compared with the log.
     ///
     /// ```
     /// # async fn read<A: annals::Aggregate, P: annals::Projection>(done: annals::Committed<A>, view: annals::View<P>)
@@ -203,12 +204,14 @@ impl<P: Projection> View<P> {
         Ok(projected.serving.read().clone())
     }
 
-    /// Waits until the rows show the required event; `false` if they do not in time, or the projection stops first.
+    /// Waits until the rows show the required event; `false` if they do not in time, or the projection stops
+    /// first.
     async fn shown(&self, projected: &Projected) -> Result<bool, ViewError> {
         let mut progress = projected.progress.watch();
         let until = tokio::time::Instant::now() + self.within;
         loop {
-            // The rows of an older version are no longer updated: a query that requires something newer waits for the new ones.
+            // The rows of an older version are no longer updated: a query that requires something newer waits
+            // for the new ones.
             let new_enough = progress.wait_for(|standing| {
                 let reached = standing.position >= self.at_least.position;
                 (reached && projected.serving.read().older.is_none()) || standing.phase == Phase::Stopped
@@ -226,7 +229,8 @@ impl<P: Projection> View<P> {
             {
                 return Ok(true);
             }
-            // The rows are not of the history that has the event, or that is not known yet: the projection will check them.
+            // The rows are not of the history that has the event, or that is not known yet: the projection
+            // will check them.
             let changed = tokio::time::timeout_at(until, progress.changed()).await;
             if !matches!(changed, Ok(Ok(()))) {
                 return Ok(false);

@@ -58,8 +58,9 @@ where
         Ok(Committed { state, version, position, event, events, duplicate: true })
     }
 
-    /// The events that this append wrote to this stream, the last of which has this version; at least one. They are read from
-    /// the stream, because a page of the log may come from a replica that does not have them yet.
+    /// The events that this append wrote to this stream, the last of which has this version; at least one.
+    /// They are read from the stream, because a page of the log may come from a replica that does not have
+    /// them yet.
     async fn appended(
         &self,
         outcome: &Appended,

@@ -5,12 +5,12 @@
 //! annals.answers-account-a1            refused                   nothing decided
 //! ```
 //!
-//! - R1  If a command with a key or a cause decides nothing, or its aggregate refuses it, one answer is appended under its key.
-//!   From then on a retry of the command returns that answer, and has no effect.
-//! - R2  Like events, an answer is appended only if the aggregate is unchanged since the decision. If its answer is not
-//!   in the log, a command with a key ends in an error of the store, never in a refusal.
-//! - R3  Only the framework writes to these streams (`annals_core::refuse_reserved`). The outcome of a key is found by the key; the
-//!   stream only groups the answers of an aggregate.
+//! - R1  If a command with a key or a cause decides nothing, or its aggregate refuses it, one answer is
+//!   appended under its key. From then on a retry of the command returns that answer, and has no effect.
+//! - R2  Like events, an answer is appended only if the aggregate is unchanged since the decision. If its
+//!   answer is not in the log, a command with a key ends in an error of the store, never in a refusal.
+//! - R3  Only the framework writes to these streams (`annals_core::refuse_reserved`). The outcome of a key is
+//!   found by the key; the stream only groups the answers of an aggregate.
 //!
 //! Next: `attempt`, which appends them and returns them for retries.
 
@@ -29,9 +29,9 @@ const CODE_BYTES_MAX: usize = 256;
 /// Most bytes of the text of a refusal.
 const TEXT_BYTES_MAX: usize = 4_096;
 
-/// The outcome of a command that led to no event of its aggregate: a refusal, or a decision without events. It is itself an event
-/// in the log, in the stream `annals.answers-{stream}` beside that of the aggregate, with the process, initiator, predecessor and
-/// trace of the command.
+/// The outcome of a command that led to no event of its aggregate: a refusal, or a decision without events.
+/// It is itself an event in the log, in the stream `annals.answers-{stream}` beside that of the aggregate,
+/// with the process, initiator, predecessor and trace of the command.
 ///
 /// Subscribers and projections handle it like any other event:
 ///
@@ -48,9 +48,9 @@ const TEXT_BYTES_MAX: usize = 4_096;
 /// # }
 /// ```
 ///
-/// A command executed by a handler of answers may lead to an answer as well, which is delivered to the same handler. Such a
-/// handler must check [`stream`](Self::stream) first, and execute no command for the answers to its own commands; otherwise the
-/// answers never end.
+/// A command executed by a handler of answers may lead to an answer as well, which is delivered to the same
+/// handler. Such a handler must check [`stream`](Self::stream) first, and execute no command for the answers
+/// to its own commands; otherwise the answers never end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Answer {

@@ -1,15 +1,17 @@
 //! The execution of a command: load, decide, append; repeated after a conflict.
 //!
-//! - A1  The key is looked up before the decision, and an earlier outcome is read by `again`. So a retried withdrawal returns
-//!   its first outcome, even if there is no money left by now.
-//! - A2  Decided events keep their ids while their append is retried. So an append of unknown outcome can be sent again (G5).
-//! - A3  A refusal is based on a state that was read from the store after the command was received, never on a
-//!   cached one alone.
-//! - A4  An event that cannot be read back or folded is not written (see `encoded`). If the code of the aggregate panics, the
-//!   command fails, and nothing is written.
-//! - A5  The condition of the append is the event on which it was decided, not only its version. So nothing is appended that was
-//!   decided on lost events, even if other events are at their versions now.
-//! - A6  A command with a key ends with its outcome in the log: with events, or with an answer (see `answer`).
+//! - A1  The key is looked up before the decision, and an earlier outcome is read by `again`. So a retried
+//!   withdrawal returns its first outcome, even if there is no money left by now.
+//! - A2  Decided events keep their ids while their append is retried. So an append of unknown outcome can be
+//!       sent again (G5).
+//! - A3  A refusal is based on a state that was read from the store after the command was received, never on
+//!   a cached one alone.
+//! - A4  An event that cannot be read back or folded is not written (see `encoded`). If the code of the
+//!   aggregate panics, the command fails, and nothing is written.
+//! - A5  The condition of the append is the event on which it was decided, not only its version. So nothing
+//!   is appended that was decided on lost events, even if other events are at their versions now.
+//! - A6  A command with a key ends with its outcome in the log: with events, or with an answer (see
+//!       `answer`).
 //!
 //! Next: `annals_core::EventStore::append`.
 
@@ -160,8 +162,8 @@ where
         }
     }
 
-    /// Decides on the command. A decision without events, or a refusal, is returned only for a state that was read from the
-    /// store (A3).
+    /// Decides on the command. A decision without events, or a refusal, is returned only for a state that was
+    /// read from the store (A3).
     async fn judge(&mut self, folded: &mut Folded<A>) -> Result<Vec<A::Event>, ExecuteError<A::Error>> {
         loop {
             match self.decide(folded) {
@@ -189,13 +191,15 @@ where
         decision.map(|events| events.0).map_err(ExecuteError::Rejected)
     }
 
-    /// Applies the events of other writers, or folds the stream again if the log has another history than the folded one.
+    /// Applies the events of other writers, or folds the stream again if the log has another history than the
+    /// folded one.
     async fn look_up(&mut self, folded: &mut Folded<A>) -> Result<(), ExecuteError<A::Error>> {
         self.looked_up = true;
         let repository = self.execute.repository.clone();
         let store = &*repository.shared.store;
         let same_history = loop {
-            // Events applied before the store became unavailable are kept: the next attempt continues after them.
+            // Events applied before the store became unavailable are kept: the next attempt continues after
+            // them.
             match folded.catch_up(store, &self.stream, Version::MAX).await {
                 Err(LoadError::Store(Error::Unavailable(_))) if self.wait().await => {}
                 answer => break answer?,
@@ -208,8 +212,8 @@ where
         Ok(())
     }
 
-    /// The append of this decision: its events, or, if it has none and the command has a key, an answer. `None` if it appends
-    /// nothing.
+    /// The append of this decision: its events, or, if it has none and the command has a key, an answer.
+    /// `None` if it appends nothing.
     fn prepare(
         &self,
         folded: &Folded<A>,
@@ -240,8 +244,8 @@ where
         ExecuteError::Panicked { stream: self.stream.clone(), message: panic.to_string() }
     }
 
-    /// Appends to this stream, on the condition that the newest folded event is still the newest of the aggregate. Retries while
-    /// the store is unavailable or the outcome is unknown.
+    /// Appends to this stream, on the condition that the newest folded event is still the newest of the
+    /// aggregate. Retries while the store is unavailable or the outcome is unknown.
     async fn send(
         &mut self,
         folded: &Folded<A>,
@@ -288,8 +292,8 @@ where
         }
     }
 
-    /// Whether this event is the last that the append wrote to this stream. It is read from the stream, because a page of the log
-    /// may come from a replica that does not have it yet.
+    /// Whether this event is the last that the append wrote to this stream. It is read from the stream,
+    /// because a page of the log may come from a replica that does not have it yet.
     async fn ends_with(&self, appended: &Appended, into: &StreamId, id: EventId) -> Result<bool, Error> {
         let Some((_, version)) = appended.streams.iter().find(|(stream, _)| stream == into) else {
             return Ok(false);
@@ -306,8 +310,8 @@ where
         conflict: Conflict,
     ) -> Result<(), ExecuteError<A::Error>> {
         let stale = conflict.is_stale();
-        // If the log has lost events, a store may refuse although the stream is as expected: then no folded event is certain,
-        // and all of them are read again.
+        // If the log has lost events, a store may refuse although the stream is as expected: then no folded
+        // event is certain, and all of them are read again.
         let (violation, actual) = match stream_violation(conflict, &self.stream) {
             Some((violation, actual)) => (Some(violation), actual),
             None if stale => (None, folded.version),

@@ -1,4 +1,5 @@
-//! The delivery of an event from which a repository was obtained: the event is the cause of every command of that repository.
+//! The delivery of an event from which a repository was obtained: the event is the cause of every command of
+//! that repository.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -21,8 +22,8 @@ pub(crate) struct Delivered {
     /// The delivery of the first part, if this is another part.
     pub first: Option<Arc<Delivered>>,
     pub metadata: EventMetadata,
-    /// The aggregates on which a command was already executed because of this event, each with the part of the event. Recorded
-    /// for all parts in the delivery of the first.
+    /// The aggregates on which a command was already executed because of this event, each with the part of
+    /// the event. Recorded for all parts in the delivery of the first.
     pub commanded: Mutex<HashSet<(u32, String)>>,
 }
 

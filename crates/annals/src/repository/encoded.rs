@@ -1,9 +1,11 @@
-//! The encoding of decided events for an append: the one path from a decision to the log, for commands and for the test kit.
+//! The encoding of decided events for an append: the one path from a decision to the log, for commands and
+//! for the test kit.
 //!
-//! - E1  An event that cannot be written, read back or folded is refused before it is appended: an event cannot be removed from
-//!   the log, and an aggregate whose newest event cannot be folded can never be loaded again.
-//! - E2  The events are folded as read back: the state equals that of a replay of the log, even if a codec loses
-//!   something (a skipped field, `Some(NaN)` as `null`).
+//! - E1  An event that cannot be written, read back or folded is refused before it is appended: an event
+//!   cannot be removed from the log, and an aggregate whose newest event cannot be folded can never be loaded
+//!   again.
+//! - E2  The events are folded as read back: the state equals that of a replay of the log, even if a codec
+//!   loses something (a skipped field, `Some(NaN)` as `null`).
 
 use annals_core::{Aggregate, CodecError, Event, NewEvent};
 

@@ -10,15 +10,15 @@ use crate::fold::LoadError;
 
 /// Why a command was not executed. `R` is the refusal of the aggregate itself.
 ///
-/// Nothing was written, with two exceptions: after `Store(Error::Indeterminate)` the outcome is unknown, and a refusal of a
-/// command with a key or a cause is stored in the log as an [`Answer`](crate::Answer).
+/// Nothing was written, with two exceptions: after `Store(Error::Indeterminate)` the outcome is unknown, and
+/// a refusal of a command with a key or a cause is stored in the log as an [`Answer`](crate::Answer).
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ExecuteError<R> {
     /// The aggregate refused: a result of the domain.
     Rejected(R),
-    /// The aggregate refused this command before: a retry with the same key, or the same cause, returns the first answer. The
-    /// aggregate might decide otherwise now.
+    /// The aggregate refused this command before: a retry with the same key, or the same cause, returns the
+    /// first answer. The aggregate might decide otherwise now.
     RefusedBefore {
         /// The stream.
         stream: StreamId,
@@ -37,8 +37,8 @@ pub enum ExecuteError<R> {
         /// The stream.
         stream: StreamId,
     },
-    /// The aggregate is not at the version that the caller requires, or has another event there; or, if the caller requires
-    /// none, every attempt conflicted with another writer.
+    /// The aggregate is not at the version that the caller requires, or has another event there; or, if the
+    /// caller requires none, every attempt conflicted with another writer.
     Conflict {
         /// The stream.
         stream: StreamId,
@@ -121,14 +121,14 @@ impl<R> ExecuteError<R> {
         }
     }
 
-    /// Whether the aggregate refused, now or before. Otherwise it is a conflict, a failure or an outage, and a retry may
-    /// succeed.
+    /// Whether the aggregate refused, now or before. Otherwise it is a conflict, a failure or an outage, and
+    /// a retry may succeed.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Rejected(_) | Self::RefusedBefore { .. })
     }
 
-    /// The code and the text of the refusal, if it is one: the same whether the aggregate refused now or before. Name the
-    /// aggregate and the command: `error.refusal::<Account, Withdraw>()`.
+    /// The code and the text of the refusal, if it is one: the same whether the aggregate refused now or
+    /// before. Name the aggregate and the command: `error.refusal::<Account, Withdraw>()`.
     pub fn refusal<A, C>(&self) -> Option<Refusal>
     where
         A: Decide<C, Error = R>,

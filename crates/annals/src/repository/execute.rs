@@ -21,7 +21,8 @@ pub struct Committed<A: Aggregate> {
     pub state: A,
     /// Its version after the command.
     pub version: Version,
-    /// The position of its newest event at that version, which a view must have reached to show the effect of the command.
+    /// The position of its newest event at that version, which a view must have reached to show the effect of
+    /// the command.
     pub position: Position,
     /// The id of that event. `None` if the aggregate has no events yet.
     pub event: Option<EventId>,
@@ -102,18 +103,19 @@ impl<A: Aggregate, C> CommandBuilder<A, C> {
         self
     }
 
-    /// Executes the command once: a retry with the same key, for this aggregate, returns the first outcome. Events
-    /// are returned again, even if the command would be refused by now; a refusal remains a refusal
-    /// ([`ExecuteError::RefusedBefore`]), and a decision without events remains one, even if the command would have an effect by
-    /// now. An error that is not an outcome (a conflict, a failure, an outage) does not use the key.
+    /// Executes the command once: a retry with the same key, for this aggregate, returns the first outcome.
+    /// Events are returned again, even if the command would be refused by now; a refusal remains a refusal
+    /// ([`ExecuteError::RefusedBefore`]), and a decision without events remains one, even if the command
+    /// would have an effect by now. An error that is not an outcome (a conflict, a failure, an outage) does
+    /// not use the key.
     #[doc(alias("idempotency key", "deduplication"))]
     pub fn once(mut self, key: impl Into<String>) -> Self {
         self.once = Some(key.into());
         self
     }
 
-    /// The event that led to this command. It becomes the predecessor; process and initiator are those of the event, unless
-    /// others are set; and the command is executed once for it, however often the event is
+    /// The event that led to this command. It becomes the predecessor; process and initiator are those of the
+    /// event, unless others are set; and the command is executed once for it, however often the event is
     /// delivered.
     ///
     /// If one event leads to several commands for the same aggregate, distinguish them: `.once("refund")`.
@@ -142,8 +144,8 @@ impl<A: Aggregate, C> CommandBuilder<A, C> {
     }
 
     /// Executes the command only if the aggregate is unchanged since it was loaded, without retries. In
-    /// contrast to [`at_version`](Self::at_version) this also detects another history of the log: after a restore
-    /// or a failover that has lost events, another event may have the same version.
+    /// contrast to [`at_version`](Self::at_version) this also detects another history of the log: after a
+    /// restore or a failover that has lost events, another event may have the same version.
     pub fn unchanged_since(mut self, loaded: &Loaded<A>) -> Self {
         (self.at, self.on) = (Some(loaded.version), loaded.event);
         self

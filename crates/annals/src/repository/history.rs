@@ -40,8 +40,8 @@ impl<A: Aggregate> History<A> {
         Self { store, stream, state: initial, last: None, read: VecDeque::new(), parts: VecDeque::new() }
     }
 
-    /// The next change; `None` after the newest. A later call returns changes that have happened since. A stored event that is
-    /// decoded as several yields one change for each.
+    /// The next change; `None` after the newest. A later call returns changes that have happened since. A
+    /// stored event that is decoded as several yields one change for each.
     ///
     /// # Errors
     /// If the store or the event cannot be read. An unreadable event is not skipped: the next call
@@ -72,7 +72,8 @@ impl<A: Aggregate> History<A> {
         Ok(Some(Change { event, before, after: self.state.clone() }))
     }
 
-    /// Reads the next events, together with the newest event that was read before, so that another history is noticed.
+    /// Reads the next events, together with the newest event that was read before, so that another history is
+    /// noticed.
     async fn page(&self) -> Result<VecDeque<RecordedEvent>, LoadError> {
         let from = self.last.map_or(Version::FIRST, |(version, _)| version);
         let page = self.store.read_stream(StreamRead::forward(&self.stream, from)).await?;

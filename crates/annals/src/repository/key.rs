@@ -1,4 +1,5 @@
-//! The keys under which commands are executed once: bound to the aggregate, and to the event that led to them.
+//! The keys under which commands are executed once: bound to the aggregate, and to the event that led to
+//! them.
 //!
 //! ```text
 //! account-a1/request-1                          a key of the caller; `%` and `/` in the stream are escaped
@@ -9,14 +10,14 @@
 //! ```
 //!
 //! - K1  Valid names always make a valid key.
-//! - K2  Two streams never share a key, and a caller's key never equals that of a cause: no other key has a `%` that is not
-//!   followed by `2`.
+//! - K2  Two streams never share a key, and a caller's key never equals that of a cause: no other key has a
+//!   `%` that is not followed by `2`.
 //! - K3  A key that an earlier version wrote is still found.
 
 use annals_core::{EventId, IdempotencyKey, Invalid, Position, StreamId};
 
-/// The prefix of keys derived from a cause. A caller's key must not begin with it: it may come from outside, and would be
-/// mistaken for a command caused by the event.
+/// The prefix of keys derived from a cause. A caller's key must not begin with it: it may come from outside,
+/// and would be mistaken for a command caused by the event.
 pub(super) const CAUSED: &str = "caused:";
 /// The longest key.
 const KEY_BYTES_MAX: usize = 2_048;
@@ -32,8 +33,9 @@ pub(crate) struct Cause {
     pub part: u32,
     /// Its position in the log of the command; `None` if it may be of another log.
     pub position: Option<Position>,
-    /// The subscriber that handles it, or empty. Two subscribers may react to one event with commands for one aggregate:
-    /// both are executed. The name of a subscriber is never empty, so a command outside of any subscriber shares no key with them.
+    /// The subscriber that handles it, or empty. Two subscribers may react to one event with commands for one
+    /// aggregate: both are executed. The name of a subscriber is never empty, so a command outside of any
+    /// subscriber shares no key with them.
     pub subscriber: String,
     /// Whether it has already led to another command for the same aggregate.
     pub again: bool,
@@ -44,8 +46,8 @@ pub(crate) struct Cause {
 pub(super) struct Keys {
     /// The key under which it is appended.
     pub key: IdempotencyKey,
-    /// The key under which an earlier version would have appended it, and the position of the cause, or 0 if it is unknown: the
-    /// outcome is after the cause.
+    /// The key under which an earlier version would have appended it, and the position of the cause, or 0 if
+    /// it is unknown: the outcome is after the cause.
     pub earlier: Option<(IdempotencyKey, Position)>,
 }
 

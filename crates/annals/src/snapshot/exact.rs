@@ -1,15 +1,17 @@
 //! Compares a state with the one read back from JSON, by their serialization with serde.
 //!
-//! JSON expresses less than serde's data model: it has no infinity, and both `Some(None)` and `None` are `null`. So a digest of
-//! each state is computed from every serialized value and its kind, and the digests are compared. The order of a sequence is
-//! ignored: JSON preserves it, and a set has none. Fields that serde skips, as with `#[serde(skip)]`, are not compared here.
+//! JSON expresses less than serde's data model: it has no infinity, and both `Some(None)` and `None` are
+//! `null`. So a digest of each state is computed from every serialized value and its kind, and the digests
+//! are compared. The order of a sequence is ignored: JSON preserves it, and a set has none. Fields that serde
+//! skips, as with `#[serde(skip)]`, are not compared here.
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher as _};
 
 use serde::ser::{self, Serialize};
 
-/// The name of the first field that differs between two states; `Some("")` if the difference is not in a field of a struct.
+/// The name of the first field that differs between two states; `Some("")` if the difference is not in a
+/// field of a struct.
 pub(super) fn difference<A: Serialize>(one: &A, other: &A) -> Result<Option<&'static str>, Unsaid> {
     let (mut of_one, mut of_other) = (Fields::new(), Fields::new());
     if one.serialize(Digest(Some(&mut of_one)))? == other.serialize(Digest(Some(&mut of_other)))? {

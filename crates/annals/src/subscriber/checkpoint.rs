@@ -1,7 +1,7 @@
 //! The checkpoint of a subscriber in `annals_state`, and the event in the log at which it resumes.
 //!
-//! - C1  A checkpoint names its event and contains a ladder of older ones (`history`). If the log lost events, the subscriber
-//!       steps back to the newest event in common, and its status reports that.
+//! - C1  A checkpoint names its event and contains a ladder of older ones (`history`). If the log lost
+//!       events, the subscriber steps back to the newest event in common, and its status reports that.
 //! - C2  A row that cannot be read stops only its own subscriber, and is not changed.
 //!
 //! `division` handles several rows of one subscriber, and changes of the number of shares.
@@ -128,7 +128,8 @@ impl Checkpoints {
         Ok(self.read().await?.unwrap_or(first))
     }
 
-    /// The newest checkpoint whose event the log has: the stored one, or an earlier one that must replace it, with `true`.
+    /// The newest checkpoint whose event the log has: the stored one, or an earlier one that must replace it,
+    /// with `true`.
     pub(super) async fn in_common(&self, found: Stored, store: &dyn EventStore) -> Result<(Stored, bool)> {
         let witness = match found.ladder.newest() {
             // A checkpoint without an event is accepted if the log extends to its position.
@@ -149,8 +150,8 @@ impl Checkpoints {
                 ladder.step_back(common);
                 Stored { position: common.position, ladder, whole: found.whole }
             }
-            // No event is in common, not even the oldest: nothing of this history was handled, even if the subscriber began at
-            // its end.
+            // No event is in common, not even the oldest: nothing of this history was handled, even if the
+            // subscriber began at its end.
             None => Stored::at(store, None).await?,
         };
         Ok((back, true))
@@ -164,8 +165,8 @@ impl Checkpoints {
         }
     }
 
-    /// Resumes at the checkpoint, or, if the log lost the event there, at the newest event in common, to which the
-    /// checkpoint is moved. Only for the process that handles the events.
+    /// Resumes at the checkpoint, or, if the log lost the event there, at the newest event in common, to
+    /// which the checkpoint is moved. Only for the process that handles the events.
     pub async fn resume(&self, store: &dyn EventStore) -> Result<Resumed, CheckpointError> {
         let found = self.stored(store).await?;
         let (position, was_whole) = (found.position, found.whole);
@@ -212,8 +213,8 @@ impl Checkpoints {
         format!("subscriber {}", self.subscriber)
     }
 
-    /// Acquires the lease of this subscriber, and waits until it is free. Returns `None` at once if the state is not in a
-    /// database.
+    /// Acquires the lease of this subscriber, and waits until it is free. Returns `None` at once if the state
+    /// is not in a database.
     pub async fn hold(&self) -> Option<HeldLease> {
         match &self.database {
             None => None,
@@ -229,8 +230,8 @@ impl Checkpoints {
         }
     }
 
-    /// Creates a checkpoint, or replaces the one at the position `instead`. If another process has moved it meanwhile, it is
-    /// left unchanged.
+    /// Creates a checkpoint, or replaces the one at the position `instead`. If another process has moved it
+    /// meanwhile, it is left unchanged.
     async fn put(&self, instead: Option<Position>, stored: &Stored) -> Result<(), CheckpointError> {
         let (checkpoint, lease) = (stored.checkpoint(), self.lease.as_ref());
         match instead {

@@ -1,18 +1,19 @@
-//! The division of a subscriber's work into rows of `checkpoints`, and the handling of finished events when the division
-//! changes.
+//! The division of a subscriber's work into rows of `checkpoints`, and the handling of finished events when
+//! the division changes.
 //!
 //! ```text
 //! mail/1 of 4 at 300 · mail/2 of 4 at 120 · mail/3 of 4 at 300 · mail/4 of 4 at 300        stopped
 //! mail/1 of 2 at 120 · mail/2 of 2 at 120 · mail/division: of 4, at 300, 120, 300, 300     started with two shares
 //! ```
 //!
-//! - V1  All rows of a division are written in one transaction, if the old rows are unchanged since they were read
-//!       (`replace_parts`), so processes that start at the same time create one division.
-//! - V2  New shares begin at the checkpoint of the slowest old one. Later events that an old share had finished are recorded, and
-//!       not delivered again.
-//! - V3  The record names its event as a checkpoint does: after a loss of events only the events in common are finished. This is
-//!       checked when the work is divided, and again before finished events are skipped, because a share whose checkpoint is
-//!       before the lost events does not notice the loss by its own reads.
+//! - V1  All rows of a division are written in one transaction, if the old rows are unchanged since they were
+//!       read (`replace_parts`), so processes that start at the same time create one division.
+//! - V2  New shares begin at the checkpoint of the slowest old one. Later events that an old share had
+//!       finished are recorded, and not delivered again.
+//! - V3  The record names its event as a checkpoint does: after a loss of events only the events in common
+//!       are finished. This is checked when the work is divided, and again before finished events are
+//!       skipped, because a share whose checkpoint is before the lost events does not notice the loss by its
+//!       own reads.
 //!
 //! The row `NAME/division` exists only while something is recorded.
 
@@ -134,8 +135,8 @@ fn row_of(name: &str) -> String {
 }
 
 impl Checkpoints {
-    /// Creates the rows for this division of the work, and removes all others. State that only one process uses has no
-    /// divisions.
+    /// Creates the rows for this division of the work, and removes all others. State that only one process
+    /// uses has no divisions.
     pub async fn divide(&self, store: &dyn EventStore, shares: &[Share]) -> Result<(), CheckpointError> {
         if self.database.is_none() {
             return Ok(());
@@ -144,7 +145,8 @@ impl Checkpoints {
         for _ in 1..TRIES {
             match self.try_divide(store, shares, &first).await {
                 Ok(true) => return Ok(()),
-                // Another process has moved a checkpoint, or divides the work too, and the database has rolled one back.
+                // Another process has moved a checkpoint, or divides the work too, and the database has
+                // rolled one back.
                 Ok(false) | Err(CheckpointError::Failed(Error::Unavailable(_))) => {}
                 Err(error) => return Err(error),
             }
@@ -183,7 +185,8 @@ impl Checkpoints {
         if rows.iter().map(|(name, _)| name).eq(&wanted) {
             return Ok(true);
         }
-        // Some shares may have stepped back after a loss, and others not yet: from here on all are of one history.
+        // Some shares may have stepped back after a loss, and others not yet: from here on all are of one
+        // history.
         let mut found = Vec::with_capacity(rows.len());
         for (name, stored) in rows {
             let (stored, _) = self.in_common(stored, store).await?;

@@ -1,10 +1,11 @@
-//! A group: the streams are divided into shares, and the processes on one database divide the shares among them.
+//! A group: the streams are divided into shares, and the processes on one database divide the shares among
+//! them.
 //!
-//! - S1  Each share is like a subscriber of its own: it has a checkpoint, and a lease that is needed to handle its events. So
-//!       the events of a stream are handled in order, by any process.
-//! - S2  Each process of the group has a seat, which is a lease. Once a second it counts the taken seats, releases
-//!       shares beyond its part, and acquires free ones up to it. The events in progress of a share are finished before it is
-//!       released.
+//! - S1  Each share is like a subscriber of its own: it has a checkpoint, and a lease that is needed to
+//!       handle its events. So the events of a stream are handled in order, by any process.
+//! - S2  Each process of the group has a seat, which is a lease. Once a second it counts the taken seats,
+//!       releases shares beyond its part, and acquires free ones up to it. The events in progress of a share
+//!       are finished before it is released.
 //!
 //! For the same number of shares, a stream always belongs to the same share.
 
@@ -163,7 +164,8 @@ impl Group {
         }
     }
 
-    /// Releases or acquires shares, so that this process has its part. Returns the number of shares in the part.
+    /// Releases or acquires shares, so that this process has its part. Returns the number of shares in the
+    /// part.
     async fn divide(&mut self) -> Result<usize, Fault> {
         self.active.retain(|_, active| !active.task.is_finished());
         let names = |kind: &str| -> Vec<String> {

@@ -1,6 +1,8 @@
-//! The task of a subscriber: waits for the lease, and then delivers events from the checkpoint on (`annals_consume::Runner`).
+//! The task of a subscriber: waits for the lease, and then delivers events from the checkpoint on
+//! (`annals_consume::Runner`).
 //!
-//! The source is the log without the events of other shares ([`Undelivered`]), the effect calls the handlers ([`Deliver`]).
+//! The source is the log without the events of other shares ([`Undelivered`]), the effect calls the handlers
+//! ([`Deliver`]).
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -99,7 +101,8 @@ impl SubscriberRunner {
         held
     }
 
-    /// Delivers events from the checkpoint on until the system stops. Only for the process that has the lease.
+    /// Delivers events from the checkpoint on until the system stops. Only for the process that has the
+    /// lease.
     pub(super) async fn deliver_held(&self, stop: &mut Stop, lease: Option<&Lease>) {
         let checkpoints = self.checkpoints.under(lease);
         let effect = Arc::new(Deliver { runner: self.clone(), stop: stop.clone() });
@@ -107,7 +110,8 @@ impl SubscriberRunner {
         let options = Options {
             lanes: self.concurrency,
             batch_max: if self.concurrency == 1 { BATCH } else { 1 },
-            // A subscriber that handles one event at a time handles them in the order of the log, even while one fails.
+            // A subscriber that handles one event at a time handles them in the order of the log, even while
+            // one fails.
             is_total: self.concurrency == 1,
             window_max: WINDOW,
             bytes_max: WINDOW_BYTES,
@@ -131,8 +135,9 @@ pub(super) struct Undelivered {
 }
 
 impl Undelivered {
-    /// Drops the events of other shares, and those that an earlier division of the work had finished. The finished events are
-    /// compared with the log after the page was read, so that events at the positions of lost ones are not dropped.
+    /// Drops the events of other shares, and those that an earlier division of the work had finished. The
+    /// finished events are compared with the log after the page was read, so that events at the positions of
+    /// lost ones are not dropped.
     async fn retain(&mut self, events: &mut Vec<RecordedEvent>) -> annals_core::Result<()> {
         if let Some(share) = self.share {
             events.retain(|event| share.has(event.stream()));

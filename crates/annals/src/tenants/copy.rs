@@ -20,8 +20,8 @@ impl Clock for Unbounded {
     }
 }
 
-/// Copies the missing events up to this position, and reports the position reached to `told`. A target that extends beyond
-/// `up_to` has taken appends since it was complete.
+/// Copies the missing events up to this position, and reports the position reached to `told`. A target that
+/// extends beyond `up_to` has taken appends since it was complete.
 pub(super) async fn copy(
     source: &dyn EventStore,
     target: &dyn EventStore,
@@ -78,8 +78,8 @@ type Appending<'a> = Pin<Box<dyn Future<Output = Result<Appended>> + Send + 'a>>
 
 /// Submits these appends in order, and waits for all of them.
 async fn in_order(mut appends: Vec<Appending<'_>>) -> Vec<Result<Appended>> {
-    // Once polled, an append is in the queue of its store, or waits for space there. Unconstrained, because otherwise the
-    // runtime could make the task yield between two polls.
+    // Once polled, an append is in the queue of its store, or waits for space there. Unconstrained, because
+    // otherwise the runtime could make the task yield between two polls.
     let handed_in = tokio::task::unconstrained(std::future::poll_fn(|context| {
         let poll = |append: &mut Appending<'_>| append.as_mut().poll(context);
         Poll::Ready(appends.iter_mut().map(poll).collect::<Vec<_>>())

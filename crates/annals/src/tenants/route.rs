@@ -1,4 +1,5 @@
-//! The aggregates of the directory: a tenant, with the place of its log and the target of a move; and a place, with its owner.
+//! The aggregates of the directory: a tenant, with the place of its log and the target of a move; and a
+//! place, with its owner.
 
 use annals_core::{Aggregate, Context, Decide, Decision, emit, no_events, reject};
 use serde::{Deserialize, Serialize};
@@ -80,8 +81,8 @@ impl Decide<Move> for Tenant {
     }
 }
 
-/// A place, by its address, with its owner as an earlier version recorded it. It is no longer written, because each place records
-/// its owner itself.
+/// A place, by its address, with its owner as an earlier version recorded it. It is no longer written,
+/// because each place records its owner itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Place {
     pub of: Option<String>,

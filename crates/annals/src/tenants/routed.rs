@@ -54,8 +54,8 @@ impl RoutedStore {
         self.now.borrow().store.clone()
     }
 
-    /// Switches to the place in the directory, if that place has all events of the current one: a directory that was restored to
-    /// a state before a move names the old place, where the log is fenced.
+    /// Switches to the place in the directory, if that place has all events of the current one: a directory
+    /// that was restored to a state before a move names the old place, where the log is fenced.
     pub async fn follow(&self) -> Result<()> {
         let gone = || Error::Closed;
         let shared = self.shared.upgrade().ok_or_else(gone)?;
@@ -91,7 +91,8 @@ impl EventStore for RoutedStore {
         loop {
             let here = self.now.borrow().clone();
             match here.store.append(append.clone()).await {
-                // Nothing was written at this place, and nothing will be: the append is retried at the new place.
+                // Nothing was written at this place, and nothing will be: the append is retried at the new
+                // place.
                 Err(error) if here.has_moved(&error) && began.elapsed() < PATIENCE => {
                     self.follow().await?;
                     tokio::time::sleep(LOOK).await;

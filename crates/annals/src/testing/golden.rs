@@ -10,9 +10,11 @@
 //!
 //! - H1  A data file is never overwritten. If the bytes of an event change, its version must change too.
 //! - H2  Every file in the directory is read through the codec, as a log is.
-//! - H3  A change in how a file is read is visible in review: its `.read` file is rewritten on demand, and then differs. The
-//!       current version has a `.read` file too, so that it exists when the version becomes a former one.
-//! - H4  No file is left over: a file of the current version belongs to a sample, a `.read` file to a data file.
+//! - H3  A change in how a file is read is visible in review: its `.read` file is rewritten on demand, and
+//!       then differs. The current version has a `.read` file too, so that it exists when the version becomes
+//!       a former one.
+//! - H4  No file is left over: a file of the current version belongs to a sample, a `.read` file to a data
+//!       file.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -26,11 +28,12 @@ use crate::codec::read_raw;
 /// The environment variable that enables writing.
 const WRITE: &str = "ANNALS_GOLDEN";
 
-/// Compares an event type with the golden files of a directory, which belongs to this event type alone; a relative path is
-/// relative to the folder of the crate under test. There must be at least one sample of each type, in its current version.
+/// Compares an event type with the golden files of a directory, which belongs to this event type alone; a
+/// relative path is relative to the folder of the crate under test. There must be at least one sample of each
+/// type, in its current version.
 ///
-/// A first run with `ANNALS_GOLDEN=write` writes a file for each sample that has none; commit them with the code. From then on
-/// the test fails when
+/// A first run with `ANNALS_GOLDEN=write` writes a file for each sample that has none; commit them with the
+/// code. From then on the test fails when
 ///
 /// - the current program can no longer read a file, or reads it as other events than before;
 /// - the bytes of a sample differ from its file, although the version is the same;
@@ -53,7 +56,8 @@ const WRITE: &str = "ANNALS_GOLDEN";
 /// # std::fs::remove_dir_all(directory).unwrap();
 /// ```
 ///
-/// A sample must have the same bytes in each run: use an ordered map (`BTreeMap`) if a map has more than one entry.
+/// A sample must have the same bytes in each run: use an ordered map (`BTreeMap`) if a map has more than one
+/// entry.
 ///
 /// # Panics
 /// If anything differs, with all differences and how to resolve them.
@@ -160,7 +164,8 @@ impl Golden<'_> {
         paths
     }
 
-    /// Compares the bytes of a sample, the `count`th of its type, with its file, and returns the path of the file.
+    /// Compares the bytes of a sample, the `count`th of its type, with its file, and returns the path of the
+    /// file.
     fn compare_sample<E: Event + Debug + PartialEq>(&mut self, sample: &E, count: u32) -> PathBuf {
         let new = as_appended(sample);
         let path = self.directory.join(file_name(&new, count));

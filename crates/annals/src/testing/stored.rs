@@ -1,5 +1,5 @@
-//! Events as earlier programs stored them, for aggregates and projections under test: they pass through the upcasters, like
-//! events that are read from a log.
+//! Events as earlier programs stored them, for aggregates and projections under test: they pass through the
+//! upcasters, like events that are read from a log.
 
 use annals_core::{Aggregate, CodecError, Context, Event, NewEvent, RawEvent};
 
@@ -60,8 +60,8 @@ pub fn given_stored<A: Aggregate>(events: impl IntoIterator<Item = RawEvent>) ->
     Given { state, context: Context::at(TIME) }
 }
 
-/// A projection that has applied these events in their stored form, each with the name of its stream. Otherwise as
-/// [`given_view`](super::given_view).
+/// A projection that has applied these events in their stored form, each with the name of its stream.
+/// Otherwise as [`given_view`](super::given_view).
 ///
 /// # Panics
 /// If the schema is invalid, an event fails, or the table of upcasters is invalid.

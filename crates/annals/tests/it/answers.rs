@@ -1,4 +1,5 @@
-//! Answers: a command with a key or a cause that leads to no event leaves one fact in the log, and that stands.
+//! Answers: a command with a key or a cause that leads to no event leaves one fact in the log, and that
+//! stands.
 
 use std::future::IntoFuture as _;
 use std::sync::atomic::Ordering;
@@ -433,7 +434,8 @@ async fn a_refusal_is_decided_again_if_the_aggregate_changes_before_it_is_writte
     assert_eq!(answers(&fast, ANSWERS).await[0].event.version.get(), 3);
 }
 
-/// A standby that is promoted between the decision and its answer does not have the event that the refusal is about.
+/// A standby that is promoted between the decision and its answer does not have the event that the refusal is
+/// about.
 #[tokio::test]
 async fn a_refusal_over_an_event_that_the_log_has_lost_is_never_written() {
     let store = FaultyStore::new([]);

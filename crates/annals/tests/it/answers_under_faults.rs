@@ -1,4 +1,5 @@
-//! Commands with keys, given by several processes on a store with faults: each key has one outcome, and all callers get it.
+//! Commands with keys, given by several processes on a store with faults: each key has one outcome, and all
+//! callers get it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -27,8 +27,8 @@ async fn eight_tasks_race_on_one_account_and_the_sum_is_right() {
     assert_eq!((account.state.balance, account.version.get()), (400, 402));
 }
 
-/// Two systems on one log know nothing of each other's queues: only the condition of the append keeps them from
-/// undoing each other.
+/// Two systems on one log know nothing of each other's queues: only the condition of the append keeps them
+/// from undoing each other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn processes_race_on_one_account_and_the_sum_is_right() {
     let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new());

@@ -1,5 +1,6 @@
-//! The framework on databases: what lies beside a log, on real servers that the tests start themselves. Every test runs on
-//! PostgreSQL, MariaDB and MySQL (`annals_testservers::kind`), as a role that may do no more than `docs/sql-stores.md` says.
+//! The framework on databases: what lies beside a log, on real servers that the tests start themselves. Every
+//! test runs on PostgreSQL, MariaDB and MySQL (`annals_testservers::kind`), as a role that may do no more
+//! than `docs/sql-stores.md` says.
 //!
 //! `counter` is the domain that they share.
 

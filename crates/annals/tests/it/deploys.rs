@@ -1,4 +1,5 @@
-//! An older program runs beside a newer one, or in place of it: the table of the guide `evolving_events`, "The order of a deploy".
+//! An older program runs beside a newer one, or in place of it: the table of the guide `evolving_events`,
+//! "The order of a deploy".
 
 use std::sync::{Arc, Mutex};
 
@@ -143,8 +144,9 @@ async fn a_program_that_does_not_know_a_version_waits_at_its_events_until_a_newe
     assert_eq!(service.heard(), ["a for 1", "b for 2 KRW", "c for 3 EUR"]);
 }
 
-/// The events of the new type are missed, which is why the guide says: readers first. The checkpoint of a projection is written with
-/// its rows, so it is past them once the older program has applied a later event that it knows.
+/// The events of the new type are missed, which is why the guide says: readers first. The checkpoint of a
+/// projection is written with its rows, so it is past them once the older program has applied a later event
+/// that it knows.
 #[tokio::test]
 async fn a_program_that_does_not_know_a_type_moves_the_checkpoint_past_its_events() {
     let service = Service::new();
@@ -169,7 +171,8 @@ async fn a_program_that_does_not_know_a_type_moves_the_checkpoint_past_its_event
     assert_eq!(story, ["a for 1 EUR", "paid 1", "b for 2 EUR", "paid 2"]);
 }
 
-/// Deployed in the order that the guide gives, nothing is missed, and the older program's events are read too.
+/// Deployed in the order that the guide gives, nothing is missed, and the older program's events are read
+/// too.
 #[tokio::test]
 async fn when_the_reader_is_deployed_before_the_writer_every_event_is_read_once() {
     let service = Service::new();
@@ -190,7 +193,8 @@ async fn when_the_reader_is_deployed_before_the_writer_every_event_is_read_once(
     assert_eq!(service.heard(), expected);
 }
 
-/// Neither a type nor a version that it does not know is folded away: the command might decide otherwise if it knew of it.
+/// Neither a type nor a version that it does not know is folded away: the command might decide otherwise if
+/// it knew of it.
 #[tokio::test]
 async fn a_program_that_does_not_know_an_event_of_an_aggregate_executes_no_command_on_it() {
     for (event, problem) in [

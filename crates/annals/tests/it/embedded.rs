@@ -405,7 +405,8 @@ async fn a_handle_that_was_asked_for_rows_keeps_the_system() {
 /// The accounts that a subscriber was told of, in order.
 type Told = Arc<std::sync::Mutex<Vec<String>>>;
 
-/// A log that was restored from a backup, with the state of the process before: what is handled is compared with the log.
+/// A log that was restored from a backup, with the state of the process before: what is handled is compared
+/// with the log.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_skipped_and_nothing_told_twice_after_a_restore() {
     use annals_engine::disk::FileDisk;

@@ -71,7 +71,8 @@ impl FaultyStore {
         })
     }
 
-    /// The log of this store as it was at this position, under the same identity: a backup that was brought back.
+    /// The log of this store as it was at this position, under the same identity: a backup that was brought
+    /// back.
     pub async fn brought_back(store: &MemoryStore, up_to: u64) -> Arc<Self> {
         let restored = Arc::new(MemoryStore::new());
         for event in store.read_log(LogRead::forward(Position::FIRST).limit(100)).await.unwrap().events {

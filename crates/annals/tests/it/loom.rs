@@ -33,7 +33,8 @@ async fn an_unknown_event_is_an_error() {
 }
 
 /// LJ14: state, then events from the command, then one append at the version after the state's. That an event
-/// which the aggregate cannot take is never stored holds by type: `decide` answers with the events of `evolve`.
+/// which the aggregate cannot take is never stored holds by type: `decide` answers with the events of
+/// `evolve`.
 #[tokio::test]
 async fn a_command_appends_right_behind_the_state_that_it_was_decided_on() {
     let annals = bank().await;

@@ -1,5 +1,5 @@
-//! A log that loses its newest events, as after the failover to a standby that did not have them: while the system is
-//! stopped, and while it runs.
+//! A log that loses its newest events, as after the failover to a standby that did not have them: while the
+//! system is stopped, and while it runs.
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -80,7 +80,8 @@ async fn until_heard(heard: &Heard, wanted: &[&str]) {
     assert_eq!(taken(heard), wanted);
 }
 
-/// What happens to a log of ten events: those up to a position are left, these come after it, and those are delivered again.
+/// What happens to a log of ten events: those up to a position are left, these come after it, and those are
+/// delivered again.
 const LOSSES: [(u64, &[&str], &[&str]); 5] = [
     (7, &[], &[]),
     (7, &["x"], &["x"]),
@@ -336,7 +337,8 @@ async fn rows_of_lost_events_do_not_answer_for_what_was_written_instead() {
     assert_eq!(rows.await.unwrap(), ["a", "b"]);
 }
 
-/// Whenever the log loses events while all of a stream or of the log is read, what is read is of one history, or it is an error.
+/// Whenever the log loses events while all of a stream or of the log is read, what is read is of one history,
+/// or it is an error.
 #[tokio::test]
 async fn all_events_are_of_one_history() {
     for pages in 0..8 {

@@ -1,5 +1,5 @@
-//! Orders, whose events have had other shapes and names. `Order` and `OrderEvent` are today's; `Former` writes what earlier
-//! programs wrote.
+//! Orders, whose events have had other shapes and names. `Order` and `OrderEvent` are today's; `Former`
+//! writes what earlier programs wrote.
 //!
 //! ```text
 //! order.began v1 {item, euros}                     renamed: order.placed v1

@@ -74,7 +74,8 @@ async fn a_subscriber_whose_command_is_refused_is_done_with_the_event_and_takes_
     assert!(ids.eq(predecessors));
 }
 
-/// Between the fact and the checkpoint the process ends; when the event comes again, the account has more than enough.
+/// Between the fact and the checkpoint the process ends; when the event comes again, the account has more
+/// than enough.
 #[test]
 fn what_was_refused_before_a_crash_is_refused_when_the_event_comes_again() {
     let directory = tempfile::tempdir().unwrap();

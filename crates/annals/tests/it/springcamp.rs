@@ -257,7 +257,8 @@ async fn bug_10_reads_have_no_order() {
 }
 
 mod address {
-    //! An e-mail address that belongs to one member: an aggregate of its own, created by the first member that claims it.
+    //! An e-mail address that belongs to one member: an aggregate of its own, created by the first member
+    //! that claims it.
     use super::*;
 
     #[derive(Event, Serialize, Deserialize, Clone, Debug, PartialEq)]

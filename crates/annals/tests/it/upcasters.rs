@@ -1,5 +1,5 @@
-//! Events of former shapes are read as today's, by every reader alike. What happens between the parts of one event is in
-//! `upcasters_in_parts`.
+//! Events of former shapes are read as today's, by every reader alike. What happens between the parts of one
+//! event is in `upcasters_in_parts`.
 
 use std::sync::{Arc, Mutex};
 

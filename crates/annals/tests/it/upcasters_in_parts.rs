@@ -99,7 +99,8 @@ async fn a_part_that_fails_leaves_no_row_of_the_parts_before_it() {
     assert_eq!(given.lock().unwrap()[0], 4, "a page is given with all parts of its events");
 }
 
-/// A letter whose codec fails for a while, as one that waits for a key does. `dropped` is an event of the past.
+/// A letter whose codec fails for a while, as one that waits for a key does. `dropped` is an event of the
+/// past.
 #[derive(Clone, Debug, PartialEq)]
 struct Letter(String);
 
@@ -212,8 +213,8 @@ async fn note(event: &Recorded<OrderEvent>, handling: &Delivery) -> Result<(), H
     Ok(())
 }
 
-/// The second part fails twice. The first is handled again each time, the third event only afterwards; and what each part
-/// commanded has happened once.
+/// The second part fails twice. The first is handled again each time, the third event only afterwards; and
+/// what each part commanded has happened once.
 #[tokio::test]
 async fn when_a_part_fails_all_parts_are_handled_again_and_their_commands_are_executed_once() {
     let (store, annals) = log().await;

@@ -1,5 +1,5 @@
-//! The service crashes between any two steps, and is started again: the order exists and its message is published once, or
-//! neither exists.
+//! The service crashes between any two steps, and is started again: the order exists and its message is
+//! published once, or neither exists.
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
 
 use std::io::{BufRead as _, BufReader};

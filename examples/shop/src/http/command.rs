@@ -90,8 +90,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     }
 }
 
-/// The event that the result of a query must include: `?at_least=42@UUID` waits until the rows show that event, `?at_least=42`
-/// until they show position 42.
+/// The event that the result of a query must include: `?at_least=42@UUID` waits until the rows show that
+/// event, `?at_least=42` until they show position 42.
 #[derive(Clone, Copy, Debug)]
 pub struct AtLeast(pub Seen);
 

@@ -15,8 +15,8 @@ pub struct Done {
     pub version: u64,
     /// The position of its newest event.
     pub position: u64,
-    /// The position with the id of that event, which a query must include to show the effect: `?at_least=…`. If a restore has
-    /// removed the event, the query fails.
+    /// The position with the id of that event, which a query must include to show the effect: `?at_least=…`.
+    /// If a restore has removed the event, the query fails.
     pub witness: Seen,
     /// Whether the command had been executed before, and this is the result of the first execution.
     pub duplicate: bool,

@@ -5,8 +5,9 @@
 //!  "detail":"…","errors":[{"field":"items[0].quantity","problem":"is 0, the least is 1"}]}
 //! ```
 //!
-//! Programs match on `code`. The status for each code of a refusal is in the `rest.rs` of its service; a refusal that is
-//! returned again for a repeated key has the same status. Errors of the store are returned as the server itself returns them.
+//! Programs match on `code`. The status for each code of a refusal is in the `rest.rs` of its service; a
+//! refusal that is returned again for a repeated key has the same status. Errors of the store are returned as
+//! the server itself returns them.
 
 use std::borrow::Cow;
 

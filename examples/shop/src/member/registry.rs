@@ -1,7 +1,8 @@
 //! Commands that change a member and an e-mail address at once: registration, another address, withdrawal.
 //!
-//! Member and address are two aggregates, written in one append that expects both versions. Of two concurrent registrations with
-//! one address, one append succeeds; the other decides again on the claimed address, and is refused.
+//! Member and address are two aggregates, written in one append that expects both versions. Of two concurrent
+//! registrations with one address, one append succeeds; the other decides again on the claimed address, and
+//! is refused.
 
 use annals::ExecuteError;
 
@@ -17,7 +18,8 @@ impl MemberService {
     /// Registers a member.
     ///
     /// # Errors
-    /// [`MemberRefused::DuplicateMemberId`] and [`MemberRefused::DuplicateMemberEmail`], or as the framework returns.
+    /// [`MemberRefused::DuplicateMemberId`] and [`MemberRefused::DuplicateMemberEmail`], or as the framework
+    /// returns.
     pub async fn register(&self, command: &Register, caller: &Caller) -> Answer {
         let id = &command.id;
         for _ in 0..ATTEMPTS {

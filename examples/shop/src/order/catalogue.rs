@@ -1,7 +1,7 @@
 //! The order service's own copy of the data of products and members that it needs.
 //!
-//! It is derived from their events, which are in the log whether or not those services run. So placing an order does
-//! not depend on another running service.
+//! It is derived from their events, which are in the log whether or not those services run. So placing an
+//! order does not depend on another running service.
 
 use std::collections::BTreeMap;
 

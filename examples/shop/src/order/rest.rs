@@ -34,7 +34,8 @@ impl From<PlaceError> for Problem {
     }
 }
 
-/// The order is placed for the member of the request's session, which is looked up in this service's own copy.
+/// The order is placed for the member of the request's session, which is looked up in this service's own
+/// copy.
 async fn place(
     State(service): State<OrderService>,
     AtLeast(position): AtLeast,

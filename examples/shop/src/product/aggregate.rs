@@ -147,8 +147,8 @@ impl Decide<DecreaseStock> for Product {
 
 impl Decide<Sell> for Product {
     type Error = ProductRefused;
-    /// The order has been placed, which cannot be undone here: if the stock is too low it waits, and that is a
-    /// fact as well. No order overtakes a waiting one.
+    /// The order has been placed, which cannot be undone here: if the stock is too low it waits, and that is
+    /// a fact as well. No order overtakes a waiting one.
     fn decide(&self, Sell { order, quantity }: &Sell, _: &Context) -> Decided {
         self.offered()?;
         let (order, quantity) = (order.clone(), *quantity);

@@ -1,7 +1,7 @@
 //! The subscriber to orders, which takes their items out of the stock.
 //!
-//! The subscriber is durable by its name: orders that were placed while it was down are handled when it starts. An order may
-//! be delivered to it twice; its command is still executed only once for each product.
+//! The subscriber is durable by its name: orders that were placed while it was down are handled when it
+//! starts. An order may be delivered to it twice; its command is still executed only once for each product.
 
 use annals::{Annals, Recorded, Repository, Result};
 

@@ -1,12 +1,12 @@
-//! Turns purchases into commands for the shop: a customer becomes a member at the first purchase, each purchase an
-//! order with its day and amount. The stock is updated by the product service.
+//! Turns purchases into commands for the shop: a customer becomes a member at the first purchase, each
+//! purchase an order with its day and amount. The stock is updated by the product service.
 //!
-//! - E1  Every command has a unique key. A command that was executed before is not executed again, wherever an earlier run
-//!   was interrupted.
-//! - E2  The purchases of one customer are executed in order, those of different customers concurrently, roughly
-//!   by day.
-//! - E3  The file does not contain the titles of the CDs. They are spread over a hundred titles, each with enough
-//!   stock.
+//! - E1  Every command has a unique key. A command that was executed before is not executed again, wherever
+//!   an earlier run was interrupted.
+//! - E2  The purchases of one customer are executed in order, those of different customers concurrently,
+//!   roughly by day.
+//! - E3  The file does not contain the titles of the CDs. They are spread over a hundred titles, each with
+//!   enough stock.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -32,8 +32,8 @@ const SPARE: u32 = 100;
 /// Purchases that wait for a worker; few, so that the log is roughly in the order of days.
 const AHEAD: usize = 4;
 
-/// An interrupted feed has executed one of this many first purchases: workers take them in order, and there are far fewer
-/// workers.
+/// An interrupted feed has executed one of this many first purchases: workers take them in order, and there
+/// are far fewer workers.
 const FIRST: usize = 1_000;
 
 type Failed = Box<dyn std::error::Error + Send + Sync>;

@@ -97,7 +97,8 @@ impl Projection for Sales {
     }
 }
 
-/// Updates a row, or inserts it if it does not exist, with SQL for every database. Returns whether it was inserted.
+/// Updates a row, or inserts it if it does not exist, with SQL for every database. Returns whether it was
+/// inserted.
 fn add(tx: &Tx<'_>, change: &str, make: &str, values: impl Params) -> Result<bool, SqlError> {
     let is_new = tx.execute(change, &values)? == 0;
     if is_new {

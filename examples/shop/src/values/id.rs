@@ -1,6 +1,7 @@
 //! Ids: a member chooses its own, products and orders get one.
 //!
-//! - I1  A generated id is a UUID of version 7: it needs no coordination, and newer ones sort after older ones.
+//! - I1  A generated id is a UUID of version 7: it needs no coordination, and newer ones sort after older
+//!       ones.
 //! - I2  A retried request must find the aggregate that it created the first time. So a request with an
 //!   idempotency key gets the UUID of version 5 of that key: the same key leads to the same id.
 

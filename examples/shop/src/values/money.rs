@@ -1,7 +1,7 @@
 //! Money in whole cents, and quantities.
 //!
-//! - W1  The sum of an order cannot overflow: a price is at most 10 million dollars, an order has at most 100 items of
-//!   at most a million pieces, which is 10^17 cents, a hundredth of what 64 bits hold.
+//! - W1  The sum of an order cannot overflow: a price is at most 10 million dollars, an order has at most 100
+//!   items of at most a million pieces, which is 10^17 cents, a hundredth of what 64 bits hold.
 
 use std::fmt;
 

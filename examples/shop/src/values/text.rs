@@ -86,8 +86,8 @@ text_type! {
 }
 
 impl Email {
-    /// A digest that is the same for all spellings of this address, and does not reveal it: upper and lower case are not
-    /// distinguished, in the domain nor in the part before it.
+    /// A digest that is the same for all spellings of this address, and does not reveal it: upper and lower
+    /// case are not distinguished, in the domain nor in the part before it.
     pub fn digest(&self) -> String {
         crate::digest::of(&self.0.to_lowercase())
     }

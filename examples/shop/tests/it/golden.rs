@@ -1,5 +1,5 @@
-//! All stored versions of the shop's events can be read: a file for each type and version. A run with `ANNALS_GOLDEN=write` writes
-//! the files of new events.
+//! All stored versions of the shop's events can be read: a file for each type and version. A run with
+//! `ANNALS_GOLDEN=write` writes the files of new events.
 
 use annals::testing::golden;
 use annals_shop::member::{AddressEvent, MemberEvent};

@@ -1,8 +1,9 @@
-//! Rows that are identified by their content: those with an id column (K2), and those of an import that the first version of
-//! the program began (K5).
+//! Rows that are identified by their content: those with an id column (K2), and those of an import that the
+//! first version of the program began (K5).
 //!
-//! In that version the key of every chunk was a digest of its rows, and a file was identified by the last component of its
-//! path. Such an import is found by the key of its first chunk, and continued in the same way.
+//! In that version the key of every chunk was a digest of its rows, and a file was identified by the last
+//! component of its path. Such an import is found by the key of its first chunk, and continued in the same
+//! way.
 
 use annals_core::{EventStore, IdempotencyKey, Position};
 
@@ -11,7 +12,8 @@ use crate::import::rows::Row;
 use crate::output::{note, thousands};
 
 impl Reading {
-    /// Whether the first version of the program began this import. If so, this prepares to continue it in its way (K5).
+    /// Whether the first version of the program began this import. If so, this prepares to continue it in its
+    /// way (K5).
     pub(super) async fn continues_first_version(&mut self, store: &dyn EventStore) -> anyhow::Result<bool> {
         let rows = self.take(CHUNK_ROWS, CHUNK_BYTES, Row::content_bytes)?;
         let begun = match store.outcome(&self.recipe.key_of_place(0)).await? {

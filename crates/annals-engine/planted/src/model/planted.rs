@@ -6,7 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::{ORDERS, SEED, a_store, explore_from};
 use crate::planted::{Bug, plant};
 
-/// Seeds that are tried until a bug is caught: which orders catch it changes with every step that is added to the code.
+/// Seeds that are tried until a bug is caught: which orders catch it changes with every step that is added to
+/// the code.
 const SEEDS: u64 = 40;
 
 fn is_caught(bug: Bug, orders: usize) {

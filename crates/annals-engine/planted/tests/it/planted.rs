@@ -1,5 +1,5 @@
-//! The tests of the tests: bugs are planted in the engine, or between it and its disk, and the simulation that finds
-//! nothing in the engine as it is must find each of them, on the same schedules.
+//! The tests of the tests: bugs are planted in the engine, or between it and its disk, and the simulation
+//! that finds nothing in the engine as it is must find each of them, on the same schedules.
 //!
 //! Run by `cargo xtask planted`, and so by `cargo xtask test`.
 
@@ -14,8 +14,8 @@ use annals_engine::planted::{Bug, plant};
 use crate::histories;
 use crate::sim::{self, Family, Schedule};
 
-/// Lives by the schedules of these families until one shows that something is wrong; thrice, because a machine that is
-/// busy with other things may not give threads their turns as they need them to go wrong.
+/// Lives by the schedules of these families until one shows that something is wrong; thrice, because a
+/// machine that is busy with other things may not give threads their turns as they need them to go wrong.
 fn catch(families: &[Family]) -> Option<(Schedule, String, u64)> {
     let mut before = 0;
     for family in [families; 3].concat() {

@@ -1,12 +1,14 @@
 //! Restore: copies the log of a backup to a new directory, up to a point.
 //!
 //! - Z1  Each segment is compared with the digest that was computed when it was copied.
-//! - Z2  The log ends with the last append that ends at or before the point: an append is restored whole or not at all (G2).
-//! - Z3  Its first segment appears last. Until then the directory cannot be opened as a store: there is an identity, and no
-//!       segment that begins the log.
-//!       Each segment except the last gets an end mark, as in the original log.
+//! - Z2  The log ends with the last append that ends at or before the point: an append is restored whole or
+//!       not at all (G2).
+//! - Z3  Its first segment appears last. Until then the directory cannot be opened as a store: there is an
+//!       identity, and no segment that begins the log. Each segment except the last gets an end mark, as in
+//!       the original log.
 //! - Z4  It is the same log in an earlier state, with the same identity: the segments contain it, and every
-//!       digest covers it. A checkpoint that is ahead of it is detected by the witness that the checkpoint contains.
+//!       digest covers it. A checkpoint that is ahead of it is detected by the witness that the checkpoint
+//!       contains.
 //!
 //! Next below: `manifest`, and `segment::walk`, which finds the byte at which to cut.
 
@@ -70,11 +72,13 @@ pub struct Restored {
     pub verification: Verification,
 }
 
-/// Restores a backup to a disk, which must be empty; then opens the log, which builds its indexes, and verifies it.
+/// Restores a backup to a disk, which must be empty; then opens the log, which builds its indexes, and
+/// verifies it.
 ///
 /// # Errors
-/// `Invalid` if there is no such backup, or if it ends before the point; `Damaged`, with the name of the object, if an object of
-/// the backup is damaged; `Unavailable` if the backup storage cannot be read or the disk cannot be written.
+/// `Invalid` if there is no such backup, or if it ends before the point; `Damaged`, with the name of the
+/// object, if an object of the backup is damaged; `Unavailable` if the backup storage cannot be read or the
+/// disk cannot be written.
 pub fn restore(
     storage: &dyn BackupStorage,
     disk: Arc<dyn Disk>,

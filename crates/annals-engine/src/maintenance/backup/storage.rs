@@ -1,7 +1,7 @@
 //! The storage of backups: objects by name, each written atomically.
 //!
-//! [`DiskBackupStorage`] is a directory. Object storage is another implementation, outside of this crate, because the engine
-//! does no network I/O.
+//! [`DiskBackupStorage`] is a directory. Object storage is another implementation, outside of this crate,
+//! because the engine does no network I/O.
 
 use std::io::{self, Read};
 use std::path::Path;
@@ -22,8 +22,8 @@ pub trait BackupStorage: Send + Sync {
     /// If they cannot be listed.
     fn list(&self) -> io::Result<Vec<String>>;
 
-    /// Writes an object of `bytes` bytes durably and atomically, replacing an existing one. If the reader fails or returns
-    /// fewer bytes, no object is written.
+    /// Writes an object of `bytes` bytes durably and atomically, replacing an existing one. If the reader
+    /// fails or returns fewer bytes, no object is written.
     ///
     /// # Errors
     /// If it cannot be written, or read from the reader.

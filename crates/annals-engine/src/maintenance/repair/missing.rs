@@ -1,7 +1,7 @@
 //! Reports the streams of lost events, as far as the indexes contain them.
 //!
-//! An index is searched once per segment with lost events, independent of their number. Events that it does not
-//! contain, or all of them if it is damaged, are still reported as lost positions.
+//! An index is searched once per segment with lost events, independent of their number. Events that it does
+//! not contain, or all of them if it is damaged, are still reported as lost positions.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -84,7 +84,8 @@ fn of_stream(
     let place = |position: Position| (position.get() - index.base().get()) as u32;
     let end = parts.iter().map(|part| place(part.end)).max().unwrap_or(0);
     let Ok(places) = index.places(postings, 0..end) else { return Ok(()) };
-    // Places and parts are sorted, so the work grows with the events of the stream, not with the number of parts.
+    // Places and parts are sorted, so the work grows with the events of the stream, not with the number of
+    // parts.
     let mut from = 0;
     while from < places.len() {
         let part = &parts[parts.partition_point(|part| place(part.end) <= places[from])];

@@ -1,8 +1,8 @@
 //! One pass over the log: the checks, segment by segment.
 //!
-//! The findings in a segment are added to the result when the segment is done, so a pass that is stopped within a
-//! segment starts that segment again when it is resumed. Next below: `segment::walk`; `salvage` after damage; `runs`
-//! compares the indexes.
+//! The findings in a segment are added to the result when the segment is done, so a pass that is stopped
+//! within a segment starts that segment again when it is resumed. Next below: `segment::walk`; `salvage`
+//! after damage; `runs` compares the indexes.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -33,8 +33,8 @@ pub struct Extent {
     pub head: Option<Position>,
 }
 
-/// Verifies the log on this disk; `extent` returns its current extent. Also returns the event up to which the log is known
-/// to be durable, if that is after the recorded one and there is no damage.
+/// Verifies the log on this disk; `extent` returns its current extent. Also returns the event up to which the
+/// log is known to be durable, if that is after the recorded one and there is no damage.
 pub fn run(
     disk: &dyn Disk,
     options: &VerifyOptions,
@@ -391,7 +391,8 @@ impl<'a> Pass<'a> {
         self.rest(segment, limit, from, problem, findings)
     }
 
-    /// Checks the frames of a segment up to the first that is not whole, part by part, and compares the indexes with them.
+    /// Checks the frames of a segment up to the first that is not whole, part by part, and compares the
+    /// indexes with them.
     fn frames(&self, segment: &Segment, limit: Limit, findings: &mut Findings) -> Result<End, Fault> {
         let mut end = End::start_of(&segment.header);
         let mut appends = 0;
@@ -442,7 +443,8 @@ impl<'a> Pass<'a> {
         findings.note(Err(Fault::damaged(Proof::NAME, 0, Some(proof.next().previous()), problem)))
     }
 
-    /// Checks that the next segment begins where this one ends. A broken header is reported when its segment is reached.
+    /// Checks that the next segment begins where this one ends. A broken header is reported when its segment
+    /// is reached.
     fn next_header(&self, end: &End, next: Position, findings: &mut Findings) -> Result<(), Fault> {
         let name = file_name(next);
         let file = self.disk.open(&name).map_err(Fault::io("open", &name))?;
@@ -504,7 +506,8 @@ impl<'a> Pass<'a> {
         let is_end = limit.next.is_none() && limit.head.is_none();
         let is_known = problem.is_some() && end.byte == from.byte;
         if let Some(problem) = problem {
-            // Either the frames are whole but not the expected ones, or there is no whole frame from there on.
+            // Either the frames are whole but not the expected ones, or there is no whole frame from there
+            // on.
             findings.report(
                 name,
                 from.byte,
@@ -551,7 +554,8 @@ impl<'a> Pass<'a> {
         self.note(Fault::damaged(durable::NAME, 24, Some(known.position), problem), lost)
     }
 
-    /// Records that the pass has reached this segment; less often if there is much to write, unless `now` is set.
+    /// Records that the pass has reached this segment; less often if there is much to write, unless `now` is
+    /// set.
     fn save(&mut self, progress: &mut Progress, remember: bool, segment: Position, now: bool) {
         const STREAM_BYTES: u64 = 16;
         let due =

@@ -5,9 +5,9 @@
 //! current:  started 8 | segment 8 | mark 8 | figures 5 x 8 | head 8 | digest | damage ... | n x (hash 8, version 8)
 //! ```
 //!
-//! It is bound to the log by its identity, and to this history of the log by a mark, the hash of the header of the
-//! segment that comes next. A missing, corrupt or foreign file is ignored: the pass starts from the beginning. If
-//! it cannot be written, the pass continues but cannot be resumed.
+//! It is bound to the log by its identity, and to this history of the log by a mark, the hash of the header
+//! of the segment that comes next. A missing, corrupt or foreign file is ignored: the pass starts from the
+//! beginning. If it cannot be written, the pass continues but cannot be resumed.
 
 use std::collections::HashMap;
 

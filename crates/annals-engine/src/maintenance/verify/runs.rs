@@ -1,7 +1,7 @@
 //! The indexes of a log, which a pass compares with the events.
 //!
-//! An open store may merge indexes during the pass: so they are listed again for each segment, and removed ones are
-//! skipped. A missing index is not damage: it is built at open. A wrong index is reported once.
+//! An open store may merge indexes during the pass: so they are listed again for each segment, and removed
+//! ones are skipped. A missing index is not damage: it is built at open. A wrong index is reported once.
 //!
 //! Next below: `index::compare`.
 
@@ -95,7 +95,8 @@ impl Runs {
         }))
     }
 
-    /// The position after the part that begins with this event: the part ends with a run, if a run ends within `PART_EVENTS`.
+    /// The position after the part that begins with this event: the part ends with a run, if a run ends
+    /// within `PART_EVENTS`.
     pub fn part(&self, from: Position) -> Position {
         let ends = self.speaking_of(from).map(|index| index.last().next());
         ends.min().unwrap_or(Position::MAX).min(from.plus(PART_EVENTS))

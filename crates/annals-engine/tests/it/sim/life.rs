@@ -42,8 +42,8 @@ impl Life {
         self.setting.options.run_events = [2, 5, 20, 1 << 16][self.random.below(4) as usize];
     }
 
-    /// Somebody removes a derived file: an index, which is made of the segments again, or what says how far the log is
-    /// durable.
+    /// Somebody removes a derived file: an index, which is made of the segments again, or what says how far
+    /// the log is durable.
     fn lose_a_derived_file(&mut self) {
         let mut files = self.disk.files();
         let is_derived = |name: &&String| name.ends_with(".idx") || *name == "durable";

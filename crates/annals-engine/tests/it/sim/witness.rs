@@ -1,5 +1,5 @@
-//! What is known of a log, whatever happens to its disk: what was acknowledged, what nobody was told of, what was
-//! refused, and what a consumer has read, page by page from its checkpoint on.
+//! What is known of a log, whatever happens to its disk: what was acknowledged, what nobody was told of, what
+//! was refused, and what a consumer has read, page by page from its checkpoint on.
 
 use annals_core::{Append, Appended, Error, EventStore, LogRead, Position, RecordedEvent, Version};
 use annals_engine::{EngineStore, verify_disk};
@@ -84,8 +84,9 @@ impl Witness {
         }
     }
 
-    /// Opens a copy of the disk, on which nothing goes wrong, and looks whether everything is there. What nobody was
-    /// told of is there for good if that is `decided`: if the disk holds nothing that was not synced.
+    /// Opens a copy of the disk, on which nothing goes wrong, and looks whether everything is there. What
+    /// nobody was told of is there for good if that is `decided`: if the disk holds nothing that was not
+    /// synced.
     pub async fn examine(&mut self, disk: &FaultyDisk, setting: &Setting, decided: bool) {
         let disk = FaultyDisk::with_files(disk.files());
         undamaged(&disk, "before it is opened");

@@ -135,7 +135,8 @@ fn nested(raw: RawEvent) -> Result<Vec<RawEvent>, Cause> {
     })
 }
 
-/// An upcaster that drops is added when the events are in use already: keys of rows and of commands hold the numbers.
+/// An upcaster that drops is added when the events are in use already: keys of rows and of commands hold the
+/// numbers.
 #[test]
 fn a_part_keeps_its_number_when_an_upcaster_drops_another_one_later() {
     let numbers = |table: &[Upcaster]| -> Vec<(u32, String)> {

@@ -1,4 +1,5 @@
-//! Answers on databases: what was refused under a key stands in every process, in a group, and where a log is moved to.
+//! Answers on databases: what was refused under a key stands in every process, in a group, and where a log is
+//! moved to.
 
 use std::time::Duration;
 

@@ -46,8 +46,8 @@ impl Decide<Increase> for Counter {
     }
 }
 
-/// The sum of each counter, and how many events it is made of: an event that is applied twice or not at all shows. It
-/// refuses an increase by 13 as long as it is superstitious.
+/// The sum of each counter, and how many events it is made of: an event that is applied twice or not at all
+/// shows. It refuses an increase by 13 as long as it is superstitious.
 #[derive(Clone, Default)]
 pub struct Sums<const VERSION: u32 = 1> {
     pub applied: Arc<AtomicU64>,

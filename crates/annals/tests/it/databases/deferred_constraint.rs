@@ -1,4 +1,5 @@
-//! A constraint that PostgreSQL looks at when the transaction ends refuses one append, as any other constraint does.
+//! A constraint that PostgreSQL looks at when the transaction ends refuses one append, as any other
+//! constraint does.
 
 use annals::{
     Annals, Append, Error, Event, Expected, HandlerError, NewEvent, Projection, Recorded, StreamId, Tx,

@@ -60,8 +60,8 @@ fn share_of(counter: u64, of: u64) -> u64 {
     (hash ^ (hash >> 32)) % of
 }
 
-/// One share is stuck at its first event. What the others have finished does not come again, also if the work is divided
-/// several times meanwhile.
+/// One share is stuck at its first event. What the others have finished does not come again, also if the work
+/// is divided several times meanwhile.
 async fn what_other_shares_have_finished_is_not_told_again_because_one_is_stuck(place: Place) {
     let told: Arc<Mutex<Vec<u64>>> = Arc::default();
     let stuck = Arc::new(AtomicBool::new(true));
@@ -220,7 +220,8 @@ async fn what_takes_the_positions_of_lost_events_that_were_finished_is_told(plac
     assert!(again.len() <= own + 50, "{} again, of which {own} for the first time", again.len());
 }
 
-/// One share has stepped back after the loss and has finished what is new; the process ends before the other has.
+/// One share has stepped back after the loss and has finished what is new; the process ends before the other
+/// has.
 async fn what_a_share_had_finished_in_a_lost_history_is_not_finished(place: Place) {
     let store = Failover::new();
     append(&store, increases(1, (0..30).map(|number| number % 10))).await;

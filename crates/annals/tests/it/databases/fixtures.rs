@@ -1,5 +1,6 @@
-//! What released versions have written is opened, on every store: the log is complete, checkpoints, rows, snapshots and keys are
-//! kept. Where one of these fails, the files of users are about to break: `fixtures/README.md` says what to do.
+//! What released versions have written is opened, on every store: the log is complete, checkpoints, rows,
+//! snapshots and keys are kept. Where one of these fails, the files of users are about to break:
+//! `fixtures/README.md` says what to do.
 //!
 //! `bank` is the domain, `opened` opens a fixture, `write` writes them.
 

@@ -1,4 +1,5 @@
-//! Inline projections: rows that are there when the append is acknowledged, and an append that is refused with them.
+//! Inline projections: rows that are there when the append is acknowledged, and an append that is refused
+//! with them.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;

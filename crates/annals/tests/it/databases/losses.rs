@@ -1,5 +1,6 @@
-//! A failover that loses events: the primary ends, a standby that did not have the newest events is promoted, and the address
-//! leads to it. Readers step back to the last event in common, and rows show what the log has.
+//! A failover that loses events: the primary ends, a standby that did not have the newest events is promoted,
+//! and the address leads to it. Readers step back to the last event in common, and rows show what the log
+//! has.
 
 use std::sync::Arc;
 use std::time::Duration;

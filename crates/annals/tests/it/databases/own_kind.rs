@@ -1,5 +1,5 @@
-//! A kind of store of somebody else that is a database underneath: inline projections, state, tenants and maintenance go through it
-//! as through a built-in one.
+//! A kind of store of somebody else that is a database underneath: inline projections, state, tenants and
+//! maintenance go through it as through a built-in one.
 
 use std::sync::Arc;
 

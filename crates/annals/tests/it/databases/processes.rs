@@ -1,5 +1,5 @@
-//! Several processes on one database: each name runs in one of them, all see the rows, and when one ends another
-//! resumes.
+//! Several processes on one database: each name runs in one of them, all see the rows, and when one ends
+//! another resumes.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Statements whose results are not asked for (`Tx::queue`): they do what the same statements do that are awaited, and an event
-//! that fails is found as exactly.
+//! Statements whose results are not asked for (`Tx::queue`): they do what the same statements do that are
+//! awaited, and an event that fails is found as exactly.
 
 use std::process::Command;
 use std::sync::Arc;

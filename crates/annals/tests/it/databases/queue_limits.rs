@@ -1,5 +1,6 @@
-//! Queued statements (`Tx::queue`) at the edges: more texts than a connection keeps, more values than a statement may have,
-//! values that mean something else beside the sign before them, deadlocks, and answers that are lost.
+//! Queued statements (`Tx::queue`) at the edges: more texts than a connection keeps, more values than a
+//! statement may have, values that mean something else beside the sign before them, deadlocks, and answers
+//! that are lost.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,4 +1,5 @@
-//! A queued statement writes exactly what the same statement writes that is awaited: values of every kind, at random.
+//! A queued statement writes exactly what the same statement writes that is awaited: values of every kind, at
+//! random.
 
 use std::sync::Arc;
 

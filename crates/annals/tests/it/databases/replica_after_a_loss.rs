@@ -1,4 +1,5 @@
-//! A log that is read from a replica, whose primary loses events: what was known of the primary before counts no more.
+//! A log that is read from a replica, whose primary loses events: what was known of the primary before counts
+//! no more.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! A replica that was promoted, as in a drill or by a failover tool that has lost sight of the primary: it is none any more.
+//! A replica that was promoted, as in a drill or by a failover tool that has lost sight of the primary: it is
+//! none any more.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! State that is made of a log which is read from a replica: what the replica does not have yet is neither passed over nor
-//! taken for another history.
+//! State that is made of a log which is read from a replica: what the replica does not have yet is neither
+//! passed over nor taken for another history.
 
 use std::time::{Duration, Instant};
 

@@ -37,7 +37,8 @@ async fn rows_stay_as_long_as_a_process_of_their_version_runs(place: Place) {
         })
     });
     is_ready.await.unwrap();
-    // The server or the network was away for a moment; or the server has ended a session that was silent for 30 seconds.
+    // The server or the network was away for a moment; or the server has ended a session that was silent for
+    // 30 seconds.
     assert!(place.cut().await > 0);
     let new = Annals::open(&place.url).await.unwrap();
     new.project(Sums::<2>::default()).start().await.unwrap();

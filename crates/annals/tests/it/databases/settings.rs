@@ -1,5 +1,5 @@
-//! Servers, databases and roles that are set to what changes the meaning of statements: each setting is set by us, or
-//! refused with its name.
+//! Servers, databases and roles that are set to what changes the meaning of statements: each setting is set
+//! by us, or refused with its name.
 
 use std::sync::Arc;
 use std::time::Duration;

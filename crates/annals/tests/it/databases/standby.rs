@@ -1,5 +1,5 @@
-//! An address that leads to a server which follows another and is behind it, as a load balancer or a name that is stale may do:
-//! what it does not have yet is not lost.
+//! An address that leads to a server which follows another and is behind it, as a load balancer or a name
+//! that is stale may do: what it does not have yet is not lost.
 
 use std::sync::Arc;
 use std::time::Duration;

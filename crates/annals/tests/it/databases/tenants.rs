@@ -1,4 +1,5 @@
-//! Tenants: a log is moved to another database while it is written, read and followed; a move that stops in the middle resumes.
+//! Tenants: a log is moved to another database while it is written, read and followed; a move that stops in
+//! the middle resumes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -301,8 +302,8 @@ fn meanwhile(
     }
 }
 
-/// Two processes move the log to the same place. One is held up after the fence; the other finishes, and the log has moved on
-/// when the first resumes: it does not let appends in at a place that the log has left.
+/// Two processes move the log to the same place. One is held up after the fence; the other finishes, and the
+/// log has moved on when the first resumes: it does not let appends in at a place that the log has left.
 async fn a_move_that_was_overtaken_opens_nothing(place: Place) {
     let (tenants, _, two) = tenants(&place).await;
     let three = place.another().await.url;

@@ -1,5 +1,5 @@
-//! Events of former shapes in projections over a database: rows are those of today's events, with the checkpoint and with an
-//! append.
+//! Events of former shapes in projections over a database: rows are those of today's events, with the
+//! checkpoint and with an append.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

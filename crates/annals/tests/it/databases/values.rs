@@ -189,7 +189,8 @@ async fn no_statement_of_a_projection_can_part_rows_from_checkpoint(place: Place
     }
 }
 
-/// Versions that no column holds are refused as any other that is not so, also in an append to several streams.
+/// Versions that no column holds are refused as any other that is not so, also in an append to several
+/// streams.
 async fn versions_at_the_end_are_refused_as_others(place: Place) {
     let store = annals::open_store(&place.url.parse().unwrap()).await.unwrap();
     let write = |stream: &str| {
@@ -234,7 +235,8 @@ async fn metadata_at_the_limit_is_kept(place: Place) {
     }
 }
 
-/// Callers that go away in the middle leave a store that works, and appends that are there whole or not at all.
+/// Callers that go away in the middle leave a store that works, and appends that are there whole or not at
+/// all.
 async fn callers_that_go_away_leave_everything_whole(place: Place) {
     let store = annals::open_store(&place.url.parse().unwrap()).await.unwrap();
     for number in 0..300_u64 {
