@@ -10,9 +10,10 @@
 //! checkpoint past the applied ones.
 //!
 //! Depends on the contract (`annals-core`) and the timer of tokio. The files, in reading order: `history`,
-//! `subscription`; `source`, `effect`, `window`, `runner`.
+//! `subscription`; `source`, `effect`, `window`, `blocking`, `runner`.
 #![forbid(unsafe_code)]
 
+mod blocking;
 mod effect;
 mod history;
 mod runner;

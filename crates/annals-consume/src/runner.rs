@@ -25,11 +25,11 @@ use std::time::Duration;
 
 use annals_core::{Backoff, Cause, caught, chain, panic_text};
 use parking_lot::Mutex;
-use tokio::runtime::Handle;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
+use crate::blocking::{Dropped, on_blocking_threads};
 use crate::effect::{Applied, Effect, SoFar, Stopped};
 use crate::source::{Checkpoints, Read, Resumed, Source, WriteError};
 use crate::stop::Stop;
@@ -546,7 +546,7 @@ impl<S: Source, E: Effect<S>, O: Observer<S>> Session<S, E, O> {
     async fn apply(self: Arc<Self>) {
         while let Some(batch) = self.next_batch().await {
             let may_go_on = match self.options.is_blocking {
-                true => self.clone().apply_on_thread(batch).await,
+                true => self.clone().apply_blocking(batch).await,
                 false => self.apply_batch(batch).await,
             };
             if !may_go_on {
@@ -555,36 +555,25 @@ impl<S: Source, E: Effect<S>, O: Observer<S>> Session<S, E, O> {
         }
     }
 
-    /// Applies a batch and those that are ready after it, on a thread for blocking work. Returns false if the
+    /// Applies a batch and those that are ready after it, on threads for blocking work. Returns false if the
     /// consumer must resume.
-    async fn apply_on_thread(self: Arc<Self>, batch: Batch<S::Item>) -> bool {
-        // If this lane is aborted, a call that waits is cancelled, and no other one is made.
-        let (alive, mut aborted) = oneshot::channel::<()>();
-        let runtime = Handle::current();
-        let work = move || {
+    async fn apply_blocking(self: Arc<Self>, batch: Batch<S::Item>) -> bool {
+        // A lane that is aborted makes no other call.
+        let aborted = Dropped::default();
+        let is_aborted = aborted.watch();
+        let work = async move {
             let mut next = Some(batch);
             while let Some(batch) = next {
-                let may_go_on = runtime.block_on(async {
-                    tokio::select! {
-                        biased;
-                        _ = &mut aborted => false,
-                        may_go_on = self.apply_batch(batch) => may_go_on,
-                    }
-                });
-                if !may_go_on {
+                if is_aborted() || !self.apply_batch(batch).await {
                     return false;
                 }
                 next = self.take_batch();
             }
             true
         };
-        let ended = tokio::task::spawn_blocking(work).await;
-        drop(alive);
-        match ended.map_err(JoinError::try_into_panic) {
-            Ok(may_go_on) => may_go_on,
-            Err(Ok(panic)) => std::panic::resume_unwind(panic),
-            Err(Err(_)) => false,
-        }
+        let may_go_on = on_blocking_threads(work).await;
+        drop(aborted);
+        may_go_on.unwrap_or(false)
     }
 
     /// Applies a batch. Returns false if the consumer must resume.

@@ -155,6 +155,37 @@ async fn an_event_that_fails_is_tried_again_and_holds_up_nobody_else() {
     }
 }
 
+/// Their transactions, checkpoints and queries need the thread, and none waits on it for another one.
+#[test]
+fn projections_share_one_thread_for_blocking_work() {
+    let one =
+        tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
+    one.block_on(async {
+        let directory = tempfile::tempdir().unwrap();
+        let state = State::directory(directory.path());
+        let annals = Annals::with_store(Arc::new(MemoryStore::new()), state).await.unwrap();
+        let counted = Counted::new();
+        let broken = counted.breaking();
+        annals.project(counted).batch(2).retry(QUICKLY).start().await.unwrap();
+        annals.project(Balances).batch(3).start().await.unwrap();
+        let accounts = annals.repository::<Account>();
+        for number in 1..=100 {
+            let account = format!("a{number}");
+            open_with(&annals, &account, 5).await;
+            if number == 50 {
+                accounts.execute(account.as_str(), Bank::Block("fraud")).await.unwrap();
+            }
+        }
+        until(&annals, "counted", |status| status.phase == Phase::Retrying).await;
+        broken.store(false, Ordering::SeqCst);
+        let settled = annals.settle_within(Duration::from_secs(60)).await;
+        settled.expect("each gets the thread in turn");
+        assert_eq!(seen(&annals).await.len(), 201);
+        assert_eq!(balance(&annals, "a100").await, Some(5));
+        annals.shutdown().await;
+    });
+}
+
 #[tokio::test]
 async fn an_event_that_cannot_be_read_is_a_failure_and_not_passed_over() {
     let annals = bank().await;
