@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use annals_core::{Backoff, Cause, caught, chain, panic_text};
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
@@ -234,6 +234,8 @@ where
             let ended = async {
                 while reader.join_next().await.is_some() {}
                 while lanes.join_next().await.is_some() {}
+                // The call of an aborted lane may still block its thread.
+                let _ = session.running.subscribe().wait_for(|running| *running == 0).await;
             };
             if stop.or(ended).await.is_none() {
                 return (End::Stopped, has_applied);
@@ -396,6 +398,8 @@ struct Session<S: Source, E, O> {
     room: Notify,
     /// Wakes the runner when items were applied or read.
     moved: Notify,
+    /// Lanes that run on threads for blocking work.
+    running: watch::Sender<usize>,
 }
 
 struct Shared<S: Source> {
@@ -447,6 +451,22 @@ impl<S: Source> Found<S> {
     }
 }
 
+/// Counts a lane as running on threads for blocking work until it is dropped.
+struct Running<S: Source, E: Effect<S>, O: Observer<S>>(Arc<Session<S, E, O>>);
+
+impl<S: Source, E: Effect<S>, O: Observer<S>> Running<S, E, O> {
+    fn new(session: Arc<Session<S, E, O>>) -> Self {
+        session.running.send_modify(|running| *running += 1);
+        Self(session)
+    }
+}
+
+impl<S: Source, E: Effect<S>, O: Observer<S>> Drop for Running<S, E, O> {
+    fn drop(&mut self) {
+        self.0.running.send_modify(|running| *running -= 1);
+    }
+}
+
 impl<S: Source, E: Effect<S>, O: Observer<S>> Session<S, E, O> {
     fn new<K>(runner: &Runner<S, E, K, O>) -> Self {
         let shared = Shared {
@@ -467,6 +487,7 @@ impl<S: Source, E: Effect<S>, O: Observer<S>> Session<S, E, O> {
             work: Notify::new(),
             room: Notify::new(),
             moved: Notify::new(),
+            running: watch::Sender::default(),
         }
     }
 
@@ -561,7 +582,9 @@ impl<S: Source, E: Effect<S>, O: Observer<S>> Session<S, E, O> {
         // A lane that is aborted makes no other call.
         let aborted = Dropped::default();
         let is_aborted = aborted.watch();
+        let running = Running::new(self.clone());
         let work = async move {
+            let _running = running;
             let mut next = Some(batch);
             while let Some(batch) = next {
                 if is_aborted() || !self.apply_batch(batch).await {
@@ -698,11 +721,14 @@ impl<S: Source, E: Effect<S>, O: Observer<S>> Session<S, E, O> {
         if shared.is_closed || shared.paused.is_some() {
             return None;
         }
-        let batch = shared.window.take(self.options.batch_max.max(1))?;
-        if shared.window.has_more() {
+        let batch = shared.window.take(self.options.batch_max.max(1));
+        if !shared.window.has_more() {
+            // What is left waits for something else. There may be room for more.
+            self.room.notify_one();
+        } else if batch.is_some() {
             self.work.notify_one();
         }
-        Some(batch)
+        batch
     }
 
     fn close(&self) {

@@ -349,6 +349,23 @@ mod tests {
     }
 
     #[test]
+    fn one_media_type_has_one_form() {
+        let (stream, mut event, _) = rich();
+        for (variant, media_type) in
+            [(ContentType::Json, "application/json"), (ContentType::Binary, "application/octet-stream")]
+        {
+            let bodies = [variant.clone(), ContentType::Other(media_type.into())].map(|content_type| {
+                event.content_type = content_type;
+                let mut bytes = Vec::new();
+                encode(&mut bytes, &stream, &event, None);
+                assert_eq!(recorded(bytes.clone()).unwrap().to_new(), event);
+                bytes
+            });
+            assert_eq!(bodies[0], bodies[1], "{variant}");
+        }
+    }
+
+    #[test]
     fn no_bytes_make_reading_panic() {
         let (stream, event, key) = rich();
         let mut bytes = Vec::new();

@@ -112,7 +112,9 @@ impl std::str::FromStr for EventId {
 }
 
 /// The format of an event's data.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+///
+/// Two are equal if their media types are, also if one of them is [`Other`](Self::Other) with the media type of another variant.
+#[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub enum ContentType {
     /// `application/json`, the default.
@@ -148,6 +150,20 @@ impl ContentType {
     pub fn is_json(&self) -> bool {
         let essence = self.as_str().split(';').next().unwrap_or_default().trim();
         essence.eq_ignore_ascii_case("application/json") || essence.to_ascii_lowercase().ends_with("+json")
+    }
+}
+
+impl PartialEq for ContentType {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for ContentType {}
+
+impl Hash for ContentType {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
     }
 }
 

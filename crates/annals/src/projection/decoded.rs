@@ -146,7 +146,14 @@ impl<E: Event> Source for DecodedLog<E> {
             Read::Page { items, through, is_end } => {
                 let items = match items.iter().map(LogReader::bytes).sum::<usize>() {
                     ..=DECODED_HERE_MAX => Decoded::all(items),
-                    _ => tokio::task::spawn_blocking(move || Decoded::all(items)).await?,
+                    _ => match tokio::task::spawn_blocking(move || Decoded::all(items)).await {
+                        Ok(items) => items,
+                        // An error would be a failure of the log, and the next page would be read.
+                        Err(ended) => std::panic::resume_unwind(match ended.try_into_panic() {
+                            Ok(panic) => panic,
+                            Err(cancelled) => Box::new(cancelled.to_string()),
+                        }),
+                    },
                 };
                 Read::Page { items, through, is_end }
             }

@@ -59,6 +59,8 @@ pub(super) struct Reading {
 struct Parts<P> {
     projection: Arc<P>,
     target: Mutex<Target>,
+    /// Whether the rows are in a file, and not in a schema of a database.
+    is_file: bool,
     shared: Arc<Shared>,
     projected: Arc<Projected>,
     backoff: Backoff,
@@ -106,8 +108,19 @@ impl<P: Projection> ProjectionRunner<P> {
             Some((inlines.register(inline.clone()), inline))
         });
         let batch = if inline.is_some() { batch.min(INLINE_BATCH_MAX) } else { batch };
+        let is_file = matches!(home, Home::File(_));
         let target = Mutex::new(Target { home, written, is_ahead: false });
-        Self(Arc::new(Parts { projection, target, shared, projected, backoff, query, batch, inline }))
+        Self(Arc::new(Parts {
+            projection,
+            target,
+            is_file,
+            shared,
+            projected,
+            backoff,
+            query,
+            batch,
+            inline,
+        }))
     }
 
     /// Runs until the system stops. A transaction in progress is finished first.
@@ -120,7 +133,10 @@ impl<P: Projection> ProjectionRunner<P> {
             let Err(panic) = crate::failure::caught_later(work).await else { break };
             after_panic(P::NAME, panic, &self.0.projected.progress, &self.0.shared, &mut stop).await;
         }
-        self.0.target.lock().await.home.let_go().await;
+        // The rows of a file need nothing, and a call that does not return still has them.
+        if !self.0.is_file {
+            self.0.target.lock().await.home.let_go().await;
+        }
     }
 
     async fn take_turns(&self, stop: &mut Stop) {
@@ -172,7 +188,7 @@ impl<P: Projection> ProjectionRunner<P> {
         let options = Options {
             lanes: 1,
             batch_max: *batch,
-            is_blocking: matches!(self.0.target.lock().await.home, Home::File(_)),
+            is_blocking: self.0.is_file,
             is_total: true,
             window_max: WINDOW * batch,
             bytes_max: WINDOW_BYTES,
@@ -255,7 +271,8 @@ impl<P: Projection> Checkpoints<DecodedLog<P::Event>> for ProjectionRunner<P> {
     /// with the rows.
     async fn write(&self, ladder: &mut Ladder) -> Result<(), WriteError> {
         let Some(newest) = ladder.newest() else { return Ok(()) };
-        let mut target = self.0.target.lock().await;
+        // While rows are written there is nothing to do: the checkpoint is written with them.
+        let Ok(mut target) = self.0.target.try_lock() else { return Ok(()) };
         if newest.position.get() < target.written.position.get() + PASSED_MAX {
             return Ok(());
         }
