@@ -250,8 +250,8 @@ async fn a_page_whose_decoding_panics_is_read_again() {
     }
     annals.project(Bigs).batch(4).start().await.unwrap();
     annals.settle_within(Duration::from_secs(60)).await.unwrap();
-    let seen =
-        annals.view::<Bigs>().query("SELECT position FROM seen ORDER BY position", (), |row| row.get(0));
+    let view = annals.view::<Bigs>();
+    let seen = view.query("SELECT position FROM seen ORDER BY position", (), |row| row.get::<u64>(0));
     assert_eq!(seen.await.unwrap(), (1..=12).collect::<Vec<u64>>());
 }
 
