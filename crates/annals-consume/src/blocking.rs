@@ -8,8 +8,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
 
-/// Runs a future on threads for blocking work. It has a thread while it runs and none while it waits, so those that
-/// wait for each other never use up the threads of a runtime.
+/// Runs a future on threads for blocking work. It has a thread while it runs and none while it waits, so
+/// those that wait for each other never use up the threads of a runtime.
 ///
 /// The future is dropped if the runtime shuts down; `None` then.
 pub(crate) async fn on_blocking_threads<F>(future: F) -> Option<F::Output>

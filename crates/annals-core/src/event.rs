@@ -113,7 +113,8 @@ impl std::str::FromStr for EventId {
 
 /// The format of an event's data.
 ///
-/// Two are equal if their media types are, also if one of them is [`Other`](Self::Other) with the media type of another variant.
+/// Two are equal if their media types are, also if one of them is [`Other`](Self::Other) with the media type
+/// of another variant.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub enum ContentType {

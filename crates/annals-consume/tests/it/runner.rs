@@ -632,7 +632,7 @@ async fn a_slow_item_in_a_log() {
     started.cut().await;
 }
 
-/// A call that blocks its thread goes on after its lane is aborted.
+/// A call that blocks its thread still runs after its lane is aborted.
 async fn a_session_begins_after_the_calls_of_the_one_before<K: Kind>() {
     let kind = K::new();
     kind.add(&[("a", 1), ("b", 1)]).await;

@@ -28,6 +28,7 @@ mod loom;
 mod losses;
 mod own_backend;
 mod projections;
+mod projections_on_threads;
 mod refusals;
 mod snapshots;
 mod springcamp;
