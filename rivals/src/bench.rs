@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn two_stores_that_disagree_are_told() {
+    fn two_stores_that_disagree_are_reported() {
         let (mut one, other) = (Digest::default(), Digest::default());
         one.see(b"event");
         assert!(agreed("scan", &[(Peer::Annals, one), (Peer::Tephra, one)]).is_ok());

@@ -37,7 +37,7 @@ pub enum What {
 
 /// What a child told of itself before it was killed.
 #[derive(Clone, Copy, Debug)]
-pub struct Told {
+pub struct Report {
     /// Memory when the store was open.
     pub open_bytes: u64,
     /// The most memory that it had until a half was loaded.
@@ -50,7 +50,7 @@ pub struct Told {
 ///
 /// # Errors
 /// If it fails before.
-pub fn run_and_kill(what: What, peer: Peer, directory: &Path) -> Result<Told> {
+pub fn run_and_kill(what: What, peer: Peer, directory: &Path) -> Result<Report> {
     let (what, number) = match what {
         What::Load(streams) => ("load", streams),
         What::Write(before) => ("write", before),
@@ -61,21 +61,21 @@ pub fn run_and_kill(what: What, peer: Peer, directory: &Path) -> Result<Told> {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()?;
-    let told = listen(&mut child);
+    let report = listen(&mut child);
     std::thread::sleep(Duration::from_millis(200));
     child.kill()?;
     child.wait()?;
-    told.with_context(|| format!("the child of {peer} failed"))
+    report.with_context(|| format!("the child of {peer} failed"))
 }
 
-fn listen(child: &mut Child) -> Result<Told> {
+fn listen(child: &mut Child) -> Result<Report> {
     let mut lines = BufReader::new(child.stdout.take().context("no output")?).lines();
     let mut expect = |word: &str| -> Result<u64> {
         let line = lines.next().context("it ended early")??;
         Ok(line.strip_prefix(word).with_context(|| format!("it said `{line}`"))?.trim().parse()?)
     };
     let (open_bytes, part_bytes) = (expect("open")?, expect("part")?);
-    Ok(Told { open_bytes, part_bytes, most_bytes: expect("loaded")? })
+    Ok(Report { open_bytes, part_bytes, most_bytes: expect("loaded")? })
 }
 
 /// The child's side.

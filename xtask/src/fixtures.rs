@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_there_or_no_folder_is_refused() {
+    fn an_existing_path_or_one_without_a_parent_is_refused() {
         for wrong in [&[][..], &["0.1.0"], &["../x"], &[""], &["a", "b"]] {
             let wrong: Vec<String> = wrong.iter().map(|name| (*name).to_owned()).collect();
             assert!(run(&wrong).is_err(), "{wrong:?}");

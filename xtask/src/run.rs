@@ -39,11 +39,11 @@ pub fn crates(arguments: &[String]) -> Result<Vec<String>, String> {
 
 /// Runs a command and waits for it.
 pub fn succeed(command: &mut Command) -> Outcome {
-    let said = spell(command);
+    let message = spell(command);
     match command.status() {
         Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(format!("`{said}` failed ({status})")),
-        Err(error) => Err(format!("`{said}` cannot be run: {error}")),
+        Ok(status) => Err(format!("`{message}` failed ({status})")),
+        Err(error) => Err(format!("`{message}` cannot be run: {error}")),
     }
 }
 

@@ -83,11 +83,11 @@ pub async fn commands_by_hand(
 }
 
 /// What a caller tells: how long each request took, and how far its account has come.
-type Told = (Vec<Duration>, Version);
+type CallerFigures = (Vec<Duration>, Version);
 
 /// The figures of all callers.
 async fn gathered<E>(
-    callers: Vec<JoinHandle<Result<Told, E>>>,
+    callers: Vec<JoinHandle<Result<CallerFigures, E>>>,
     load: Load,
     started: Instant,
 ) -> Result<Figures, E> {

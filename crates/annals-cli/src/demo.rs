@@ -170,7 +170,7 @@ impl Demo {
     }
 
     fn say_where(&self, served: Option<&Served>) -> anyhow::Result<()> {
-        let lies = match self.store.directory() {
+        let location = match self.store.directory() {
             Some(directory) => {
                 let whole = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
                 format!("The data is in {}.", whole.display())
@@ -180,7 +180,7 @@ impl Demo {
             }
             None => format!("The data is in {}.", self.store),
         };
-        self.note(&lies)?;
+        self.note(&location)?;
         match served {
             Some(Served { url, .. }) => {
                 self.note(&format!("Watch it at {url} (events) and {url}/shop (shop)."))
@@ -195,7 +195,7 @@ impl Demo {
         let begun = Instant::now();
         let counted = progress.clone();
         let feed = self.feed_of(annals, shop, purchases).await?;
-        let fed = feed.run(move |done| counted.told(done)).await;
+        let fed = feed.run(move |done| counted.record(done)).await;
         let fed = fed.map_err(anyhow::Error::from_boxed)?;
         let took = begun.elapsed();
         progress.until_all_followed(annals).await?;

@@ -95,8 +95,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_json_is_said_without_the_words_of_the_library() {
-        for (text, said) in [
+    fn errors_in_json_are_reported_without_the_librarys_words() {
+        for (text, message) in [
             (
                 "{\"position\":1,\"leaves\":{}}",
                 "it has a value of another kind than expected at line 1 column 23",
@@ -110,7 +110,7 @@ mod tests {
         ] {
             let file = tempfile::NamedTempFile::new().unwrap();
             std::fs::write(file.path(), text).unwrap();
-            assert_eq!(read_json::<Head>(file.path(), 100).unwrap_err().to_string(), said);
+            assert_eq!(read_json::<Head>(file.path(), 100).unwrap_err().to_string(), message);
         }
     }
 }

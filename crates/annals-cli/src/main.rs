@@ -141,10 +141,11 @@ fn refuse(error: &clap::Error) -> ExitCode {
     }
     let text = error.to_string();
     let aside = ["Usage:", "For more information"];
-    let said = text.split("\n\n").filter(|paragraph| !aside.iter().any(|begin| paragraph.starts_with(begin)));
-    let said: Vec<_> =
-        said.map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
-    let line = said.join("; ");
+    let message =
+        text.split("\n\n").filter(|paragraph| !aside.iter().any(|begin| paragraph.starts_with(begin)));
+    let message: Vec<_> =
+        message.map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    let line = message.join("; ");
     let line = address::without_passwords(line.trim_start_matches("error: "));
     exit::refuse(&line)
 }

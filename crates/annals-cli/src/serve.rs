@@ -82,15 +82,15 @@ impl Serve {
             let store = self.store.open().await?;
             // The signal handlers are installed before the announcement: a process that reads it may send a
             // signal at once.
-            let told = stop::asked()?;
+            let stop_requested = stop::asked()?;
             let server = server(store, self.hosts, doors)?;
             announce(&listener, scheme, &format!("serving {}", self.store.url))?;
-            server.serve(listener, told).await?;
+            server.serve(listener, stop_requested).await?;
             return Ok(ExitCode::SUCCESS);
         }
         let store = self.store.create_embedded("verify, back up or migrate while it is served").await?;
         let care = StoreMaintenance::new(store.clone(), self.backup, self.keep);
-        let told = stop::asked()?;
+        let stop_requested = stop::asked()?;
         let server = server(store.clone(), self.hosts, doors)?.maintenance(care.clone());
         announce(&listener, scheme, &format!("serving {}", self.store.url))?;
         let migrating = care.clone().migrate(self.migrate);
@@ -100,7 +100,7 @@ impl Serve {
             move || care.look_at_backups()
         });
         let served = server.serve(listener, async {
-            told.await;
+            stop_requested.await;
             // Before the server shuts down, so that a running backup ends and its request gets a response.
             care.stop();
         });
@@ -260,7 +260,7 @@ mod tests {
         for right in ["127.0.0.1:0", "localhost:2113", "0.0.0.0:65535", "[::1]:2113", "[::]:2113"] {
             assert_eq!(address(right).as_deref(), Ok(right));
         }
-        for (wrong, said) in [
+        for (wrong, message) in [
             (
                 ":2113",
                 "names no host: give HOST:PORT, such as 127.0.0.1:2113, or 0.0.0.0:2113 for every address",
@@ -279,12 +279,12 @@ mod tests {
             ("", "is empty"),
         ] {
             let problem = address(wrong).unwrap_err();
-            assert!(problem.contains(said), "{wrong}: {problem}");
+            assert!(problem.contains(message), "{wrong}: {problem}");
         }
     }
 
     #[test]
-    fn a_host_that_nobody_asks_for_is_refused() {
+    fn a_foreign_host_is_refused() {
         for name in
             ["log.example", "annals_1", "log.example:8080", "[fd00::1]", "fd00::1", "xn--bcher-kva.example"]
         {

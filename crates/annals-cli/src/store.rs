@@ -54,7 +54,7 @@ pub(crate) fn notice(store: &EngineStore) {
             "annals: the end of the log is not as it was recorded, so only the existing events are read: {lost}"
         ));
     }
-    if let Some(time) = store.last_use_given_up() {
+    if let Some(time) = store.last_use_in_the_future() {
         note(&format!(
             "annals: according to its file LOCK the store was last in use at {time}, which has been in the future for a week: \
              it was recorded while the clock was ahead, and is now corrected"

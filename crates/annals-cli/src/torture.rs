@@ -262,8 +262,8 @@ impl Run {
         let status = child.kill()?;
         self.total_kill(moment);
         if let Err(problem) = struck? {
-            let said = std::fs::read_to_string(&errors).unwrap_or_default();
-            let text = format!("child {}: {problem} ({status}) {}", self.cycle, said.trim());
+            let output = std::fs::read_to_string(&errors).unwrap_or_default();
+            let text = format!("child {}: {problem} ({status}) {}", self.cycle, output.trim());
             self.violations.push(Violation { kind: Kind::Wrong, text });
         }
         Ok(())
@@ -472,7 +472,7 @@ impl Run {
             thousands(absent)
         ))?;
         match &self.full {
-            Some(Full::Held(said)) => output.line(&format!("full file system: {said}"))?,
+            Some(Full::Held(text)) => output.line(&format!("full file system: {text}"))?,
             Some(Full::Broken(_)) => output.line("full file system: broken")?,
             Some(Full::NotTried(why)) => output.line(&format!("full file system: not tried, {why}"))?,
             None => output.line("full file system: not tried, the run ended before that")?,
@@ -510,9 +510,9 @@ impl Run {
             Some(Full::Broken(_)) => "broken",
             Some(Full::NotTried(_)) | None => "not tried",
         };
-        let told = self.violations.iter().take(VIOLATIONS_TOLD);
-        let told: Vec<_> =
-            told.map(|violation| json!({ "kind": violation.kind.name(), "text": violation.text })).collect();
+        let shown = self.violations.iter().take(VIOLATIONS_TOLD);
+        let shown: Vec<_> =
+            shown.map(|violation| json!({ "kind": violation.kind.name(), "text": violation.text })).collect();
         json!({
             "seed": self.seed,
             "finished": !self.is_cut_short(),
@@ -527,7 +527,7 @@ impl Run {
             "lost": self.count(Kind::Lost),
             "half": self.count(Kind::Half),
             "wrong": self.count(Kind::Wrong),
-            "violations": told,
+            "violations": shown,
         })
     }
 }

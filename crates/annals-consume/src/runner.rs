@@ -566,11 +566,11 @@ impl<S: Source, E: Effect<S>, O: Observer<S>> Session<S, E, O> {
     /// Applies items until the session is closed or the consumer must resume.
     async fn apply(self: Arc<Self>) {
         while let Some(batch) = self.next_batch().await {
-            let may_go_on = match self.options.is_blocking {
+            let may_resume = match self.options.is_blocking {
                 true => self.clone().apply_blocking(batch).await,
                 false => self.apply_batch(batch).await,
             };
-            if !may_go_on {
+            if !may_resume {
                 return;
             }
         }
@@ -594,9 +594,9 @@ impl<S: Source, E: Effect<S>, O: Observer<S>> Session<S, E, O> {
             }
             true
         };
-        let may_go_on = on_blocking_threads(work).await;
+        let may_resume = on_blocking_threads(work).await;
         drop(aborted);
-        may_go_on.unwrap_or(false)
+        may_resume.unwrap_or(false)
     }
 
     /// Applies a batch. Returns false if the consumer must resume.

@@ -26,9 +26,9 @@ pub async fn caught<T>(work: impl Future<Output = T> + Send) -> Result<T, String
 
 /// The message of a panic. Drops its payload, which may panic too.
 pub fn panic_text(panic: Box<dyn Any + Send>) -> String {
-    let said = panic.downcast_ref::<&str>().copied();
-    let said = said.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    let text = format!("panicked: {}", said.unwrap_or("(no message)"));
+    let message = panic.downcast_ref::<&str>().copied();
+    let message = message.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let text = format!("panicked: {}", message.unwrap_or("(no message)"));
     if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
         std::mem::forget(again);
     }

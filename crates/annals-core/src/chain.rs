@@ -59,7 +59,7 @@ mod tests {
     struct Loud(#[source] Quiet);
 
     #[test]
-    fn every_cause_is_said_once() {
+    fn every_cause_is_printed_once() {
         let quiet = || Quiet { file: "1.log", cause: std::io::Error::other("no room") };
         assert_eq!(chain(&quiet()), "cannot write 1.log: no room");
         assert_eq!(chain(&Loud(quiet())), "the table is broken: cannot write 1.log: no room");

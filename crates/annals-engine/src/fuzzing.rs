@@ -247,7 +247,7 @@ pub fn recovery(bytes: &[u8]) {
     }
     let verified = crate::verify_disk(&FaultyDisk::with_files(files.clone()), &mut |_, _| {});
     if let Err(error) = verified {
-        must_be_told(&error);
+        must_be_reported(&error);
     }
     let disk = FaultyDisk::with_files(files);
     let options = Options { run_events: 16, segment_bytes: 1 << 12, ..Options::default() };
@@ -259,7 +259,7 @@ pub fn recovery(bytes: &[u8]) {
             // Reads find damage that opening does not check for.
             let _ = read_all(&log);
         }
-        Err(fault) => must_be_told(&fault.into()),
+        Err(fault) => must_be_reported(&fault.into()),
     }
 }
 
@@ -284,7 +284,7 @@ fn read_all(log: &Log) -> Result<(), Fault> {
     Ok(())
 }
 
-fn must_be_told(error: &annals_core::Error) {
+fn must_be_reported(error: &annals_core::Error) {
     use annals_core::Error::{Damaged, Unavailable};
     assert!(matches!(error, Damaged { .. } | Unavailable(_)), "{}", error.chain());
 }

@@ -252,8 +252,8 @@ impl EngineStore {
 
     /// The last use of the store, if it was noted by a clock that was ahead and has been corrected since the
     /// store was opened: it was in the future for a week.
-    pub fn last_use_given_up(&self) -> Option<Timestamp> {
-        self.seen.given_up()
+    pub fn last_use_in_the_future(&self) -> Option<Timestamp> {
+        self.seen.corrected()
     }
 
     /// How the log differs from what was durable, and where: its end is lost, or it has another history. Only

@@ -104,7 +104,7 @@ mod tests {
     use super::*;
     use crate::{Incoming, List, Object, bounded};
 
-    fn said(body: &str) -> String {
+    fn message(body: &str) -> String {
         let mut json = serde_json::Deserializer::from_str(body);
         let read = || serde_path_to_error::deserialize::<_, List<Object<Incoming<'_>>>>(&mut json);
         bounded(1 << 20, read)
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_in_the_words_of_json() {
+    fn errors_are_reported_in_the_terms_of_json() {
         for (body, words) in [
             ("{}", "events is an object; it must be an array"),
             ("null", "events is null; it must be an array"),
@@ -144,10 +144,10 @@ mod tests {
             ("", "events ends before its JSON does"),
             ("[x]", "events[0] is not JSON: expected value"),
         ] {
-            let said = said(body);
-            assert!(said.starts_with(words), "{body}: {said}");
+            let message = message(body);
+            assert!(message.starts_with(words), "{body}: {message}");
             for word in ["sequence", "map", "u16", "invalid type", "EOF"] {
-                assert!(!said.contains(word), "{body}: {said}");
+                assert!(!message.contains(word), "{body}: {message}");
             }
         }
     }

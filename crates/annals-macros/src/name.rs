@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_and_empty_words_are_told_from_facts() {
+    fn commands_and_empty_words_are_distinguished_from_facts() {
         for name in
             ["CreateOrder", "Create", "UpdateAddress", "SetName", "CustomerInfo", "Event", "OrderEvent"]
         {

@@ -163,7 +163,7 @@ pub(crate) fn fault(error: sqlx::Error) -> Fault {
         sqlx::Error::Protocol(_) => true,
         _ => false,
     };
-    let told: Cause = match error {
+    let cause: Cause = match error {
         sqlx::Error::Database(refused) => {
             let hint = match number {
                 1044 | 1142 | 1227 | 1370 => "; docs/sql-stores.md lists the required privileges",
@@ -177,5 +177,5 @@ pub(crate) fn fault(error: sqlx::Error) -> Fault {
         }
         error => Box::new(error),
     };
-    if refused { Fault::Refused(told) } else { Fault::Unavailable(told) }
+    if refused { Fault::Refused(cause) } else { Fault::Unavailable(cause) }
 }

@@ -224,7 +224,7 @@ pub(crate) fn fault(error: sqlx::Error) -> Fault {
         sqlx::Error::Encode(_) | sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } => true,
         _ => false,
     };
-    let told: annals_core::Cause = match error {
+    let cause: annals_core::Cause = match error {
         sqlx::Error::Database(refused) => {
             let refused = refused.downcast::<PgDatabaseError>();
             let hint = match refused.code() {
@@ -237,5 +237,5 @@ pub(crate) fn fault(error: sqlx::Error) -> Fault {
         }
         error => Box::new(error),
     };
-    if refused { Fault::Refused(told) } else { Fault::Unavailable(told) }
+    if refused { Fault::Refused(cause) } else { Fault::Unavailable(cause) }
 }

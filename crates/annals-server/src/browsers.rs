@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn browsers_are_told_from_programs_by_what_they_accept() {
+    fn browsers_are_recognized_by_what_they_accept() {
         for browser in [
             "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8",
             "text/html, application/json;q=0.9",

@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_page_behind_a_proxy_that_drops_the_port_is_known_by_what_the_browser_says() {
+    fn our_own_page_behind_a_proxy_that_drops_the_port_is_recognized() {
         let hosts = Hosts { loopback: false, named: Vec::new() };
         let check = |host: &str, origin: &str, site: Option<&str>| {
             let mut headers = HeaderMap::new();

@@ -85,7 +85,7 @@ pub(crate) async fn live(
         access,
         query,
         seen: here,
-        told: here,
+        sent: here,
         limit: PAGE_EVENTS,
         ended: false,
         _subscriber: subscriber,
@@ -126,7 +126,7 @@ struct Feed {
     /// The place after which the next page begins.
     seen: Witness,
     /// The last id that was sent.
-    told: Witness,
+    sent: Witness,
     /// The number of events that the next page should have.
     limit: usize,
     /// Whether the last message was sent.
@@ -174,7 +174,7 @@ impl Feed {
             let page = cell.get().ok_or(NoPage::NotYet)?;
             (self.seen, self.limit) = (page.through, page.limit);
             if let Some(last) = page.last {
-                self.told = last;
+                self.sent = last;
                 return Ok(LivePage::messages(cell));
             }
         }
@@ -182,10 +182,10 @@ impl Feed {
 
     /// A keep-alive: the id of the place that was reached, or a comment if the client already has it.
     fn sign_of_life(&mut self) -> Bytes {
-        if self.seen == self.told {
+        if self.seen == self.sent {
             return Bytes::from_static(b": alive\n\n");
         }
-        self.told = self.seen;
+        self.sent = self.seen;
         Bytes::from(format!("id: {}\n\n", self.seen))
     }
 
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_page_is_made_once_for_all_who_are_at_the_same_place() {
+    async fn a_page_is_rendered_once_for_all_readers_at_its_position() {
         let (store, _stop, app) = app_over(PAGE_EVENTS).await;
         let mut bodies = Vec::new();
         for _ in 0..10 {
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn there_are_only_so_many_streams_at_once() {
+    async fn the_number_of_streams_is_limited() {
         let (_store, _stop, app) = app_over(1).await;
         let mut bodies = Vec::new();
         for _ in 0..app.bounds.live_streams {

@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_told_is_not_assumed() {
+    fn unknown_outcomes_are_not_assumed() {
         assert_eq!(assumed(&[append("a", Expected::Exists, 1)]), None);
         assert_eq!(assumed(&[append("a", Expected::Any, 1).unless(Query::all(), Position::ZERO)]), None);
         let group = [append("a", Expected::Any, 2), append("a", Expected::NoStream, 1)];

@@ -237,8 +237,11 @@ mod tests {
         let store = StoreId::generate();
         let refused =
             lineage.check(lineage.newest(), Found { store, event: None, role: Role::Replica }).unwrap_err();
-        let said = refused.to_string();
-        assert!(said.contains(&store.to_string()) && said.contains(&lineage.id().to_string()), "{said}");
+        let message = refused.to_string();
+        assert!(
+            message.contains(&store.to_string()) && message.contains(&lineage.id().to_string()),
+            "{message}"
+        );
     }
 
     #[test]

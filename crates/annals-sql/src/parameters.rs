@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_parameter_that_nobody_reads_is_refused() {
+    fn an_unknown_parameter_is_refused() {
         let known = ["schema", "sslmode", "options["];
         for right in
             ["p://h/d", "p://h/d?", "p://h/d?schema=a&sslmode=require", "p://h/d?options[search_path]=x"]

@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_gets_to_know_that_events_were_lost_and_who_comes_later_waits() {
+    async fn waiting_callers_learn_that_events_were_lost_and_later_ones_wait() {
         let progress = Progress::at(Position::new(3));
         let waiting = tokio::spawn({
             let progress = progress.clone();
@@ -173,11 +173,11 @@ mod tests {
         let event = Witness { position: Position::new(3), id: EventId::generate() };
         progress.lost(event);
         let error = waiting.await.unwrap().unwrap_err();
-        let said = Stopped::OtherHistory { seen: event }.to_string();
-        assert!(error.chain().contains(&said), "{}", error.chain());
+        let message = Stopped::OtherHistory { seen: event }.to_string();
+        assert!(error.chain().contains(&message), "{}", error.chain());
         progress.passed(Position::new(1));
         let error = progress.wait(Position::new(3)).await.unwrap_err();
-        assert!(error.chain().contains(&said), "one who comes later, from there: {}", error.chain());
+        assert!(error.chain().contains(&message), "one who comes later, from there: {}", error.chain());
         assert_eq!(progress.wait(Position::ZERO).await.unwrap(), Position::new(1));
     }
 }

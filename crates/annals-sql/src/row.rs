@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_lies_where_it_can_be_read() {
+    fn text_is_placed_where_it_can_be_read() {
         assert_eq!(Stored::of(b"{}"), Stored::Text("{}"));
         assert_eq!(Stored::of(b""), Stored::Text(""));
         assert_eq!(Stored::of(b"a\0"), Stored::Binary(b"a\0"));

@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn a_comment_that_is_carried_out_does_not_begin_a_statement() {
+    fn an_executable_comment_does_not_begin_a_statement() {
         for sql in ["/*! CREATE TABLE t AS */ SELECT 1", "-- x\n/*M!100000 COMMIT */ SELECT 1"] {
             for allowed in [Allowed::Read, Allowed::Write] {
                 assert!(Dialect::MySql.refuses(sql, allowed).is_some(), "{sql}");

@@ -105,8 +105,8 @@ impl ViewPlace {
     }
 
     /// Records that this process no longer uses the rows.
-    pub async fn let_go(&self, instance: &str) -> Result<(), Fault> {
-        let sql = self.named(LET_GO);
+    pub async fn release(&self, instance: &str) -> Result<(), Fault> {
+        let sql = self.named(RELEASE);
         self.database.write(&sql, &[Value::Text(instance.to_owned())]).await.map(drop)
     }
 
@@ -190,7 +190,7 @@ impl ViewPlace {
     }
 }
 
-const LET_GO: &str = "DELETE FROM {place}.annals_holders WHERE instance = ?1";
+const RELEASE: &str = "DELETE FROM {place}.annals_holders WHERE instance = ?1";
 
 /// The statement by which a process records that it uses the rows.
 fn hold(dialect: Dialect) -> &'static str {
@@ -310,7 +310,7 @@ impl SchemaLock {
             }
             unlock(&mut *self.session, &self.prefix, dialect, &lock).await?;
             if away >= AWAY_MAX {
-                self.let_go(&instance).await?;
+                self.release(&instance).await?;
             } else if away < within {
                 user.get_or_insert(format!("process {instance}, seen {} s ago", away.as_secs()));
             }
@@ -328,8 +328,8 @@ impl SchemaLock {
     ///
     /// # Errors
     /// Errors of the database.
-    pub async fn let_go(&mut self, instance: &str) -> Result<(), Fault> {
-        self.run(LET_GO, &[Value::Text(instance.to_owned())]).await.map(drop)
+    pub async fn release(&mut self, instance: &str) -> Result<(), Fault> {
+        self.run(RELEASE, &[Value::Text(instance.to_owned())]).await.map(drop)
     }
 
     /// Brings tables of an older version of Annals up to date.

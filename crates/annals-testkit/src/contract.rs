@@ -41,10 +41,10 @@ macro_rules! __clauses {
                 after_a_refusal_the_right_version_is_let_through,
                 of_many_creators_one_wins,
                 of_many_updaters_one_wins,
-                writers_who_decide_again_lose_no_update,
+                writers_that_decide_again_lose_no_update,
                 an_append_after_the_newest_event_continues_the_stream,
                 an_append_after_another_event_than_the_newest_changes_nothing,
-                of_many_who_append_after_one_event_one_wins,
+                of_many_that_append_after_one_event_one_wins,
             }
             conditions: {
                 a_condition_on_an_unwritten_stream_guards_the_append,
@@ -118,7 +118,7 @@ macro_rules! __clauses {
             }
             order: {
                 positions_have_no_gaps_under_concurrent_writers,
-                whoever_has_seen_the_head_finds_all_before_it,
+                a_reader_that_has_seen_the_head_finds_all_before_it,
                 an_acknowledged_append_can_be_read_at_once,
                 later_appends_stand_behind_earlier_ones,
                 refused_appends_leave_no_gap,
@@ -146,7 +146,7 @@ macro_rules! __clauses {
                 similar_names_are_different_streams,
                 streams_are_listed_in_order_with_version_and_position,
                 streams_are_listed_by_category,
-                a_list_goes_on_after_any_name,
+                a_list_resumes_after_any_name,
                 the_list_is_true_while_others_write,
             }
             subscriptions: {
@@ -157,9 +157,9 @@ macro_rules! __clauses {
                 a_filtered_subscription_misses_nothing_while_writers_run,
                 subscriptions_do_not_disturb_each_other,
                 waiting_ends_at_once_if_the_head_is_beyond,
-                all_who_wait_are_woken,
-                waiting_goes_on_until_the_position_is_passed,
-                a_wait_that_is_given_up_disturbs_nobody,
+                all_waiters_are_woken,
+                waiting_continues_until_the_position_is_passed,
+                an_abandoned_wait_disturbs_no_other,
             }
             fidelity: {
                 data_is_kept_byte_by_byte,
@@ -185,7 +185,7 @@ macro_rules! __clauses {
             survival: {
                 acknowledged_events_survive_reopening,
                 an_empty_store_survives_reopening,
-                versions_and_positions_go_on_after_reopening,
+                versions_and_positions_continue_after_reopening,
                 keys_survive_reopening,
                 event_ids_survive_reopening,
                 recorded_time_is_held_across_reopening,

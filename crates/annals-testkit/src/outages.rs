@@ -105,7 +105,7 @@ pub async fn a_restart_is_survived(mut server: impl Restart, open: impl AsyncFn(
 ///
 /// # Panics
 /// If a check fails.
-pub async fn whoever_has_to_wait_for_too_long_is_told(
+pub async fn a_caller_that_waits_for_too_long_gets_an_error(
     store: Store,
     lock: impl AsyncFnOnce(),
     unlock: impl AsyncFnOnce(),

@@ -31,7 +31,7 @@ macro_rules! __state_clauses {
                 a_name_without_a_checkpoint_has_none,
                 a_checkpoint_is_read_as_it_was_written,
                 a_checkpoint_without_an_event_is_read_as_it_was_written,
-                the_checkpoint_that_is_there_is_not_made_again,
+                an_existing_checkpoint_is_not_created_again,
                 a_checkpoint_advances,
                 an_advance_never_moves_a_checkpoint_back,
                 an_advance_makes_no_checkpoint,
@@ -42,7 +42,7 @@ macro_rules! __state_clauses {
             }
             names: {
                 names_are_compared_byte_for_byte,
-                names_of_the_greatest_length_are_told_apart,
+                names_of_the_greatest_length_are_distinguished,
                 a_name_that_has_no_room_is_refused,
                 names_of_leases_are_compared_byte_for_byte,
             }
@@ -51,7 +51,7 @@ macro_rules! __state_clauses {
                 parts_are_replaced_all_at_once,
                 parts_that_were_moved_meanwhile_are_not_replaced,
                 a_part_that_came_meanwhile_keeps_the_parts,
-                of_many_who_divide_one_does,
+                of_many_that_divide_one_succeeds,
             }
             leases: {
                 a_free_lease_is_acquired,
@@ -60,7 +60,7 @@ macro_rules! __state_clauses {
                 the_token_grows_with_each_acquisition,
                 a_holder_that_acquires_again_loses_its_former_lease,
                 a_lease_that_is_over_is_taken_over,
-                of_many_who_take_over_a_lease_one_does,
+                of_many_that_take_over_a_lease_one_succeeds,
                 a_renewed_lease_lasts_from_then_on,
                 a_lease_that_is_over_and_free_is_renewed,
                 a_lost_lease_is_not_renewed,
@@ -77,7 +77,7 @@ macro_rules! __state_clauses {
                 a_released_lease_moves_nothing,
                 a_lease_that_is_over_and_free_still_writes,
                 a_holder_that_wakes_late_writes_nothing,
-                a_lease_that_nobody_has_acquired_writes_nothing,
+                a_lease_that_is_not_held_writes_nothing,
                 a_fence_is_of_its_own_lease,
                 a_write_that_is_fenced_leaves_the_lease_as_it_is,
             }
@@ -105,7 +105,7 @@ macro_rules! __state_clauses {
                 two_handles_see_one_state,
                 two_handles_have_one_lease,
                 of_many_writers_the_furthest_wins,
-                of_many_who_make_a_checkpoint_one_does,
+                of_many_that_create_a_checkpoint_one_succeeds,
                 lost_leases_write_nothing_while_others_take_over,
                 random_calls_are_answered_as_by_the_reference,
             }

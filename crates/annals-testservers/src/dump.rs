@@ -20,8 +20,8 @@ pub enum Of<'a> {
 pub fn dump(url: &str, of: Of<'_>) -> String {
     let mut command = if is_postgres(url) { pg_dump(url, of) } else { mariadb_dump(url, of) };
     let output = command.output().expect("the program that dumps a database can be run");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{url} cannot be dumped: {said}");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{url} cannot be dumped: {errors}");
     let text = String::from_utf8(output.stdout).expect("a dump is text");
     // Without commands for the client only, which older clients refuse, and without the versions of the
     // programs.

@@ -203,8 +203,8 @@ impl Server {
         copy.args(["-h127.0.0.1", "-Upostgres", "-R", "-Xstream", "-cfast", "--no-sync"]);
         copy.arg(format!("-p{}", self.port)).arg("-D").arg(standby.data()).current_dir("/");
         let output = copy.output().expect("pg_basebackup can be run");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "the standby cannot be made: {said}");
+        let log_text = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "the standby cannot be made: {log_text}");
         standby.place_sockets();
         standby.start();
         standby
@@ -222,8 +222,8 @@ impl Server {
 
     /// The version, as its program reports it.
     pub fn version(&self) -> String {
-        let said = self.program.server().arg("--version").output().expect("the server says its version");
-        String::from_utf8_lossy(&said.stdout).trim().to_owned()
+        let log_text = self.program.server().arg("--version").output().expect("the server says its version");
+        String::from_utf8_lossy(&log_text.stdout).trim().to_owned()
     }
 
     /// The directory of its files.
@@ -280,7 +280,7 @@ impl Server {
         self.running = Some(child.expect("a shell can be started"));
         let begun = Instant::now();
         while !self.lets_in() {
-            assert!(begun.elapsed() < HANG, "the server does not start: {}", self.said());
+            assert!(begun.elapsed() < HANG, "the server does not start: {}", self.log_text());
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -310,8 +310,8 @@ impl Server {
         output.read_to_string(&mut pid).expect("the shell says the server's number");
         let kept = self.directory.join("kept");
         std::fs::write(&kept, "").expect("the directory can be written");
-        let told = Command::new("kill").args([signal, pid.trim()]).status();
-        assert!(told.expect("kill can be run").success(), "the server {} is gone already", pid.trim());
+        let killed = Command::new("kill").args([signal, pid.trim()]).status();
+        assert!(killed.expect("kill can be run").success(), "the server {} is gone already", pid.trim());
         while Path::new("/proc").join(pid.trim()).join("exe").read_link().is_ok() {
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -349,8 +349,8 @@ impl Server {
             }
         };
         let output = output.expect("the program that makes the files of a server can be run");
-        let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "the files of the server cannot be made: {said}");
+        let log_text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "the files of the server cannot be made: {log_text}");
         if matches!(self.program, Program::Postgres(_)) {
             self.place_sockets();
         }
@@ -383,7 +383,7 @@ impl Server {
         match &self.program {
             Program::Postgres(_) => {
                 TcpStream::connect(("127.0.0.1", self.port)).is_ok()
-                    && self.said().lines().any(|line| line.contains("database system is ready to accept"))
+                    && self.log_text().lines().any(|line| line.contains("database system is ready to accept"))
                     && !self.is_starting()
             }
             Program::MariaDb(_) | Program::NewestMariaDb(_) | Program::MySql(_) => {
@@ -413,7 +413,7 @@ impl Server {
     }
 
     /// The content of its log.
-    pub fn said(&self) -> String {
+    pub fn log_text(&self) -> String {
         std::fs::read_to_string(self.log()).unwrap_or_default()
     }
 }

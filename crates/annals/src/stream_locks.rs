@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_queue_is_gone_when_nobody_is_in_it() {
+    async fn an_empty_queue_is_removed() {
         let locks = StreamLocks::default();
         let stream = StreamId::new("account-1").unwrap();
         let first = locks.acquire(&stream).await;
@@ -90,7 +90,7 @@ mod tests {
     /// A caller that cancels and retries leaves no entry in the queue, however long another caller holds the
     /// lock.
     #[tokio::test]
-    async fn those_who_have_given_up_do_not_pile_up() {
+    async fn abandoned_waiters_do_not_accumulate() {
         let locks = StreamLocks::default();
         let stream = StreamId::new("account-1").unwrap();
         let _first = locks.acquire(&stream).await;
@@ -104,7 +104,7 @@ mod tests {
 
     /// Callers arrive and cancel at any time, including the moment in which they would get the lock.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn one_at_a_time_and_nobody_is_forgotten() {
+    async fn one_at_a_time_and_no_waiter_is_forgotten() {
         let locks = StreamLocks::default();
         let stream = StreamId::new("account-1").unwrap();
         let working = Arc::new(std::sync::atomic::AtomicUsize::new(0));

@@ -210,7 +210,7 @@ impl Tenants {
         &self,
         tenant: &str,
         url: &str,
-        mut told: impl FnMut(MoveProgress) + Send,
+        mut report: impl FnMut(MoveProgress) + Send,
     ) -> Result<()> {
         self.shared.check(url)?;
         let Tenant { at, to } = self.shared.load(tenant).await?.state;
@@ -250,10 +250,10 @@ impl Tenants {
         to.adopt(&new.url, source.id(), number).await?;
         let target = to.open_moving(&new.url, Arc::new(Unbounded)).await?;
         let head = source.head().await?;
-        copy::copy(&*source, &*target, head, |copied| told(MoveProgress { copied, head, fenced: false }))
+        copy::copy(&*source, &*target, head, |copied| report(MoveProgress { copied, head, fenced: false }))
             .await?;
         let head = from.fence(&old.url, true, number).await?;
-        copy::copy(&*source, &*target, head, |copied| told(MoveProgress { copied, head, fenced: true }))
+        copy::copy(&*source, &*target, head, |copied| report(MoveProgress { copied, head, fenced: true }))
             .await?;
         // From now on the log is at the new place, although open logs have not followed yet.
         to.fence(&new.url, false, number).await?;

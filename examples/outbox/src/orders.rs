@@ -39,8 +39,8 @@ impl Orders {
 
     /// Places a new order.
     pub async fn place(&self, order: &Order) -> Result<(), Refused> {
-        let told = json!({"customer": order.customer, "cents": order.cents});
-        let message = NewMessage::json("order", &order.id, "order.placed", &told);
+        let data = json!({"customer": order.customer, "cents": order.cents});
+        let message = NewMessage::json("order", &order.id, "order.placed", &data);
         let message = message.map_err(annals_outbox::Error::from)?.with_header("initiator", &order.customer);
 
         let mut transaction = self.database.begin().await?;

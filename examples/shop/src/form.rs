@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn all_mistakes_are_said_at_once() {
+    fn all_mistakes_are_reported_at_once() {
         let form = json!({
             "name": "", "price_cents": -1, "stok": 5,
             "lines": [{"quantity": 0, "colour": "red"}, {"quantity": 1}, 7],

@@ -42,14 +42,14 @@ pub fn run(bench: &mut Bench, asked: &dyn Fn(&str) -> bool) -> Result<()> {
         let place = bench.place(LARGE, peer);
         std::fs::create_dir_all(&place)?;
         let started = Instant::now();
-        let told = run_and_kill(What::Load(bench.scale.many), peer, &place)?;
+        let loaded = run_and_kill(What::Load(bench.scale.many), peer, &place)?;
         let (events, seconds) = (bench.scale.many, started.elapsed().as_secs_f64());
         say(&format!(
             "  {peer:<9} loaded {events} streams of one event in a process of its own in {seconds:.1} s\n"
         ));
-        bench.report.add("memory", Who::Store(peer), Round::of(told.most_bytes as f64 / 1e6));
+        bench.report.add("memory", Who::Store(peer), Round::of(loaded.most_bytes as f64 / 1e6));
         // A cost over a cost is a rate over a rate turned round.
-        bench.report.add_flat("memory", peer, &[(told.most_bytes as f64, told.part_bytes as f64)]);
+        bench.report.add_flat("memory", peer, &[(loaded.most_bytes as f64, loaded.part_bytes as f64)]);
     }
     if asked("memory") {
         bench
@@ -74,8 +74,8 @@ fn open(bench: &mut Bench, peers: &[Peer]) -> Result<()> {
     for round in 0..bench.rounds() {
         for peer in Bench::turn(peers, round) {
             let place = bench.place(LARGE, peer);
-            let told = run_and_kill(What::Write(1 + round as u64), peer, &place)?;
-            bench.report.add("memory-open", Who::Store(peer), Round::of(told.open_bytes as f64 / 1e6));
+            let loaded = run_and_kill(What::Write(1 + round as u64), peer, &place)?;
+            bench.report.add("memory-open", Who::Store(peer), Round::of(loaded.open_bytes as f64 / 1e6));
             let killed = timed_open(bench, peer, &place)?;
             bench.report.add("open-killed", Who::Store(peer), killed);
             let closed = timed_open(bench, peer, &place)?;

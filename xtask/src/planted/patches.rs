@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_patch_that_no_longer_applies_names_file_hunk_what_it_looked_for_and_what_to_do() {
+    fn a_patch_that_no_longer_applies_is_named_with_a_remedy() {
         let problems = wrong_with("src/a.rs", Some(&CODE.replace("wake();", "self.wake();")));
         let expected = "crates/annals-engine/planted/forgets_to_wake.patch: src/a.rs: hunk 1 does not apply: the file does not have\n  \
                         |    due();\n  |    wake();\n  |    log();\n  \
@@ -386,7 +386,7 @@ mod tests {
 
     #[test]
     fn a_patch_has_the_name_of_its_bug() {
-        assert_eq!(name_of("GoesOnAfterAFailedSync"), "goes_on_after_a_failed_sync");
+        assert_eq!(name_of("GoesOnAfterAFailedSync"), "continues_after_a_failed_sync");
         let edit = |added: &str| Edit { patch: String::new(), at: 0, removed: 0, added: added.to_owned() };
         assert_eq!(
             owner(&edit("if has(Bug::ForgetsToWake) {\n// Bug::ForgetsToWake\n")).unwrap(),

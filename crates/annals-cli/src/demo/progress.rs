@@ -32,7 +32,7 @@ impl Progress {
     }
 
     /// Counts a finished command if it has placed an order.
-    pub fn told(&self, given: Given) {
+    pub fn record(&self, given: Given) {
         if given != Given::Order {
             return;
         }

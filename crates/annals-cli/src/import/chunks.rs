@@ -455,7 +455,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_import_goes_on_wherever_it_was_killed_even_with_other_events_between() {
+    async fn a_killed_import_resumes_even_with_other_events_between() {
         for done in [1, 2] {
             let store = memory();
             // A killed run leaves some of the chunks in the store.
@@ -486,7 +486,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_id_column_knows_a_row_wherever_it_stands() {
+    async fn an_id_column_identifies_a_row_anywhere() {
         let store = memory();
         let by_id = Recipe { id: Some("money".into()), time: None, ..recipe() };
         import(&store, "customer,date,money\n1,x,a\n1,x,b\n", by_id.clone()).await.unwrap();

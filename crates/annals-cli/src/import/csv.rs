@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn what_would_make_rows_a_part_of_a_value_is_refused_at_its_line() {
-        for (text, said) in [
+        for (text, message) in [
             ("a,b\n1,2\n3,\"x\n4,5\n", "line 3: the quote that begins here, in column 2, is never closed"),
             (
                 "a,b\n1,\"x\n2,y\n3,\"z\"\n",
@@ -249,7 +249,7 @@ mod tests {
             ("a,b\n\"", "line 2: the quote that begins here"),
         ] {
             let error = all(text, None).unwrap_err().to_string();
-            assert!(error.starts_with(said), "{text}: {error}");
+            assert!(error.starts_with(message), "{text}: {error}");
         }
     }
 
@@ -260,8 +260,8 @@ mod tests {
             let endless = std::io::Read::chain(text, std::io::repeat(b'x'));
             let mut records = Records::new(Box::new(endless), None).unwrap();
             records.next_record().unwrap();
-            let said = records.next_record().unwrap_err().to_string();
-            assert!(said.starts_with("line 2: ") && said.contains("1 MiB"), "{said}");
+            let message = records.next_record().unwrap_err().to_string();
+            assert!(message.starts_with("line 2: ") && message.contains("1 MiB"), "{message}");
         }
     }
 }

@@ -284,8 +284,8 @@ mod tests {
         for (bytes, encoding) in
             [(&b"ab\xff\xff,1"[..], "cp949"), (b"ab\xb0", "cp949"), (b"a\x00\x00\xd8", "utf-16")]
         {
-            let said = read(bytes, Some(encoding)).unwrap_err().to_string();
-            assert!(said.contains("at byte"), "{said}");
+            let message = read(bytes, Some(encoding)).unwrap_err().to_string();
+            assert!(message.contains("at byte"), "{message}");
         }
     }
 
@@ -307,7 +307,7 @@ mod tests {
     #[test]
     fn a_line_without_end_is_refused() {
         let mut lines = Lines::new(Box::new(io::repeat(b'x')));
-        let said = lines.next_line().unwrap_err().to_string();
-        assert_eq!(said, "line 1: the row that begins here is longer than 1 MiB");
+        let message = lines.next_line().unwrap_err().to_string();
+        assert_eq!(message, "line 1: the row that begins here is longer than 1 MiB");
     }
 }

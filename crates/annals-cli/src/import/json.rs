@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn what_does_not_end_is_refused_where_it_begins() {
-        for (text, said) in [
+        for (text, message) in [
             (
                 "{\"a\":1}\n{\"a\":2\n{\"a\":3}\n",
                 "line 2: is not JSON: the value that begins here never ends",
@@ -175,14 +175,14 @@ mod tests {
             ("[{\"a\":1} {\"a\":2}]", "line 1: a `,` or `]` is missing"),
         ] {
             let error = values(text).unwrap_err().to_string();
-            assert!(error.starts_with(said), "{text}: {error}");
+            assert!(error.starts_with(message), "{text}: {error}");
         }
     }
 
     #[test]
     fn a_value_without_end_is_refused() {
         let endless = std::io::Read::chain(&b"{\"a\":\""[..], std::io::repeat(b'x'));
-        let said = Values::new(Box::new(endless)).unwrap().next_value().unwrap_err().to_string();
-        assert_eq!(said, "line 1: the row that begins here is longer than 1 MiB");
+        let message = Values::new(Box::new(endless)).unwrap().next_value().unwrap_err().to_string();
+        assert_eq!(message, "line 1: the row that begins here is longer than 1 MiB");
     }
 }

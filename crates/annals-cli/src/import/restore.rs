@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_restore_that_was_killed_goes_on_without_a_duplicate() {
+    async fn a_killed_restore_resumes_without_a_duplicate() {
         let store = full_log().await;
         let lines = exported(&store, 1).await;
         for done in [3, 4, 9, 57, 310] {
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_rest_of_a_log_continues_the_part_that_is_there() {
+    async fn the_rest_of_a_log_continues_the_existing_part() {
         let (store, copy) = (full_log().await, memory());
         import(&copy, &first_lines(&exported(&store, 1).await, 100)).await.unwrap();
         import(&copy, &exported(&store, 101).await).await.unwrap();
@@ -449,9 +449,9 @@ mod tests {
         let lines = lines_of_full_log().await;
         for cut in [1, 2] {
             let error = refused(&lines[..cut], 0).await;
-            let said =
+            let message =
                 format!("line {cut}: the file ends within an append: this is event {cut} of the 3 events");
-            assert!(error.contains(&said) && error.ends_with("nothing was written"), "{error}");
+            assert!(error.contains(&message) && error.ends_with("nothing was written"), "{error}");
         }
         let (source, copy) = (full_log().await, memory());
         let more = [b"1", b"2"].map(|data: &'static [u8; 1]| event(data));
@@ -468,7 +468,7 @@ mod tests {
     async fn a_file_that_lacks_a_line_in_the_middle_is_refused_at_the_line_after_it() {
         let lines = lines_of_full_log().await;
         // Within an append, its first line, its last, an append of its own.
-        for (without, head, said) in [
+        for (without, head, message) in [
             (1, 0, "line 2: event 3 of 3 of an append comes after event 1 of 3"),
             (0, 0, "line 1: the file begins with event 2 of an append"),
             (2, 0, "line 3: the append before it has 3 events, of which the last here is event 2"),
@@ -477,7 +477,10 @@ mod tests {
             let mut lines = lines.clone();
             lines.remove(without);
             let error = refused(&lines, head).await;
-            assert!(error.contains(said) && error.contains("lines are missing before this one"), "{error}");
+            assert!(
+                error.contains(message) && error.contains("lines are missing before this one"),
+                "{error}"
+            );
         }
     }
 
@@ -509,13 +512,13 @@ mod tests {
         let lines = export(1).await;
         let copy = memory();
         assert_eq!(import(&copy, &lines.concat()).await.unwrap().new, 3);
-        for (lines, said) in [
+        for (lines, message) in [
             (lines[..1].to_vec(), "line 1: the file ends within an append"),
             (vec![lines[0].clone(), lines[2].clone()], "line 2: the append before it has 2 events"),
             (export(2).await, "line 1: the file begins with event 2 of an append"),
         ] {
             let error = refused(&lines, 0).await;
-            assert!(error.contains(said), "{error}");
+            assert!(error.contains(message), "{error}");
         }
         assert_eq!(export(3).await, lines[2..]);
     }

@@ -239,16 +239,16 @@ mod tests {
             ("1492261200000000000", "--time-unit ns makes it 2017-04-15T13:00:00Z"),
             ("99999999999999999999999999", "--time-unit"),
         ] {
-            let said = time(text).unwrap_err();
-            assert!(said.contains("is not a time in seconds") && said.contains(hint), "{said}");
+            let message = time(text).unwrap_err();
+            assert!(message.contains("is not a time in seconds") && message.contains(hint), "{message}");
         }
     }
 
     #[test]
     fn a_number_that_is_hardly_meant_as_seconds_needs_a_unit() {
         for text in ["2017", "199701", "970101", "42840", "42840.5416", "-42840", "99999999.5", "000000001"] {
-            let said = time(text).unwrap_err();
-            assert!(said.contains("--time-unit s") && said.contains("YYYY-MM-DD"), "{text}: {said}");
+            let message = time(text).unwrap_err();
+            assert!(message.contains("--time-unit s") && message.contains("YYYY-MM-DD"), "{text}: {message}");
             assert!(Times { unit: Some(Unit::S), offset: None }.read(text).is_ok(), "{text}");
         }
         for (text, expected) in [("999", "1970-01-01T00:16:39Z"), ("100000000", "1973-03-03T09:46:40Z")] {
@@ -258,8 +258,8 @@ mod tests {
 
     #[test]
     fn a_time_without_an_offset_needs_one() {
-        let said = time("2017-04-15 13:00:00").unwrap_err();
-        assert!(said.contains("no offset") && said.contains("--time-offset"), "{said}");
+        let message = time("2017-04-15 13:00:00").unwrap_err();
+        assert!(message.contains("no offset") && message.contains("--time-offset"), "{message}");
         let seoul = Times { unit: None, offset: "+09:00".parse().ok() };
         for (text, expected) in [
             ("2017-04-15 13:00:00", "2017-04-15T04:00:00Z"),

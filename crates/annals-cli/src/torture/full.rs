@@ -34,7 +34,7 @@ pub(super) fn full(directory: &Path, seed: u64) -> anyhow::Result<Full> {
         return Ok(Full::NotTried("needs the right to mount".into()));
     };
     let sizes = [6, 9, 16];
-    let mut said = Vec::new();
+    let mut texts = Vec::new();
     for (number, size) in sizes.into_iter().enumerate() {
         let mut command = unshare(way, &format!("{size}m"), directory);
         command
@@ -49,9 +49,9 @@ pub(super) fn full(directory: &Path, seed: u64) -> anyhow::Result<Full> {
             let error = String::from_utf8_lossy(&output.stderr).trim().to_owned();
             return Ok(Full::Broken(format!("of {size} MiB: {error} ({})", output.status)));
         }
-        said.push(format!("{size} MiB: {text}"));
+        texts.push(format!("{size} MiB: {text}"));
     }
-    Ok(Full::Held(said.join("; ")))
+    Ok(Full::Held(texts.join("; ")))
 }
 
 fn unshare(way: &[&str], size: &str, directory: &Path) -> Command {

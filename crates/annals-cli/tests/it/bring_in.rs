@@ -98,12 +98,12 @@ fn an_export_is_imported_to_the_same_log() {
         "a\nb\u{7}",
     );
     place.annals_with("append odd-1 --type x --data -", "{\"pretty\":\n  [1.50, 1e300]\r\n}");
-    let said = place.annals("export -o whole.jsonl");
-    assert_eq!((said.code, said.err.as_str()), (0, "2,347 events in whole.jsonl\n"));
+    let output = place.annals("export -o whole.jsonl");
+    assert_eq!((output.code, output.err.as_str()), (0, "2,347 events in whole.jsonl\n"));
     assert!(!place.path("whole.jsonl.partial").exists());
 
-    let said = place.json("import whole.jsonl --store file:copy --json");
-    assert_eq!((&said["new"], &said["moved"]), (&json!(2_347), &json!(0)));
+    let output = place.json("import whole.jsonl --store file:copy --json");
+    assert_eq!((&output["new"], &output["moved"]), (&json!(2_347), &json!(0)));
     assert!(
         place.ok("export --store file:copy") == place.read("whole.jsonl"),
         "the copy is the same, byte for byte"
@@ -119,7 +119,7 @@ fn an_export_is_imported_to_the_same_log() {
 }
 
 #[test]
-fn a_restore_that_is_killed_goes_on() {
+fn a_killed_restore_resumes() {
     let place = Place::new();
     let mut lines = String::new();
     for position in 1..=4_000 {
@@ -135,9 +135,9 @@ fn a_restore_that_is_killed_goes_on() {
         child.kill().unwrap();
         child.wait().unwrap();
     }
-    let said = place.json("import lines.jsonl --json");
+    let output = place.json("import lines.jsonl --json");
     assert_eq!(
-        (said["new"].as_u64().unwrap() + said["already_there"].as_u64().unwrap(), &said["moved"]),
+        (output["new"].as_u64().unwrap() + output["already_there"].as_u64().unwrap(), &output["moved"]),
         (4_000, &json!(0))
     );
     assert_eq!(place.ok("export").lines().count(), 4_000);
@@ -155,9 +155,9 @@ fn csv_with_quotes_is_read_and_a_bad_row_is_named() {
         "sales.csv",
         "sku,what,when,price\r\nA1,\"a \"\"b\"\",\r\nc\",2017-04-15,5.00\r\nB2,x,2017-04-31,1\r\n",
     );
-    let said = place.fails(1, "import sales.csv --format csv --stream sale-{sku} --type sold --time when");
+    let output = place.fails(1, "import sales.csv --format csv --stream sale-{sku} --type sold --time when");
     assert_eq!(
-        said,
+        output,
         "sales.csv: line 4, column `when`: `2017-04-31` is not a time: \
          RFC 3339, YYYY-MM-DD, YYYYMMDD or seconds since 1970; nothing was written"
     );
@@ -175,7 +175,7 @@ fn csv_with_quotes_is_read_and_a_bad_row_is_named() {
 fn what_cannot_be_brought_in_says_why() {
     let place = Place::new();
     place.write("a.csv", "a,b\n1,2\n");
-    for (code, line, said) in [
+    for (code, line, output) in [
         (3, "import none.csv --format csv --stream {a} --type x", "cannot open none.csv: "),
         (1, "import . --format csv --stream {a} --type x", "cannot open .: it is a directory"),
         (2, "import a.csv --format csv", "--format csv needs --stream and --type"),
@@ -193,7 +193,7 @@ fn what_cannot_be_brought_in_says_why() {
         ),
     ] {
         let found = place.fails(code, line);
-        assert!(found.starts_with(said), "{line}: {found}");
+        assert!(found.starts_with(output), "{line}: {found}");
     }
 }
 
@@ -211,8 +211,8 @@ fn lines_of_one_append_without_end_are_refused() {
         .unwrap();
     }
     place.write("lines.jsonl", &lines);
-    let said = place.fails(1, "import lines.jsonl");
-    assert!(said.contains("line 1: the append that begins here is larger than 65536 events"), "{said}");
+    let output = place.fails(1, "import lines.jsonl");
+    assert!(output.contains("line 1: the append that begins here is larger than 65536 events"), "{output}");
 }
 
 /// What is in a log already can be taken out of it and brought back, also JSON that is refused where it

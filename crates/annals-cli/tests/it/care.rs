@@ -53,8 +53,8 @@ fn verify_says_what_is_lost_and_when_it_was_done_last() {
     assert_eq!(answer.code, 6);
     assert!(answer.out.contains("the event at position 2 is lost"), "{}", answer.out);
     assert!(place.ok("verify --last").ends_with(" up to position 4: damaged in 1 place\n"));
-    let said = place.fails(1, "verify --store memory: --resume");
-    assert!(said.contains("not a store of the kind `file:DIRECTORY`"), "{said}");
+    let output = place.fails(1, "verify --store memory: --resume");
+    assert!(output.contains("not a store of the kind `file:DIRECTORY`"), "{output}");
     assert!(place.fails(2, "verify --rate 0").contains("from 1 up"));
 }
 
@@ -110,14 +110,14 @@ fn a_backup_comes_back_up_to_a_position_and_a_time() {
         );
         assert_eq!(place.ok(&format!("read --all --json --store file:{name}")), expected);
     }
-    for (code, arguments, said) in [
+    for (code, arguments, output) in [
         (1, "--store file:whole", "whole exists already; name a directory that does not"),
         (2, "--store file:x --to 6", "the point is 6, and backup 2 ends at position 5"),
         (2, "--store file:x --backup 7", "backup 7 is not there"),
         (1, "--store memory:", "it is not a store of the kind `file:DIRECTORY`"),
     ] {
         let found = place.fails(code, &format!("restore backups {arguments}"));
-        assert!(found.ends_with(said), "{arguments}: {found}");
+        assert!(found.ends_with(output), "{arguments}: {found}");
     }
     assert!(
         !place.path("x").exists() && !place.path("x.unfinished").exists(),
@@ -139,8 +139,8 @@ fn a_backup_that_rots_is_not_restored() {
     let mut bytes = std::fs::read(&object).unwrap();
     bytes[300] ^= 1;
     std::fs::write(&object, bytes).unwrap();
-    let said = place.fails(6, "restore backups --store file:x");
-    assert!(said.contains("damage at segment-00000000000000000001-"), "{said}");
+    let output = place.fails(6, "restore backups --store file:x");
+    assert!(output.contains("damage at segment-00000000000000000001-"), "{output}");
     let listed = place.annals("backup --list backups --verify");
     assert_eq!(listed.code, 6);
     assert!(listed.out.starts_with("backup 1 cannot be restored: damage at segment-"), "{}", listed.out);
@@ -275,10 +275,10 @@ fn a_backup_of_another_history_says_that_the_older_ones_are_kept() {
     place.ok("append s --type t --data 2");
     place.ok("append s --type t --data 22 --store file:other");
     assert!(!place.ok("backup bk").contains("history"));
-    let said = place.ok("backup bk --keep 1 --store file:other");
+    let output = place.ok("backup bk --keep 1 --store file:other");
     assert!(
-        said.contains("the backups up to 1 are of another history") && said.contains("kept-000001"),
-        "{said}"
+        output.contains("the backups up to 1 are of another history") && output.contains("kept-000001"),
+        "{output}"
     );
     assert_eq!(
         place.json("backup bk --keep 1 --store file:other --json")["other_history_up_to"],

@@ -56,9 +56,9 @@ fn mariadb_is_a_store_like_any_other() {
 #[test]
 fn a_database_that_is_not_there_is_named_without_its_password() {
     let place = Place::new();
-    let said = place.fails(5, "streams --store postgres://kim:secret@127.0.0.1:1/shop");
-    assert!(said.starts_with("cannot open postgres://kim:***@127.0.0.1:1/shop: "), "{said}");
-    assert!(!said.contains("secret"), "{said}");
+    let output = place.fails(5, "streams --store postgres://kim:secret@127.0.0.1:1/shop");
+    assert!(output.starts_with("cannot open postgres://kim:***@127.0.0.1:1/shop: "), "{output}");
+    assert!(!output.contains("secret"), "{output}");
 }
 
 /// B2: a reader that has gone away is no failure. A database that has gone away is one.
@@ -83,8 +83,8 @@ fn a_connection_that_breaks_is_a_failure() {
 /// Carries a connection until a million bytes have come, and then ends it as one does who says goodbye.
 fn break_off(mut client: std::net::TcpStream, port: u16) {
     let mut server = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
-    let (mut answers, mut told) = (server.try_clone().unwrap(), client.try_clone().unwrap());
-    std::thread::spawn(move || std::io::copy(&mut answers, &mut told));
+    let (mut answers, mut responses) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+    std::thread::spawn(move || std::io::copy(&mut answers, &mut responses));
     std::thread::spawn(move || {
         use std::io::{Read as _, Write as _};
         let (mut piece, mut carried) = ([0; 65_536], 0);

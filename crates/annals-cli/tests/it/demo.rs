@@ -61,9 +61,9 @@ fn demo(place: &Place, line: &str) -> Value {
 #[test]
 fn the_sample_says_what_its_readme_says() {
     let place = Place::new();
-    let said = demo(&place, "demo --once --json");
-    assert_eq!(said, expected(SAMPLE));
-    let totals = (&said["purchases"], &said["customers"], &said["cds"], &said["revenue"]);
+    let output = demo(&place, "demo --once --json");
+    assert_eq!(output, expected(SAMPLE));
+    let totals = (&output["purchases"], &output["customers"], &output["cds"], &output["revenue"]);
     assert_eq!(totals, (&json!(6_787), &json!(2_357), &json!(16_139), &json!(240_267.14)));
 }
 
@@ -84,9 +84,9 @@ fn a_demo_that_is_killed_again_and_again_ends_with_every_purchase_once() {
     for _ in 0..6 {
         let mut child = place.command(line.split_whitespace()).spawn().unwrap();
         // It says ten times how far it is. It is killed a moment after one of these, wherever it is then.
-        let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut output = BufReader::new(child.stderr.take().unwrap()).lines();
         for _ in 0..=random(8) {
-            said.next().unwrap().unwrap();
+            output.next().unwrap().unwrap();
         }
         std::thread::sleep(Duration::from_micros(random(20_000)));
         kills += u64::from(child.try_wait().unwrap().is_none());
@@ -117,7 +117,7 @@ fn a_demo_that_is_run_again_adds_nothing() {
 }
 
 #[test]
-fn people_are_told_the_figures_and_where_the_data_lies() {
+fn the_summary_shows_the_figures_and_where_the_data_is() {
     let place = Place::new();
     place.write("purchases.txt", some(200));
     let answer = place.annals("demo --once --input purchases.txt --store file:shop --concurrency 7");
@@ -135,11 +135,11 @@ fn people_are_told_the_figures_and_where_the_data_lies() {
 fn a_file_with_a_bad_line_is_refused_before_anything_is_done() {
     let place = Place::new();
     place.write("purchases.txt", some(5) + " 00099 19970230  1   11.77\r\n");
-    let said = place.fails(1, "demo --once --input purchases.txt");
-    assert_eq!(said, "purchases.txt: line 7 column 2, `19970230`, is not a date like 19970131");
+    let output = place.fails(1, "demo --once --input purchases.txt");
+    assert_eq!(output, "purchases.txt: line 7 column 2, `19970230`, is not a date like 19970131");
     assert!(!place.path("data").exists(), "not even a store was made");
-    let said = place.fails(3, "demo --once --input nowhere.txt");
-    assert!(said.starts_with("cannot read nowhere.txt: "), "{said}");
+    let output = place.fails(3, "demo --once --input nowhere.txt");
+    assert!(output.starts_with("cannot read nowhere.txt: "), "{output}");
 }
 
 /// A demo of 50 purchases that has fed them and serves on: the process, its further output and its address.
@@ -147,21 +147,21 @@ fn staying(place: &Place) -> (Child, BufReader<ChildStdout>, String) {
     place.write("purchases.txt", some(50));
     let line = "demo --listen 127.0.0.1:0 --input purchases.txt";
     let mut child = place.command(line.split_whitespace()).spawn().unwrap();
-    let mut said = BufReader::new(child.stdout.take().unwrap());
+    let mut output = BufReader::new(child.stdout.take().unwrap());
     let mut lines = String::new();
     let url = loop {
-        assert!(said.read_line(&mut lines).unwrap() > 0, "{lines}");
+        assert!(output.read_line(&mut lines).unwrap() > 0, "{lines}");
         if let Some(rest) = lines.lines().last().unwrap().strip_prefix("The shop is at ") {
             break rest.split_once("/shop").unwrap().0.to_owned();
         }
     };
-    (child, said, url)
+    (child, output, url)
 }
 
 #[test]
 fn the_demo_stays_up_and_shows_shop_and_console() {
     let place = Place::new();
-    let (child, mut said, url) = staying(&place);
+    let (child, mut output, url) = staying(&place);
     let get = |path: &str| {
         let mut answer = ureq::get(format!("{url}{path}")).call().unwrap();
         answer.body_mut().read_to_string().unwrap()
@@ -172,7 +172,7 @@ fn the_demo_stays_up_and_shows_shop_and_console() {
     assert_eq!(sales["purchases"], 50);
     let Answer { code, err, .. } = stopped(child, "-INT");
     let mut rest = String::new();
-    said.read_to_string(&mut rest).unwrap();
+    output.read_to_string(&mut rest).unwrap();
     assert_eq!(code, 0, "{rest}{err}");
 }
 
@@ -199,10 +199,10 @@ fn a_state_file_that_is_no_database_is_named_with_what_to_do() {
     let demo = "demo --once --json --input small.txt --store file:st";
     assert_eq!(place.annals(demo).code, 0);
     place.write("st/state.sqlite", "garbage\n");
-    let said = place.annals(demo);
-    assert_eq!((said.code, said.out.as_str()), (6, ""), "{}", said.err);
+    let output = place.annals(demo);
+    assert_eq!((output.code, output.out.as_str()), (6, ""), "{}", output.err);
     for part in ["st/state.sqlite", "subscriber", "remove it", "docs/operations.md"] {
-        assert!(said.err.contains(part), "{part}: {}", said.err);
+        assert!(output.err.contains(part), "{part}: {}", output.err);
     }
     for name in ["state.sqlite", "state.sqlite-wal", "state.sqlite-shm"] {
         let _ = std::fs::remove_file(place.path("st").join(name));

@@ -28,12 +28,15 @@ fn import(place: &Place, line: &str, input: &str) -> ((u64, u64), String) {
 }
 
 #[test]
-fn a_file_in_a_directory_that_the_first_version_brought_in_is_there_and_its_new_rows_are_added() {
+fn a_file_imported_by_the_first_version_is_kept_and_its_new_rows_are_added() {
     let place = place(include_str!("../../../../fixtures/first-version/file.jsonl"));
     let line = format!("import jan/sales.csv {OPTIONS}");
-    let (counts, said) = import(&place, &line, "");
+    let (counts, output) = import(&place, &line, "");
     assert_eq!(counts, (0, 4));
-    assert!(said.contains("the first 4 rows of `sales.csv`") && said.contains("--source NAME"), "{said}");
+    assert!(
+        output.contains("the first 4 rows of `sales.csv`") && output.contains("--source NAME"),
+        "{output}"
+    );
     place.write("jan/sales.csv", format!("{SALES}kim,1,,9\nkim,1,,9\n"));
     assert_eq!(import(&place, &line, "").0, (2, 4));
     assert_eq!(import(&place, &line, "").0, (0, 6));
@@ -89,8 +92,8 @@ fn lines_that_end_with_a_carriage_return_alone_are_known_as_the_first_version_kn
         assert_eq!(import(&place, line, ""), (counts, String::new()));
     }
     place.write("bad.csv", "a,b\r1,2\r1\r");
-    let said = place.fails(1, "import bad.csv --format csv --stream x-{a} --type t");
-    assert!(said.contains("line 3: "), "lines are counted as people do: {said}");
+    let output = place.fails(1, "import bad.csv --format csv --stream x-{a} --type t");
+    assert!(output.contains("line 3: "), "lines are counted as people do: {output}");
 }
 
 #[test]
@@ -136,10 +139,10 @@ fn an_export_without_numbers_of_events_is_imported_with_the_same_appends() {
     assert_eq!(without, lines);
     // What lacks its last lines cannot be noticed there; in a new export it is.
     place.write("cut.jsonl", export.lines().take(2).map(|line| format!("{line}\n")).collect::<String>());
-    let said = place.fails(1, "import cut.jsonl --store file:copy");
-    assert!(said.contains("cut.jsonl: line 2: the file ends within an append"), "{said}");
+    let output = place.fails(1, "import cut.jsonl --store file:copy");
+    assert!(output.contains("cut.jsonl: line 2: the file ends within an append"), "{output}");
     place.write("late.jsonl", export.lines().skip(3).map(|line| format!("{line}\n")).collect::<String>());
-    let said = place.annals("import late.jsonl --store file:late").err;
-    assert!(said.contains("stream `x-1` is at version 0, not 1"), "{said}");
-    assert!(said.contains("the file begins at position 4 and the log ends at 0"), "{said}");
+    let output = place.annals("import late.jsonl --store file:late").err;
+    assert!(output.contains("stream `x-1` is at version 0, not 1"), "{output}");
+    assert!(output.contains("the file begins at position 4 and the log ends at 0"), "{output}");
 }

@@ -34,12 +34,12 @@ fn the_data_of_a_release_is_verified_and_exported() {
     for folder in fixtures::of_releases("embedded") {
         let place = Place::new();
         fixtures::copy(&folder.join("data"), &place.path("data"));
-        let said = place.annals("verify");
+        let output = place.annals("verify");
         assert!(
-            said.code == 0 && said.out.ends_with("no damage found\n"),
+            output.code == 0 && output.out.ends_with("no damage found\n"),
             "{}: {}",
             fixtures::lost("the log", &folder),
-            said.err
+            output.err
         );
         is_the_log(&place.ok("export"), &folder);
         assert_eq!(place.ok("migrate"), "file:data is up to date\n", "no index is of an earlier version");
@@ -51,8 +51,8 @@ fn the_export_of_a_release_is_imported() {
     for folder in ["embedded", "postgres", "mariadb", "mysql"].into_iter().flat_map(fixtures::of_releases) {
         let place = Place::new();
         std::fs::copy(folder.join("log.jsonl"), place.path("log.jsonl")).unwrap();
-        let said = place.annals("import log.jsonl");
-        assert_eq!(said.code, 0, "{}: {}", fixtures::lost("an export", &folder), said.err);
+        let output = place.annals("import log.jsonl");
+        assert_eq!(output.code, 0, "{}: {}", fixtures::lost("an export", &folder), output.err);
         is_the_log(&place.ok("export"), &folder);
         assert!(place.ok("verify").ends_with("no damage found\n"));
     }
@@ -85,11 +85,11 @@ fn what_a_release_published_about_its_log_is_proved() {
         fixtures::copy(&folder.parent().unwrap().join("embedded/data"), &place.path("data"));
         let lost = fixtures::lost("a published head or a receipt", &folder);
         for head in ["head", "early"] {
-            let said = place.annals(&format!("verify --head proof/{head}.json"));
+            let output = place.annals(&format!("verify --head proof/{head}.json"));
             assert!(
-                said.code == 0 && said.out.contains("as it was when the head was published"),
+                output.code == 0 && output.out.contains("as it was when the head was published"),
                 "{}: {lost}",
-                said.err
+                output.err
             );
         }
         let proved = place.annals("receipt --check proof/receipt.json --head proof/head.json");
@@ -111,8 +111,8 @@ fn a_dump_is_verified_and_exported(kind: Kind, releases: &str) {
             true => format!("{}?schema=annals_fixture", server.url()),
             false => format!("{}_fixture", server.url()),
         };
-        let said = place.annals(&format!("verify --store {url}"));
-        assert_eq!(said.code, 0, "{}: {}", fixtures::lost("the log", &folder), said.err);
+        let output = place.annals(&format!("verify --store {url}"));
+        assert_eq!(output.code, 0, "{}: {}", fixtures::lost("the log", &folder), output.err);
         is_the_log(&place.ok(&format!("export --store {url}")), &folder);
     }
 }

@@ -17,8 +17,8 @@ fn a_quote_that_is_never_closed_takes_no_rows_with_it() {
     let place = Place::new();
     place.write("two.csv", "id,note\n1,fine\n2,\"5 inch disk\n3,fine\n4,fine\n");
     let line = "import two.csv --format csv --stream sale-{id} --type sold";
-    let said = place.fails(1, line);
-    assert!(said.contains("line 3: the quote that begins here, in column 2, is never closed"), "{said}");
+    let output = place.fails(1, line);
+    assert!(output.contains("line 3: the quote that begins here, in column 2, is never closed"), "{output}");
     place.write("two.csv", "id,note\n1,fine\n2,\"5 inch\" disk\n3,fine\n");
     assert!(place.fails(1, line).contains("line 3: text follows the closing quote of column 2"));
     assert_eq!(place.ok("read --all"), "no events\n");
@@ -76,8 +76,8 @@ fn encodings_are_named_and_what_is_not_in_them_is_refused() {
     let place = Place::new();
     place.write("korean.csv", b"id,name\n1,\xb1\xe8\xc3\xb6\xbc\xf6\n");
     let line = "import korean.csv --format csv --stream x-{id} --type t";
-    let said = place.fails(1, line);
-    assert!(said.contains("line 2: is not UTF-8") && said.contains("--encoding"), "{said}");
+    let output = place.fails(1, line);
+    assert!(output.contains("line 2: is not UTF-8") && output.contains("--encoding"), "{output}");
     assert_eq!(brought_in(&place, &format!("{line} --encoding cp949"))[0]["name"], "김철수");
     let place = Place::new();
     let excel: Vec<u8> =
@@ -104,7 +104,7 @@ fn json_comes_in_however_it_is_laid_out() {
         assert_eq!(place.json(line)["already_there"], count, "{text}");
     }
     let place = Place::new();
-    for (text, said) in [
+    for (text, output) in [
         ("{\"id\":1}\n{\"id\":2\n{\"id\":3}\n", "line 2: is not JSON: the value that begins here never ends"),
         ("[{\"id\":1},\n1]", "line 2: is not a JSON object"),
         ("{\"id\":1}\n{\"id\":1,\"id\":2}\n", "line 2: is not a JSON object"),
@@ -113,7 +113,7 @@ fn json_comes_in_however_it_is_laid_out() {
     ] {
         place.write("rows.json", text);
         let found = place.fails(1, "import rows.json --stream x-{id} --type t");
-        assert!(found.contains(said), "{text}: {found}");
+        assert!(found.contains(output), "{text}: {found}");
     }
     assert_eq!(place.ok("read --all"), "no events\n");
 }
@@ -135,8 +135,8 @@ fn a_field_within_a_field_is_named_by_its_path_and_data_by_its_column() {
     place.write("outbox.csv", "id,payload\n1,\"{\"\"a\"\":1}\"\n2,plain\n");
     let line = "import outbox.csv --format csv --stream x-{id} --type t --data payload";
     assert_eq!(brought_in(&place, line), [json!({"a": 1}), json!("plain")]);
-    let said = place.fails(1, "import outbox.csv --format csv --stream x-{id} --type t --data none");
-    assert!(said.contains("there is no column `none`"), "{said}");
+    let output = place.fails(1, "import outbox.csv --format csv --stream x-{id} --type t --data none");
+    assert!(output.contains("there is no column `none`"), "{output}");
 }
 
 #[test]
@@ -144,15 +144,15 @@ fn rows_that_lack_what_makes_their_stream_do_not_share_one() {
     let place = Place::new();
     place.write("sales.csv", "id,kind\n1,a\n,b\n");
     let line = "import sales.csv --format csv --stream sale-{id} --type sold";
-    let said = place.fails(1, line);
-    assert!(said.contains("line 3, column `id`: is empty, but makes the stream"), "{said}");
+    let output = place.fails(1, line);
+    assert!(output.contains("line 3, column `id`: is empty, but makes the stream"), "{output}");
     place.write("sales.csv", "id,kind\n1,\n");
     let typed = "import sales.csv --format csv --stream sale-{id} --type {kind}";
     assert!(place.fails(1, typed).contains("column `kind`: is empty, but makes the type"));
     for name in [".", ".."] {
         place.write("sales.csv", format!("id\n{name}\n"));
-        let said = place.fails(1, "import sales.csv --format csv --stream {id} --type t");
-        assert!(said.contains("line 2: "), "{said}");
+        let output = place.fails(1, "import sales.csv --format csv --stream {id} --type t");
+        assert!(output.contains("line 2: "), "{output}");
     }
     place.write("sales.csv", "id,kind\n1,a\n2,\n");
     place.ok(&format!("{line} --tag kind:{{kind}}"));
@@ -167,8 +167,11 @@ fn what_other_programs_write_for_no_value_names_no_stream_no_type_and_no_id() {
         place.write("rows.csv", format!("id,v\n1,{null}\n{null},2\n{null},3\n"));
         for line in ["--stream x-{id} --type t", "--stream x --type {id}", "--stream x --type t --id id"] {
             let line = format!("import rows.csv --format csv {line}");
-            let said = place.fails(1, &line);
-            assert!(said.contains("line 3, column `id`: `") && said.contains("--null-is-value"), "{said}");
+            let output = place.fails(1, &line);
+            assert!(
+                output.contains("line 3, column `id`: `") && output.contains("--null-is-value"),
+                "{output}"
+            );
         }
         assert_eq!(place.ok("read --all"), "no events\n");
         // As data it is text, and as a name where that is what it is.
@@ -177,8 +180,8 @@ fn what_other_programs_write_for_no_value_names_no_stream_no_type_and_no_id() {
     }
     let place = Place::new();
     place.write("rows.jsonl", "{\"id\":\"NA\"}\n{\"id\":null}\n");
-    let said = place.fails(1, "import rows.jsonl --stream country-{id} --type t");
-    assert!(said.contains("line 2, column `id`: `null` is not text"), "{said}");
+    let output = place.fails(1, "import rows.jsonl --stream country-{id} --type t");
+    assert!(output.contains("line 2, column `id`: `null` is not text"), "{output}");
 }
 
 #[test]
@@ -219,8 +222,8 @@ fn files_that_are_nearly_what_they_seem_are_read_whole_or_refused_at_a_line() {
             Ok(rows) if rows.is_empty() => assert!(place.ok(line).starts_with("0 events")),
             Ok(rows) => assert_eq!(brought_in(&place, line), rows, "{bytes:?}"),
             Err(problem) => {
-                let said = place.fails(1, line);
-                assert!(said.contains(problem) && said.ends_with("nothing was written"), "{said}");
+                let output = place.fails(1, line);
+                assert!(output.contains(problem) && output.ends_with("nothing was written"), "{output}");
             }
         }
     }
@@ -239,11 +242,11 @@ fn every_error_names_its_line_and_how_many_rows_are_in_the_store() {
             .map(|row| if row == 1_700 { format!("{bad}\n") } else { format!("{row},y\n") })
             .collect();
         place.write("rows.csv", format!("id,v\n{rows}"));
-        let said = place.fails(1, "import rows.csv --format csv --stream {id} --type t");
-        assert!(said.contains("line 1702: ") && said.contains(problem), "{problem}: {said}");
+        let output = place.fails(1, "import rows.csv --format csv --stream {id} --type t");
+        assert!(output.contains("line 1702: ") && output.contains(problem), "{problem}: {output}");
         assert!(
-            said.contains("stopped after 1") && said.contains("events, which are in the store"),
-            "{said}"
+            output.contains("stopped after 1") && output.contains("events, which are in the store"),
+            "{output}"
         );
     }
 }
@@ -256,8 +259,8 @@ fn a_packed_file_is_unpacked_and_half_of_one_is_refused() {
     place.write("rows.jsonl.gz", packed);
     let line = "import rows.jsonl.gz --stream x-{id} --type t";
     place.write("half.gz", &packed[..packed.len() - 9]);
-    let said = place.fails(1, "import half.gz --stream x-{id} --type t");
-    assert!(said.contains("line ") && said.ends_with("nothing was written"), "{said}");
+    let output = place.fails(1, "import half.gz --stream x-{id} --type t");
+    assert!(output.contains("line ") && output.ends_with("nothing was written"), "{output}");
     assert_eq!(brought_in(&place, line), [json!({"id": 1}), json!({"id": 2})]);
 }
 
@@ -285,7 +288,7 @@ fn a_dry_run_reads_everything_and_writes_nothing() {
 fn options_that_cannot_be_are_refused() {
     let place = Place::new();
     place.write("a.csv", "a,b\n1,2\n");
-    for (line, said) in [
+    for (line, output) in [
         ("import a.csv --format csv --stream {a} --type t --delimiter ;;", "is not one sign"),
         ("import a.csv --format csv --stream {a} --type t --encoding ebcdic", "is not an encoding"),
         (
@@ -296,6 +299,6 @@ fn options_that_cannot_be_are_refused() {
         ("import a.csv --stream {a} --type t --delimiter ;", "--delimiter is for --format csv"),
     ] {
         let found = place.fails(2, line);
-        assert!(found.contains(said), "{line}: {found}");
+        assert!(found.contains(output), "{line}: {found}");
     }
 }

@@ -67,16 +67,16 @@ fn help_lists_the_exit_codes_and_no_hidden_name() {
 #[test]
 fn a_version_says_the_commit_and_the_features() {
     let place = Place::new();
-    let said = place.ok("--version");
-    let rest = said.strip_prefix(concat!("annals ", env!("CARGO_PKG_VERSION"), " (")).unwrap();
+    let output = place.ok("--version");
+    let rest = output.strip_prefix(concat!("annals ", env!("CARGO_PKG_VERSION"), " (")).unwrap();
     let features = if cfg!(feature = "object-storage") { "object-storage" } else { "none" };
-    assert!(rest.ends_with(&format!("features: {features})\n")), "{said}");
+    assert!(rest.ends_with(&format!("features: {features})\n")), "{output}");
     let here = env!("CARGO_MANIFEST_DIR");
     let commit = Command::new("git").args(["-C", here, "rev-parse", "--short=12", "HEAD"]).output();
     if let Ok(commit) = commit
         && commit.status.success()
     {
         let commit = String::from_utf8(commit.stdout).unwrap();
-        assert!(rest.starts_with(&format!("commit {}, ", commit.trim())), "{said}");
+        assert!(rest.starts_with(&format!("commit {}, ", commit.trim())), "{output}");
     }
 }

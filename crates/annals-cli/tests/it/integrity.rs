@@ -37,13 +37,13 @@ fn ready(server: &Served) -> (u16, String) {
 }
 
 #[test]
-fn a_served_store_without_its_lock_file_is_opened_by_nobody_else() {
+fn a_served_store_without_its_lock_file_is_opened_by_no_other_process() {
     let place = Place::new();
     filled(&place, 3);
     let server = Served::start(&place, &[]);
     std::fs::remove_file(place.path("data/LOCK")).unwrap();
-    let said = place.fails(5, "append s-1 --type t --data 1");
-    assert!(said.contains("open in another process"), "{said}");
+    let output = place.fails(5, "append s-1 --type t --data 1");
+    assert!(output.contains("open in another process"), "{output}");
     assert_eq!(post(&server), 201);
     server.stop();
     place.ok("append s-1 --type t --data 5");
@@ -91,8 +91,8 @@ fn a_closed_store_that_lost_its_end_is_damaged() {
         assert!(found.out.contains("are lost") && found.out.contains("durable up to"), "{}", found.out);
     }
     for command in ["append s-1 --type t --data 1", "read s-1", "export", "head"] {
-        let said = place.fails(6, command);
-        assert!(said.contains("was durable up to position 20"), "{command}: {said}");
+        let output = place.fails(6, command);
+        assert!(output.contains("was durable up to position 20"), "{command}: {output}");
     }
     let repaired = place.annals("repair --to file:mended");
     assert!(repaired.code == 6 && repaired.out.contains("lost"), "{}", repaired.out);
@@ -166,8 +166,8 @@ fn a_clock_that_is_years_ahead_is_refused_until_somebody_is_sure() {
     let append = Append::to(StreamId::new("s-1").unwrap(), Expected::Any, [event]);
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(store.append(append)).unwrap();
     drop(store);
-    let said = place.fails(5, "append s-1 --type t --data 2");
-    assert!(said.contains("ANNALS_CLOCK_AHEAD_MAX_DAYS"), "{said}");
+    let output = place.fails(5, "append s-1 --type t --data 2");
+    assert!(output.contains("ANNALS_CLOCK_AHEAD_MAX_DAYS"), "{output}");
     let sure = |days: &str| {
         let mut command = place.command(["append", "s-1", "--type", "t", "--data", "2"]);
         command.env("ANNALS_CLOCK_AHEAD_MAX_DAYS", days).output().unwrap()
@@ -194,8 +194,8 @@ fn a_store_on_a_read_only_medium_is_read_exported_and_backed_up() {
     place.ok("backup bk --store file:ro");
     place.ok("restore bk --store file:restored");
     assert_eq!(place.ok("read s-1 --store file:restored"), log);
-    let said = place.fails(7, "append s-1 --type t --data 1 --store file:ro");
-    assert!(said.contains("cannot open file:ro"), "{said}");
+    let output = place.fails(7, "append s-1 --type t --data 1 --store file:ro");
+    assert!(output.contains("cannot open file:ro"), "{output}");
     // Several may read it at once; beside one who writes, nobody does.
     let server = Served::start(&place, &[]);
     assert!(place.fails(5, "read s-1 --store file:ro").contains("open in another process"));

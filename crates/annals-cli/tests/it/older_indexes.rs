@@ -28,14 +28,14 @@ fn a_store_of_the_version_before_is_migrated_by_its_command_only() {
     };
     for _ in 0..2 {
         assert_eq!(place.ok("read account-3 --json").lines().count(), 6);
-        let (code, out, said) = look_up();
-        assert_eq!((code, out.as_str()), (Some(7), ""), "{said}");
-        assert!(said.contains("run `annals migrate`"), "{said}");
+        let (code, out, output) = look_up();
+        assert_eq!((code, out.as_str()), (Some(7), ""), "{output}");
+        assert!(output.contains("run `annals migrate`"), "{output}");
     }
     assert_eq!(place.ok("migrate"), "file:data is up to date: 6 indexes were of an earlier version\n");
     assert_eq!(place.ok("migrate"), "file:data is up to date\n");
-    let (code, out, said) = look_up();
-    assert_eq!((code, out.lines().count()), (Some(0), 15), "{said}");
+    let (code, out, output) = look_up();
+    assert_eq!((code, out.lines().count()), (Some(0), 15), "{output}");
     assert!(place.ok("verify").ends_with("no damage found\n"));
     assert!(place.fails(1, "migrate --store memory:").contains("nothing of it is of an earlier version"));
     assert!(place.fails(3, "migrate --store file:none").contains("none"));

@@ -9,8 +9,8 @@ use crate::support::Place;
 #[test]
 fn an_event_is_appended_and_read_again_by_another_process() {
     let place = Place::new();
-    let said = place.ok(r#"append account-42 --type account.opened --data {"owner":"kim"} --expect none"#);
-    assert_eq!(said, "account-42 version 1, position 1\n");
+    let output = place.ok(r#"append account-42 --type account.opened --data {"owner":"kim"} --expect none"#);
+    assert_eq!(output, "account-42 version 1, position 1\n");
     let line = "append account-42 --type account.deposited --data - --expect 1 --tag big --process p --initiator user:7";
     assert_eq!(place.annals_with(line, "{\"amount\": 30}\n").out, "account-42 version 2, position 2\n");
 
@@ -32,14 +32,14 @@ fn an_event_is_appended_and_read_again_by_another_process() {
 fn names_that_are_kept_for_annals_are_refused_and_restored() {
     let place = Place::new();
     for line in ["append annals.answers-a-1 --type opened", "append a-1 --type annals.command_refused"] {
-        let said = place.fails(2, line);
-        assert!(said.contains("begins with `annals.`, which is reserved for Annals"), "{said}");
-        assert!(said.contains("nothing was written"), "{said}");
+        let output = place.fails(2, line);
+        assert!(output.contains("begins with `annals.`, which is reserved for Annals"), "{output}");
+        assert!(output.contains("nothing was written"), "{output}");
     }
     place.write("rows.csv", "stream,type\nannals.answers-a-1,opened\n");
     let import = "import rows.csv --format csv --stream {stream} --type {type}";
-    let said = place.fails(1, import);
-    assert!(said.contains("line 2") && said.contains("reserved for Annals"), "{said}");
+    let output = place.fails(1, import);
+    assert!(output.contains("line 2") && output.contains("reserved for Annals"), "{output}");
     place.write("rows.csv", "stream,type\na-1,annals.command_refused\n");
     assert!(place.fails(1, import).contains("its type"), "also a type");
 
@@ -116,8 +116,8 @@ fn a_stream_that_is_not_there_is_not_an_empty_page() {
     for line in
         ["read acount-1", "read acount-1 --json", "export --stream acount-1", "export --stream acount-1 -o x"]
     {
-        let said = place.fails(3, line);
-        assert!(said.ends_with("there is no stream `acount-1` in file:data"), "{line}: {said}");
+        let output = place.fails(3, line);
+        assert!(output.ends_with("there is no stream `acount-1` in file:data"), "{line}: {output}");
     }
     assert!(!place.path("x").exists());
     assert_eq!(place.ok("read account-1 --from 7"), "no events; account-1 ends at version 1\n");
@@ -187,7 +187,7 @@ fn an_error_is_json_where_the_answer_would_be() {
 }
 
 #[test]
-fn what_stands_in_an_event_does_not_steer_the_terminal() {
+fn the_content_of_an_event_does_not_control_the_terminal() {
     let place = Place::new();
     let mut command =
         place.command(["append", "a\u{1b}[31m", "--type", "x\u{7}", "--content-type", "text/plain"]);
@@ -228,10 +228,10 @@ fn a_version_that_is_not_there_is_refused_with_the_one_that_is() {
 }
 
 #[test]
-fn data_must_be_json_unless_it_is_said_to_be_something_else() {
+fn data_must_be_json_unless_another_content_type_is_given() {
     let place = Place::new();
-    let said = place.fails(2, "append a --type x --data {half");
-    assert!(said.starts_with("--data is not JSON: ") && said.contains("--content-type"), "{said}");
+    let output = place.fails(2, "append a --type x --data {half");
+    assert!(output.starts_with("--data is not JSON: ") && output.contains("--content-type"), "{output}");
     place.ok("append a --type x --data {half --content-type text/plain");
     assert_eq!(place.json("read a --json")["data_base64"], "e2hhbGY=");
 }
@@ -275,9 +275,9 @@ fn a_reader_that_goes_away_is_no_failure() {
 fn bytes_that_are_not_utf8_are_not_recorded_as_json() {
     let place = Place::new();
     let korean = b"{\"name\":\"\xb1\xe8\xc3\xb6\xbc\xf6\"}";
-    let said = place.annals_with("append p-1 --type t --data -", korean);
-    assert_eq!((said.code, said.out.as_str()), (2, ""));
-    assert!(said.err.starts_with("annals: --data is not UTF-8, from its byte 9 on"), "{}", said.err);
+    let output = place.annals_with("append p-1 --type t --data -", korean);
+    assert_eq!((output.code, output.out.as_str()), (2, ""));
+    assert!(output.err.starts_with("annals: --data is not UTF-8, from its byte 9 on"), "{}", output.err);
     assert!(!place.path("data").exists());
     assert_eq!(place.annals_with("append p-1 --type t --data - --content-type text/plain", korean).code, 0);
 }

@@ -71,8 +71,8 @@ async fn dead_letters_are_seen_retried_and_dropped() {
     assert_eq!(place.ok("outbox list sqlite:shop.db"), "no dead letters\n");
     assert_eq!(place.json("outbox status sqlite:shop.db --json")["pending"], 2);
     for command in ["retry", "drop"] {
-        let said = place.fails(3, &format!("outbox {command} sqlite:shop.db {id}"));
-        assert_eq!(said, format!("there is no dead letter with the id {id}"));
+        let output = place.fails(3, &format!("outbox {command} sqlite:shop.db {id}"));
+        assert_eq!(output, format!("there is no dead letter with the id {id}"));
     }
 
     let other = Place::new();
@@ -86,18 +86,18 @@ async fn dead_letters_are_seen_retried_and_dropped() {
 }
 
 #[test]
-fn what_is_not_there_is_named() {
+fn a_missing_outbox_is_named() {
     let place = Place::new();
-    let said = place.fails(5, "outbox list sqlite:none.db");
-    assert!(said.starts_with("cannot open sqlite:none.db: "), "{said}");
-    let said = place.fails(5, "outbox list postgres://kim:secret@127.0.0.1:1/shop");
-    assert!(said.starts_with("cannot open postgres://kim:***@127.0.0.1:1/shop: "), "{said}");
-    let said = place.fails(3, "outbox status sqlite:empty.db?mode=rwc");
-    assert!(said.starts_with("there are no tables of the outbox `outbox`"), "{said}");
-    let said = place.fails(2, "outbox status redis://x");
-    assert!(said.contains("must be `postgres://…`, `mysql://…` or `sqlite:FILE`"), "{said}");
-    let said = place.fails(2, "outbox status sqlite:empty.db --name Shop");
-    assert!(said.starts_with("name `Shop` must be 1 to 40 of a to z"), "{said}");
+    let output = place.fails(5, "outbox list sqlite:none.db");
+    assert!(output.starts_with("cannot open sqlite:none.db: "), "{output}");
+    let output = place.fails(5, "outbox list postgres://kim:secret@127.0.0.1:1/shop");
+    assert!(output.starts_with("cannot open postgres://kim:***@127.0.0.1:1/shop: "), "{output}");
+    let output = place.fails(3, "outbox status sqlite:empty.db?mode=rwc");
+    assert!(output.starts_with("there are no tables of the outbox `outbox`"), "{output}");
+    let output = place.fails(2, "outbox status redis://x");
+    assert!(output.contains("must be `postgres://…`, `mysql://…` or `sqlite:FILE`"), "{output}");
+    let output = place.fails(2, "outbox status sqlite:empty.db --name Shop");
+    assert!(output.starts_with("name `Shop` must be 1 to 40 of a to z"), "{output}");
     place.fails(2, "outbox retry sqlite:empty.db");
     place.fails(2, "outbox drop sqlite:empty.db 7");
 }

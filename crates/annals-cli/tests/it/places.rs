@@ -122,7 +122,7 @@ fn a_file_that_cannot_be_replaced_is_refused_with_what_to_do_and_stays_as_it_is(
         run.args(&before[1..]).args(["sh", "-c", command]);
         run.current_dir(place.path("")).env("ANNALS_STORE", "file:data").output()
     };
-    let said = |command: &str| {
+    let output = |command: &str| {
         let answer = Answer::from(run(command).unwrap());
         assert_eq!((answer.code, answer.out.as_str()), (1, ""), "{command}: {}", answer.err);
         assert!(
@@ -136,7 +136,8 @@ fn a_file_that_cannot_be_replaced_is_refused_with_what_to_do_and_stays_as_it_is(
     let is_able = run("true").is_ok_and(|ran| ran.status.success());
     if is_able && run("touch closed/x").is_ok_and(|touched| touched.status.code() == Some(1)) {
         assert!(
-            said(&format!("{binary} export -o closed/old.jsonl")).contains("its directory does not allow it")
+            output(&format!("{binary} export -o closed/old.jsonl"))
+                .contains("its directory does not allow it")
         );
         assert_eq!(place.read("closed/old.jsonl"), "old");
     } else {
@@ -147,7 +148,7 @@ fn a_file_that_cannot_be_replaced_is_refused_with_what_to_do_and_stays_as_it_is(
     let mount = "mount --bind over.jsonl mounted.jsonl";
     if run(mount).is_ok_and(|mounted| mounted.status.success()) {
         assert!(
-            said(&format!("{mount} && {binary} export -o mounted.jsonl"))
+            output(&format!("{mount} && {binary} export -o mounted.jsonl"))
                 .contains("it is a mount of its own")
         );
         assert_eq!((place.read("over.jsonl"), place.read("mounted.jsonl")), ("old".into(), "old".into()));
@@ -199,8 +200,8 @@ fn nothing_is_written_into_the_directory_of_a_store() {
         "bench --dir data --quick",
         "torture --dir data/torture --minutes 1",
     ] {
-        let said = place.fails(1, line);
-        assert!(said.contains("it is in the directory of a store, "), "{line}: {said}");
+        let output = place.fails(1, line);
+        assert!(output.contains("it is in the directory of a store, "), "{line}: {output}");
     }
     assert!(place.ok("verify").ends_with("no damage found\n"));
     let left: Vec<_> =

@@ -3,7 +3,7 @@
 use crate::support::Place;
 
 #[test]
-fn an_event_is_proved_to_somebody_who_has_only_a_published_head() {
+fn an_event_is_proved_with_only_a_published_head() {
     let place = Place::new();
     for version in 0..5 {
         place.ok(&format!(r#"append account-42 --type account.booked --data {{"n":{version}}}"#));
@@ -39,7 +39,7 @@ fn an_event_is_proved_to_somebody_who_has_only_a_published_head() {
 }
 
 #[test]
-fn what_cannot_be_proved_is_said() {
+fn what_cannot_be_proved_is_reported() {
     let place = Place::new();
     place.ok("append a-1 --type opened");
     place.write("head.json", place.ok("head --json"));

@@ -55,8 +55,8 @@ fn a_read_resumes_after_the_last_event_and_notices_another_history() {
         format!("read s-1 --after {version} --json"),
         format!("export --after {position}"),
     ] {
-        let said = place.fails(4, &format!("{line} --store file:restored"));
-        assert!(said.contains("the log has another history"), "{line}: {said}");
+        let output = place.fails(4, &format!("{line} --store file:restored"));
+        assert!(output.contains("the log has another history"), "{line}: {output}");
     }
     let common = place.json("read --all --from 3 --limit 1 --json --store file:restored");
     let line = format!("read --all --after {} --json --store file:restored", cursor(&common, "position"));
@@ -80,8 +80,8 @@ fn a_place_that_was_handed_out_is_taken_wherever_a_place_is_named() {
     // A place of the log is one of the stream too, if it is an event of that.
     assert_eq!(read(&format!("read s-1 --after {}", at(1))), 1);
     assert_eq!(read(&format!("read s-1 --after {}", at(3))), 0);
-    let said = place.fails(1, &format!("read s-1 --after {}", at(2)));
-    assert!(said.contains("has an event of another stream than s-1"), "{said}");
+    let output = place.fails(1, &format!("read s-1 --after {}", at(2)));
+    assert!(output.contains("has an event of another stream than s-1"), "{output}");
 
     assert_eq!(place.json(&format!("head --json --to {}", at(2)))["position"], 2);
     assert_eq!(place.json(&format!("receipt s-1 1 --to {}", at(2)))["head"]["position"], 2);
@@ -97,8 +97,8 @@ fn a_place_that_was_handed_out_is_taken_wherever_a_place_is_named() {
         format!("read s-1 --after {other}"),
         format!("read s-1 --after 0@{}", event(1)["id"].as_str().unwrap()),
     ] {
-        let said = place.fails(4, &line);
-        assert!(said.contains("the log has another history"), "{line}: {said}");
+        let output = place.fails(4, &line);
+        assert!(output.contains("the log has another history"), "{line}: {output}");
     }
     assert!(!place.path("x").exists() && !place.path("x.unfinished").exists());
 }
@@ -116,8 +116,8 @@ fn a_restore_up_to_an_event_within_an_append_is_refused() {
     place.ok("import log.jsonl");
     place.ok("backup backups");
     let within = "1@00000000-0000-7000-8000-000000000001";
-    let said = place.fails(1, &format!("restore backups --store file:x --to {within}"));
-    assert!(said.contains("position 1 is within an append"), "{said}");
+    let output = place.fails(1, &format!("restore backups --store file:x --to {within}"));
+    assert!(output.contains("position 1 is within an append"), "{output}");
     assert!(!place.path("x").exists());
     place.ok("restore backups --store file:x --to 2@00000000-0000-7000-8000-000000000002");
 }
@@ -129,8 +129,8 @@ fn the_beginning_of_a_log_is_a_place_too() {
     let log = place.json("head --json")["store"].as_str().unwrap().to_owned();
     assert_eq!(place.ok(&format!("read --all --after 0@{log} --json")).lines().count(), 1);
     place.ok("append s-1 --type t --store file:other");
-    let said = place.fails(4, &format!("read --all --after 0@{log} --store file:other"));
-    assert!(said.contains("another history"), "{said}");
+    let output = place.fails(4, &format!("read --all --after 0@{log} --store file:other"));
+    assert!(output.contains("another history"), "{output}");
     for wrong in ["1@", "@x", "1@x", "x"] {
         place.fails(2, &format!("read --all --after {wrong}"));
     }

@@ -85,10 +85,10 @@ fn a_backup_that_fails_on_request_shows_no_password() {
     let errors = std::fs::File::create(&log).unwrap();
     let mut command = place.command(["serve", "--listen", "127.0.0.1:0", "--backup", destination]);
     let mut server = command.env("RUST_LOG", "trace").stderr(errors).spawn().unwrap();
-    let mut said = String::new();
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(server.stdout.take().unwrap()), &mut said)
+    let mut output = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(server.stdout.take().unwrap()), &mut output)
         .unwrap();
-    let url = format!("http://{}", said.trim_end().rsplit_once("http://").unwrap().1);
+    let url = format!("http://{}", output.trim_end().rsplit_once("http://").unwrap().1);
     let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
     let mut answer = agent.post(format!("{url}/v1/backup")).send("").unwrap();
     let text = answer.body_mut().read_to_string().unwrap();

@@ -19,9 +19,9 @@ impl Served {
     pub fn start_at(place: &Place, address: &str, arguments: &[&str]) -> Self {
         let line = ["serve", "--listen", address].into_iter().chain(arguments.iter().copied());
         let mut child = place.command(line).spawn().unwrap();
-        let mut said = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut said).unwrap();
-        let url = said.trim_end().split(" at ").nth(1).unwrap_or_else(|| panic!("{said:?}")).to_owned();
+        let mut output = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut output).unwrap();
+        let url = output.trim_end().split(" at ").nth(1).unwrap_or_else(|| panic!("{output:?}")).to_owned();
         Self { child, url }
     }
 
@@ -42,7 +42,7 @@ impl Served {
 }
 
 #[test]
-fn what_is_appended_over_http_is_there_after_a_stop() {
+fn appends_over_http_survive_a_stop() {
     let place = Place::new();
     let server = Served::start(&place, &[]);
     let event = r#"[{"type":"account.opened","data":{"owner":"kim"}}]"#;
@@ -96,17 +96,17 @@ fn a_server_that_is_killed_has_lost_nothing_that_it_acknowledged() {
 }
 
 #[test]
-fn an_address_that_is_taken_is_told_in_one_line() {
+fn an_address_in_use_is_reported_in_one_line() {
     let place = Place::new();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    let said = place.fails(1, &format!("serve --store memory: --listen {address}"));
-    assert!(said.starts_with(&format!("cannot listen on {address}: ")), "{said}");
+    let output = place.fails(1, &format!("serve --store memory: --listen {address}"));
+    assert!(output.starts_with(&format!("cannot listen on {address}: ")), "{output}");
     // What lacks a host or a port is not completed: without a host it could be every address of the machine.
     for line in ["serve --store memory: --listen :2113", "demo --listen 2113"] {
-        let said = place.fails(2, line);
-        assert!(said.contains("names no host: give HOST:PORT, such as 127.0.0.1:2113"), "{said}");
+        let output = place.fails(2, line);
+        assert!(output.contains("names no host: give HOST:PORT, such as 127.0.0.1:2113"), "{output}");
     }
-    let said = place.fails(2, "serve --store memory: --listen 0.0.0.0");
-    assert!(said.contains("names no port: give HOST:PORT, such as 0.0.0.0:2113"), "{said}");
+    let output = place.fails(2, "serve --store memory: --listen 0.0.0.0");
+    assert!(output.contains("names no port: give HOST:PORT, such as 0.0.0.0:2113"), "{output}");
 }

@@ -14,9 +14,10 @@ const BODY: &[u8] = br#"[{"type":"t","data":{}}]"#;
 fn start(place: &Place, errors: Stdio, log: &str) -> (Child, String) {
     let mut command = place.command(["serve", "--listen", "127.0.0.1:0"]);
     let mut server = command.env("RUST_LOG", log).stderr(errors).spawn().unwrap();
-    let mut said = String::new();
-    BufReader::new(server.stdout.take().unwrap()).read_line(&mut said).unwrap();
-    let address = said.trim_end().rsplit_once("http://").unwrap_or_else(|| panic!("{said:?}")).1.to_owned();
+    let mut output = String::new();
+    BufReader::new(server.stdout.take().unwrap()).read_line(&mut output).unwrap();
+    let address =
+        output.trim_end().rsplit_once("http://").unwrap_or_else(|| panic!("{output:?}")).1.to_owned();
     (server, address)
 }
 
@@ -94,7 +95,7 @@ fn a_log_whose_reader_has_ended_ends_nothing_and_what_is_under_way_is_finished()
 }
 
 #[test]
-fn a_log_that_nobody_reads_holds_nothing_up() {
+fn a_log_without_readers_holds_nothing_up() {
     let place = Place::new();
     let (_reader, writer) = std::io::pipe().unwrap();
     // Each request is some hundred bytes of the log, and a pipe takes 64 KiB.
@@ -107,7 +108,7 @@ fn a_log_that_nobody_reads_holds_nothing_up() {
 }
 
 #[test]
-fn a_standard_output_that_nobody_reads_is_no_reason_not_to_serve() {
+fn an_unread_standard_output_does_not_stop_the_server() {
     let place = Place::new();
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);

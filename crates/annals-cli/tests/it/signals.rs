@@ -47,11 +47,11 @@ fn an_import_that_is_stopped_says_what_is_in_the_store_and_resumes_after_it() {
     }
     let Answer { code, out, err } = child.wait_with_output().unwrap().into();
     assert_eq!((code, out.as_str()), (130, ""), "{err}");
-    let (_, said) = err.split_once("-: stopped after ").unwrap_or_else(|| panic!("{err}"));
-    let (there, said) = said.split_once(' ').unwrap();
+    let (_, output) = err.split_once("-: stopped after ").unwrap_or_else(|| panic!("{err}"));
+    let (there, output) = output.split_once(' ').unwrap();
     let there: u64 = there.parse().unwrap();
     assert_eq!(
-        said,
+        output,
         "events, which are in the store: asked to stop by SIGINT; start the import again, and it resumes after what is \
          in the store\n"
     );

@@ -31,8 +31,8 @@ fn another_file_of_the_same_name_is_refused_before_anything_is_written() {
         let place = months(jan, feb);
         place.ok(&format!("import jan/sales.csv {OPTIONS}"));
         let before = events(&place);
-        let said = place.fails(1, &format!("import feb/sales.csv {OPTIONS}"));
-        assert!(said.contains("line 2: ") && said.contains("--source NAME"), "{feb}: {said}");
+        let output = place.fails(1, &format!("import feb/sales.csv {OPTIONS}"));
+        assert!(output.contains("line 2: ") && output.contains("--source NAME"), "{feb}: {output}");
         assert_eq!(events(&place), before, "{feb}");
         place.ok(&format!("import feb/sales.csv --source feb {OPTIONS}"));
         assert_eq!(events(&place), jan.lines().count() + feb.lines().count(), "{feb}");
@@ -52,8 +52,8 @@ fn a_file_that_was_changed_in_place_is_refused_and_one_that_has_grown_is_not() {
         assert_eq!(place.json(&import)["new"], new);
     }
     write(rows(3_500).replace("c2500,2500", "c2500,7"));
-    let said = place.fails(1, &import);
-    assert!(said.contains("line 2502: the store has another row of this source here"), "{said}");
+    let output = place.fails(1, &import);
+    assert!(output.contains("line 2502: the store has another row of this source here"), "{output}");
     assert_eq!(events(&place), 3_400);
     // As long as its rows are there, a shorter one is there too.
     write(rows(1_000));
@@ -134,8 +134,11 @@ fn two_logs_that_share_a_key_are_not_brought_together_by_dropping_an_event() {
     assert_eq!(place.annals("export --store file:a -o a.jsonl").code, 0);
     assert_eq!(place.annals("export --store file:b -o b.jsonl").code, 0);
     place.ok("import a.jsonl --store file:c");
-    let said = place.fails(1, "import b.jsonl --store file:c");
-    assert!(said.contains("line 1: ") && said.contains("`request-1`") && said.contains("a-1"), "{said}");
+    let output = place.fails(1, "import b.jsonl --store file:c");
+    assert!(
+        output.contains("line 1: ") && output.contains("`request-1`") && output.contains("a-1"),
+        "{output}"
+    );
     assert_eq!(place.ok("read --all --json --store file:c").lines().count(), 1);
     // Without the key it is an event like any other.
     place.write("b.jsonl", place.read("b.jsonl").replace(",\"idempotency_key\":\"request-1\"", ""));
@@ -151,8 +154,8 @@ fn an_id_in_an_export_that_is_another_events_is_refused() {
     place.ok("import a.jsonl --store file:c");
     let other = place.read("a.jsonl").replace("\"data\":1", "\"data\":2");
     place.write("a.jsonl", other);
-    let said = place.fails(1, "import a.jsonl --store file:c");
-    assert!(said.contains("line 1: "), "{said}");
+    let output = place.fails(1, "import a.jsonl --store file:c");
+    assert!(output.contains("line 1: "), "{output}");
     assert_eq!(place.json("read a-1 --json --store file:c")["data"], json!(1));
 }
 

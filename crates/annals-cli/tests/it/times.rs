@@ -24,8 +24,8 @@ fn a_time_without_an_offset_is_never_recorded_as_midnight() {
         assert_eq!((answer.code, answer.out.as_str()), (2, ""), "{time}");
         assert!(answer.err.contains(time), "{}", answer.err);
     }
-    let said = place.fails(2, "append s-1 --type t --occurred-at 2017-04-15T13:00:00");
-    assert!(said.contains("no offset: end it with Z"), "{said}");
+    let output = place.fails(2, "append s-1 --type t --occurred-at 2017-04-15T13:00:00");
+    assert!(output.contains("no offset: end it with Z"), "{output}");
     assert!(!place.path("data").exists(), "nothing was written");
     for (time, recorded) in [
         ("2017-04-15", "2017-04-15T00:00:00Z"),
@@ -64,8 +64,8 @@ fn an_import_asks_for_the_offset_of_its_times() {
     let place = Place::new();
     place.write("sales.csv", "id,at\n1,2017-04-15 13:00:00\n2,2017-04-16\n");
     let line = "import sales.csv --format csv --stream sale-{id} --type sold --time at";
-    let said = place.fails(1, line);
-    assert!(said.contains("line 2, column `at`: ") && said.contains("--time-offset"), "{said}");
+    let output = place.fails(1, line);
+    assert!(output.contains("line 2, column `at`: ") && output.contains("--time-offset"), "{output}");
     place.ok(&format!("{line} --time-offset +09:00"));
     let times: Vec<_> = place
         .ok("read --all --json")
@@ -80,8 +80,8 @@ fn an_import_asks_what_its_numbers_count() {
     let place = Place::new();
     place.write("rows.jsonl", "{\"id\":1,\"ts\":1492261200000}\n");
     let line = "import rows.jsonl --stream x-{id} --type t --time ts";
-    let said = place.fails(1, line);
-    assert!(said.contains("--time-unit ms makes it 2017-04-15T13:00:00Z"), "{said}");
+    let output = place.fails(1, line);
+    assert!(output.contains("--time-unit ms makes it 2017-04-15T13:00:00Z"), "{output}");
     place.ok(&format!("{line} --time-unit ms"));
     assert_eq!(place.json("read x-1 --json")["occurred_at"], "2017-04-15T13:00:00Z");
 }
@@ -91,8 +91,11 @@ fn an_import_asks_what_a_short_number_is() {
     let place = Place::new();
     place.write("days.csv", "id,at\n1,2017-04-15\n2,42840\n");
     let line = "import days.csv --format csv --stream x-{id} --type t --time at";
-    let said = place.fails(1, line);
-    assert!(said.contains("line 3, column `at`: `42840` may be") && said.contains("--time-unit s"), "{said}");
+    let output = place.fails(1, line);
+    assert!(
+        output.contains("line 3, column `at`: `42840` may be") && output.contains("--time-unit s"),
+        "{output}"
+    );
     assert!(place.ok("read --all --json").is_empty(), "nothing was written");
     // A file that was brought in without the unit is continued with it.
     place.write("days.csv", "id,at\n1,7\n");

@@ -18,8 +18,8 @@ fn run(place: &Place, arguments: &[&str]) -> (bool, String, String) {
 fn token(place: &Place, arguments: &[&str]) -> String {
     let file = place.path("tokens").display().to_string();
     let line: Vec<_> = ["token", "--tokens", &file].into_iter().chain(arguments.iter().copied()).collect();
-    let (made, token, said) = run(place, &line);
-    assert!(made, "{said}");
+    let (made, token, output) = run(place, &line);
+    assert!(made, "{output}");
     assert!(token.starts_with("annals_") && token.trim_end().len() == 50, "{token}");
     token.trim_end().to_owned()
 }
@@ -86,12 +86,12 @@ fn a_file_of_tokens_stays_right_or_as_it_was() {
     ] {
         let line: Vec<_> =
             ["token", "--tokens", &file].into_iter().chain(arguments.iter().copied()).collect();
-        let (made, token, said) = run(&place, &line);
-        assert!(!made && token.is_empty() && said.contains(problem), "{arguments:?}: {said}");
+        let (made, token, output) = run(&place, &line);
+        assert!(!made && token.is_empty() && output.contains(problem), "{arguments:?}: {output}");
     }
     assert_eq!(std::fs::read_to_string(&file).unwrap(), before);
-    let (_, _, said) = run(&place, &["serve", "--listen", "127.0.0.1:0", "--tokens", "/nowhere"]);
-    assert!(said.contains("/nowhere: "), "{said}");
+    let (_, _, output) = run(&place, &["serve", "--listen", "127.0.0.1:0", "--tokens", "/nowhere"]);
+    assert!(output.contains("/nowhere: "), "{output}");
 }
 
 #[test]
@@ -100,10 +100,10 @@ fn an_address_that_others_reach_is_refused_before_a_store_is_made() {
     for command in
         [&["serve", "--listen", "0.0.0.0:0"][..], &["demo", "--listen", "0.0.0.0:0", "--store", "file:data"]]
     {
-        let (served, _, said) = run(&place, command);
+        let (served, _, output) = run(&place, command);
         assert!(
-            !served && said.contains("there are no tokens") && said.contains("--insecure"),
-            "{command:?}: {said}"
+            !served && output.contains("there are no tokens") && output.contains("--insecure"),
+            "{command:?}: {output}"
         );
     }
     assert!(!place.path("data").exists());

@@ -24,27 +24,27 @@ fn a_short_torture_loses_nothing_and_leaves_nothing() {
 fn a_torture_says_in_words_what_it_did_and_what_it_does_not_show() {
     let answer = Place::new().annals("torture --dir torture --minutes 0.01");
     assert_eq!(answer.code, 0, "{}{}", answer.out, answer.err);
-    for said in ["lost 0, half 0, wrong 0; seed ", "full file system: ", "A kill is not a power cut"] {
-        assert!(answer.out.contains(said), "{}", answer.out);
+    for output in ["lost 0, half 0, wrong 0; seed ", "full file system: ", "A kill is not a power cut"] {
+        assert!(answer.out.contains(output), "{}", answer.out);
     }
 }
 
 #[test]
 fn a_lost_append_is_reported() {
-    let said = broken("lose");
-    assert!(said.contains("lost: append ") && said.contains("was acknowledged at positions"), "{said}");
+    let output = broken("lose");
+    assert!(output.contains("lost: append ") && output.contains("was acknowledged at positions"), "{output}");
 }
 
 #[test]
 fn a_changed_byte_is_reported() {
-    let said = broken("change");
-    assert!(said.contains("wrong: ") && said.contains("00000000000000000001.seg"), "{said}");
+    let output = broken("change");
+    assert!(output.contains("wrong: ") && output.contains("00000000000000000001.seg"), "{output}");
 }
 
 #[test]
 fn another_content_than_was_acknowledged_is_reported() {
-    let said = broken("forge");
-    assert!(said.contains("its content is not what was written"), "{said}");
+    let output = broken("forge");
+    assert!(output.contains("its content is not what was written"), "{output}");
 }
 
 /// Tortures a store that is tampered with; what is said of it.
@@ -63,8 +63,8 @@ fn broken(tamper: &str) -> String {
 fn a_directory_that_holds_something_is_not_touched() {
     let place = Place::new();
     place.write("mine", "");
-    let said = place.fails(1, "torture --dir . --minutes 1");
-    assert_eq!(said, ". is not empty");
+    let output = place.fails(1, "torture --dir . --minutes 1");
+    assert_eq!(output, ". is not empty");
     assert!(place.path("mine").exists());
 }
 

@@ -3,9 +3,9 @@
 use crate::support::{Answer, Place};
 
 #[test]
-fn a_wrong_command_line_is_told_in_one_line_with_code_2() {
+fn a_wrong_command_line_is_reported_in_one_line_with_code_2() {
     let place = Place::new();
-    for (line, said) in [
+    for (line, output) in [
         ("appnd", "unrecognized subcommand 'appnd'"),
         ("append", "required arguments were not provided"),
         ("append a --type x --store redis:", "`redis:` is not a kind of store"),
@@ -24,7 +24,7 @@ fn a_wrong_command_line_is_told_in_one_line_with_code_2() {
         ("import x --format xml", "possible values: jsonl, csv, columns"),
     ] {
         let found = place.fails(2, line);
-        assert!(found.contains(said) && found.ends_with("see --help"), "{line}: {found}");
+        assert!(found.contains(output) && found.ends_with("see --help"), "{line}: {found}");
     }
 }
 
@@ -42,8 +42,8 @@ fn a_store_that_is_not_there_is_not_created_by_reading() {
 #[test]
 fn a_refused_event_is_named_without_its_place_among_others() {
     let place = Place::new();
-    let said = place.fails(2, "append $a --type x");
-    assert_eq!(said, "nothing was written: stream `$a` starts with `$`, which is reserved for Annals");
+    let output = place.fails(2, "append $a --type x");
+    assert_eq!(output, "nothing was written: stream `$a` starts with `$`, which is reserved for Annals");
     assert_eq!(place.ok("streams"), "no streams\n");
     assert_eq!(place.ok("streams --json"), "");
 }
@@ -62,12 +62,12 @@ fn as_many_files_may_be_open_as_the_system_allows() {
 }
 
 #[test]
-fn a_store_that_another_process_has_open_is_told_so() {
+fn a_store_that_another_process_has_open_is_reported() {
     let place = Place::new();
     place.ok("append a --type x");
     let server = crate::serve::Served::start(&place, &[]);
-    let said = place.fails(5, "append a --type x");
-    assert!(said.starts_with("cannot open file:data: the store is unavailable: "), "{said}");
+    let output = place.fails(5, "append a --type x");
+    assert!(output.starts_with("cannot open file:data: the store is unavailable: "), "{output}");
     server.stop();
     place.ok("append a --type x");
 }
@@ -90,8 +90,11 @@ fn verify_says_what_it_checked_and_finds_what_is_damaged() {
     for _ in 0..3 {
         place.ok("append a-1 --type opened --data {\"word\":\"remarkable\"}");
     }
-    let said = place.ok("verify");
-    assert!(said.contains("1 segment, 3 appends, 3 events") && said.ends_with("no damage found\n"), "{said}");
+    let output = place.ok("verify");
+    assert!(
+        output.contains("1 segment, 3 appends, 3 events") && output.ends_with("no damage found\n"),
+        "{output}"
+    );
     assert_eq!(place.json("verify --json")["whole"], true);
 
     let segment = std::fs::read_dir(place.path("data/log")).unwrap().map(|entry| entry.unwrap().path());
@@ -143,8 +146,8 @@ fn a_limit_of_the_size_of_files_is_an_error_and_ends_no_process() {
 fn a_store_that_cannot_be_where_it_should_be_is_unusable() {
     let place = Place::new();
     place.write("file", "");
-    let said = place.fails(7, "append a --type x --store file:file/data");
-    assert!(said.contains("the store cannot be used as it is"), "{said}");
+    let output = place.fails(7, "append a --type x --store file:file/data");
+    assert!(output.contains("the store cannot be used as it is"), "{output}");
     let answer = place.annals("append a --type x --json --store file:file/data");
     assert!(answer.code == 7 && answer.err.contains(r#""code":"unusable""#), "{}", answer.err);
     // What only reads makes no store.

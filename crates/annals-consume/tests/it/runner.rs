@@ -353,7 +353,7 @@ async fn what_is_away_for_all_items_is_no_attempt_of_one<K: Kind>() {
     assert!(recorder.attempts.lock().iter().all(|(.., attempt)| *attempt == 1));
 }
 
-async fn after_a_stop_the_next_one_applies_nothing_again<K: Kind>() {
+async fn after_a_stop_the_next_session_applies_nothing_again<K: Kind>() {
     for lanes in [1, 2] {
         let kind = K::new();
         kind.add(&items(100)).await;
@@ -692,7 +692,7 @@ on_each_kind! {
     in_total_order_everything_waits_for_an_item_that_fails,
     a_panic_is_a_failure_of_its_item,
     what_is_away_for_all_items_is_no_attempt_of_one,
-    after_a_stop_the_next_one_applies_nothing_again,
+    after_a_stop_the_next_session_applies_nothing_again,
     one_that_is_cut_off_writes_nothing_and_loses_nothing,
     checkpoints_are_written_in_batches,
     a_checkpoint_that_cannot_be_written_is_written_later,

@@ -210,8 +210,8 @@ mod tests {
             ("yesterday", "is not a time"),
             ("", "is not a time"),
         ] {
-            let said = read(text).unwrap_err();
-            assert!(said.contains(problem), "{text}: {said}");
+            let message = read(text).unwrap_err();
+            assert!(message.contains(problem), "{text}: {message}");
         }
     }
 

@@ -19,7 +19,7 @@ annals_testkit::contract!(
     open: Memory,
     skip: {
         acknowledged_events_survive_reopening: "what is in memory ends with the process",
-        versions_and_positions_go_on_after_reopening: "what is in memory ends with the process",
+        versions_and_positions_continue_after_reopening: "what is in memory ends with the process",
         keys_survive_reopening: "what is in memory ends with the process",
         event_ids_survive_reopening: "what is in memory ends with the process",
         recorded_time_is_held_across_reopening: "what is in memory ends with the process",

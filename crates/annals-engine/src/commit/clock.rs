@@ -51,7 +51,7 @@ pub struct Seen {
     /// Since when the clock contradicts the last use.
     doubted_since: Mutex<Option<Timestamp>>,
     /// The last use that was corrected since the store was opened; the first one, if there were several.
-    given_up: OnceLock<Timestamp>,
+    corrected: OnceLock<Timestamp>,
 }
 
 impl Seen {
@@ -72,7 +72,7 @@ impl Seen {
             knew,
             then: AtomicI64::new(then.as_micros()),
             doubted_since: Mutex::new(before.and_then(|before| before.doubted_since)),
-            given_up: OnceLock::new(),
+            corrected: OnceLock::new(),
         };
         if let Err(error) = seen.note(now, newest, options.clock_ahead_max) {
             tracing::warn!(error = &error as &dyn std::error::Error, "no append will be recorded");
@@ -162,7 +162,7 @@ impl Seen {
                     "the store was last in use in the future, by a clock that was ahead: from now on that is not believed"
                 );
                 // Keeps the first one, which is the furthest in the future.
-                let _ = self.given_up.set(seen);
+                let _ = self.corrected.set(seen);
                 self.set(now);
             }
             _ => {
@@ -179,8 +179,8 @@ impl Seen {
     }
 
     /// The last use by a clock that was ahead, if it was corrected since the store was opened.
-    pub fn given_up(&self) -> Option<Timestamp> {
-        self.given_up.get().copied()
+    pub fn corrected(&self) -> Option<Timestamp> {
+        self.corrected.get().copied()
     }
 }
 

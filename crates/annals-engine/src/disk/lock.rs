@@ -217,7 +217,7 @@ mod tests {
 
     /// A lock file whose inode number has changed since it was opened is recognised by its token.
     #[test]
-    fn a_lock_file_is_told_from_another_one_without_its_number() {
+    fn a_lock_file_is_distinguished_without_an_inode_number() {
         let place = tempfile::tempdir().unwrap();
         let mut lock = LockFile::acquire(place.path(), 0o640).unwrap();
         assert_eq!(lock.file.metadata().unwrap().mode() & 0o777, 0o640);

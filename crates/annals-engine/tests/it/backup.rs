@@ -196,7 +196,7 @@ async fn a_backup_may_stop_at_any_operation() {
 
 /// A backup and a restore that are told to stop do so, and leave what was there as it was.
 #[tokio::test]
-async fn a_backup_and_a_restore_stop_when_they_are_told() {
+async fn a_backup_and_a_restore_stop_on_request() {
     let (disk, _) = several_segments(30).await;
     let store = open(&disk, small_segments()).unwrap();
     let place = FaultyDisk::new();
@@ -501,7 +501,7 @@ async fn a_log_that_was_set_back_does_not_replace_the_longer_history() {
 /// A segment that had no events yet when it was backed up is made again by a restore: that is no other
 /// history.
 #[tokio::test]
-async fn an_empty_segment_that_is_made_again_is_no_other_history() {
+async fn an_empty_segment_that_is_created_again_is_no_other_history() {
     let (disk, _) = several_segments(60).await;
     let last = segments(&disk).pop().unwrap();
     let first = last.trim_end_matches(".seg").to_owned();

@@ -284,7 +284,7 @@ async fn a_last_use_in_the_future_is_corrected_after_a_week() {
             let last = disk.last_use().unwrap();
             assert_eq!(last.at, if is_corrected { now.plus(days * DAY) } else { ahead }, "{days}");
             assert_eq!(last.doubted_since.is_some(), !is_corrected, "{days}");
-            assert_eq!(store.last_use_given_up(), is_corrected.then_some(ahead), "{days}");
+            assert_eq!(store.last_use_in_the_future(), is_corrected.then_some(ahead), "{days}");
         }
         clock.set(ahead);
         refuses(&store, "ahead again").await;

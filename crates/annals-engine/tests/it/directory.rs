@@ -40,8 +40,9 @@ async fn a_process_may_change_its_directory() {
         .env("ANNALS_WANDERING_DIRECTORY", place.path())
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&child.stdout).into_owned() + &String::from_utf8_lossy(&child.stderr);
-    assert!(child.status.success() && said.contains("all is appended"), "{said}");
+    let message =
+        String::from_utf8_lossy(&child.stdout).into_owned() + &String::from_utf8_lossy(&child.stderr);
+    assert!(child.status.success() && message.contains("all is appended"), "{message}");
     let log = place.path().join("elsewhere/data/log");
     assert_eq!(fs::read_dir(log).unwrap().count(), 0, "nothing was written elsewhere");
     assert!(!place.path().join("elsewhere/backups").exists());
@@ -132,7 +133,7 @@ impl File for Renumbered {
 /// G1: on a file system that gives a file another number after a while it is recognised by what was written
 /// to it last, and a copy in its place is noticed with the next write.
 #[test]
-fn a_file_is_told_from_a_copy_without_its_number() {
+fn a_file_is_distinguished_from_a_copy_without_an_inode_number() {
     let place = tempfile::tempdir().unwrap();
     let disk = FileDisk::open(place.path()).unwrap();
     let name = "00000000000000000001.seg";

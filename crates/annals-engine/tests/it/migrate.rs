@@ -91,7 +91,7 @@ async fn a_migration_that_ends_in_any_step_is_continued() {
 }
 
 #[tokio::test]
-async fn a_migration_that_is_told_to_stop_leaves_what_is_done() {
+async fn a_stopped_migration_keeps_what_is_done() {
     let disk = fixture("index-3");
     let store = Arc::new(open(&disk, options()).unwrap());
     let work = Work::new(None);

@@ -85,7 +85,7 @@ async fn every_event_is_proved_and_no_other() {
 
 /// G9: a broken frame before the head ends neither the digest nor the wait for it.
 #[tokio::test]
-async fn damage_in_front_of_a_head_is_told() {
+async fn damage_before_a_head_is_reported() {
     let disk = FaultyDisk::new();
     let store = open(&disk, small_segments()).unwrap();
     for number in 0..60 {

@@ -11,7 +11,7 @@ use crate::common::{all, append, check, event, open, small_segments, stream};
 
 /// G1, G5: events, versions, keys and ids survive, over many segments, and are found through their indexes.
 #[tokio::test]
-async fn everything_is_there_after_reopening() {
+async fn everything_is_kept_after_reopening() {
     let directory = tempfile::tempdir().unwrap();
     let mut done = Vec::new();
     let id = {
@@ -284,7 +284,7 @@ async fn the_index_of_another_log_is_built_again() {
 /// A run that ends with the last event of its segment, before the mark of a close, which the next segment
 /// links to.
 #[tokio::test]
-async fn a_segment_follows_a_run_that_ends_in_front_of_a_mark() {
+async fn a_segment_follows_a_run_that_ends_before_a_mark() {
     let disk = FaultyDisk::new();
     let options = Options { run_events: 4, ..small_segments() };
     let mut done = Vec::new();

@@ -11,12 +11,12 @@ use crate::common::{Observed, all, append, open, segments, several_segments, sma
 
 async fn repair(disk: &FaultyDisk) -> (FaultyDisk, Repaired, Vec<Note>) {
     let (target, mut notes) = (FaultyDisk::new(), Vec::new());
-    let mut tell = |note| {
+    let mut report = |note| {
         notes.push(note);
         Ok(())
     };
     let before = disk.files();
-    let repaired = repair_disk(disk, Arc::new(target.clone()), 4 << 10, &Work::new(None), &mut tell).await;
+    let repaired = repair_disk(disk, Arc::new(target.clone()), 4 << 10, &Work::new(None), &mut report).await;
     let repaired = repaired.unwrap_or_else(|error| panic!("{}", error.chain()));
     assert_eq!(disk.files(), before, "the source was changed");
     (target, repaired, notes)
@@ -49,7 +49,7 @@ async fn check(log: &[RecordedEvent], disk: &FaultyDisk) -> (Repaired, Vec<Note>
         assert_eq!(places[&old.append().get()], now.append().get(), "appends are whole");
     }
     let mut lost: BTreeSet<u64> = BTreeSet::new();
-    let mut told = BTreeSet::new();
+    let mut reported = BTreeSet::new();
     for note in &notes {
         match note {
             Note::Left(damage) => match damage.lost {
@@ -58,11 +58,12 @@ async fn check(log: &[RecordedEvent], disk: &FaultyDisk) -> (Repaired, Vec<Note>
                 _ => {}
             },
             Note::Gone { stream, first, last, .. } => {
-                told.extend((first.get()..=last.get()).map(|version| (stream.clone(), version)));
+                reported.extend((first.get()..=last.get()).map(|version| (stream.clone(), version)));
             }
             // The versions that are lost in the middle of a stream, whether an index had said so or not.
             Note::Shifted { stream, first, last, old, new } => {
-                told.extend((first.get()..=last.get()).map(|version| (stream.as_str().to_owned(), version)));
+                reported
+                    .extend((first.get()..=last.get()).map(|version| (stream.as_str().to_owned(), version)));
                 let event =
                     log.iter().find(|event| event.stream() == *stream && event.version() == *old).unwrap();
                 assert_eq!(copied[places[&event.position().get()] as usize - 1].version(), *new);
@@ -73,12 +74,12 @@ async fn check(log: &[RecordedEvent], disk: &FaultyDisk) -> (Repaired, Vec<Note>
     let gone = log.iter().filter(|event| !places.contains_key(&event.position().get()));
     assert_eq!(lost, gone.clone().map(|event| event.position().get()).collect());
     let named: BTreeSet<_> = gone.map(|event| (event.stream().to_owned(), event.version().get())).collect();
-    assert!(told.is_subset(&named), "told to be lost, and is there: {:?}", told.difference(&named));
+    assert!(reported.is_subset(&named), "told to be lost, and is there: {:?}", reported.difference(&named));
     if disk.files().keys().any(|name| name.ends_with(".idx")) {
         // All but those at the end of their streams in the last segment, of which nothing speaks.
-        let unknown = named.difference(&told).count();
+        let unknown = named.difference(&reported).count();
         let last: u64 = segments(disk).last().unwrap()[..20].parse().unwrap();
-        assert!(unknown as u64 <= lost.range(last..).count() as u64, "{:?}", named.difference(&told));
+        assert!(unknown as u64 <= lost.range(last..).count() as u64, "{:?}", named.difference(&reported));
     }
     (repaired, notes)
 }
@@ -177,12 +178,13 @@ async fn a_sector_that_cannot_be_read_is_left_out() {
         }),
     );
     let (target, mut notes) = (FaultyDisk::new(), Vec::new());
-    let mut tell = |note| {
+    let mut report = |note| {
         notes.push(note);
         Ok(())
     };
     let work = Work::new(None);
-    let repaired = repair_disk(&refused, Arc::new(target.clone()), 4 << 10, &work, &mut tell).await.unwrap();
+    let repaired =
+        repair_disk(&refused, Arc::new(target.clone()), 4 << 10, &work, &mut report).await.unwrap();
     assert_eq!(repaired.events + repaired.lost, log.len() as u64);
     assert!((1..40).contains(&repaired.lost), "{}", repaired.lost);
     assert_eq!(verify_disk(&target, &mut |_, _| {}).unwrap().damage, []);
@@ -256,7 +258,7 @@ async fn keys_are_kept() {
 /// Recorded times are right although the header is gone that they are counted from; if they cannot be known,
 /// that is reported.
 #[tokio::test]
-async fn recorded_times_are_kept_or_it_is_told() {
+async fn recorded_times_are_kept_or_reported_as_lost() {
     let estimated = |notes: &[Note]| {
         let left = |note: &&Note| matches!(note, Note::Left(left) if left.problem.contains("estimated"));
         notes.iter().filter(left).count()

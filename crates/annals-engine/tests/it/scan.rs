@@ -48,7 +48,7 @@ async fn a_scan_hands_out_what_is_read() {
 
 /// A scan that is stopped resumes after the last event that was handed out.
 #[tokio::test]
-async fn a_scan_that_is_stopped_says_where_to_go_on() {
+async fn a_stopped_scan_returns_where_to_resume() {
     let (_disk, store) = filled().await;
     for stop in [1, 4_096, 4_097, 9_000, 21_000] {
         let mut last = 0;

@@ -1,6 +1,6 @@
 //! Simulated disasters: a store lives on a faulty disk by a schedule, and whatever happens, nothing that was
 //! acknowledged is lost (G1), half there (G2), out of order (G4), applied twice (G5), skipped or repeated to
-//! a consumer (G7), and what goes wrong is said (G9).
+//! a consumer (G7), and what goes wrong is shown (G9).
 //!
 //! A schedule fixes what is asked, what goes wrong and when, and what survives. Only the moment at which the
 //! thread that seals runs does its work is left to the machine. `docs/proof.md` says how to run more.
@@ -256,7 +256,7 @@ fn nothing_wrong_is_answered_when_reads_fail() {
     survives(Family::Looks);
 }
 
-/// G9: bits flip at rest: what is read is right, or said to be damaged.
+/// G9: bits flip at rest: what is read is right, or shown to be damaged.
 #[test]
 fn flipped_bits_are_never_believed() {
     survives(Family::Flips);
@@ -302,7 +302,7 @@ fn one_schedule() {
 fn as_long_as_asked() {
     let number = |name: &str| std::env::var(name).unwrap().parse::<u64>().unwrap();
     let (seconds, first) = (number("ANNALS_SIM_SECONDS"), number("ANNALS_SIM_SEED"));
-    let (began, mut said) = (std::time::Instant::now(), 0);
+    let (began, mut shown) = (std::time::Instant::now(), 0);
     let mut count = Count::default();
     for seed in first.. {
         for family in FAMILIES {
@@ -311,8 +311,8 @@ fn as_long_as_asked() {
                 let lived = run(&schedule).unwrap_or_else(|problem| panic!("{}", again(&schedule, &problem)));
                 count.add(&lived);
                 let elapsed = began.elapsed().as_secs();
-                if elapsed >= said + 10 || elapsed >= seconds {
-                    said = elapsed;
+                if elapsed >= shown + 10 || elapsed >= seconds {
+                    shown = elapsed;
                     say(&format!("{elapsed} s, seed {seed}: {count}"));
                 }
                 if elapsed >= seconds {

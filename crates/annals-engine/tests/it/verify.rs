@@ -204,7 +204,7 @@ async fn a_sector_that_cannot_be_read_is_damage() {
 
 /// A pass that is stopped at any read resumes at the end of a segment, and finds what an unbroken one finds.
 #[tokio::test]
-async fn a_stopped_pass_goes_on() {
+async fn a_stopped_pass_resumes() {
     let (disk, _) = several_segments(60).await;
     let name = segments(&disk)[2].clone();
     let disk = with(&disk, &name, |bytes| bytes[300] ^= 1);

@@ -66,7 +66,7 @@ fn any_bytes_come_back_as_they_were() {
 }
 
 #[test]
-fn everything_that_is_said_comes_back() {
+fn everything_that_is_set_comes_back() {
     let mut event = NewEvent::new("x", "{}").unwrap();
     event.schema_version = 0;
     event.tags = vec![Tag::new("b").unwrap(), Tag::new("a").unwrap(), Tag::new("b").unwrap()];
@@ -79,7 +79,7 @@ fn everything_that_is_said_comes_back() {
 }
 
 #[test]
-fn what_has_its_default_is_not_said() {
+fn defaults_are_not_listed() {
     let expected = json!({
         "position": 7, "stream": "s", "version": 3, "append": 6, "recorded_at": "2017-04-15T13:00:00.000001Z",
         "id": line(&recorded("application/json", b"{}"))["id"], "type": "x", "data": {},

@@ -14,7 +14,7 @@ use crate::support::{SETTINGS, connect, fresh_log};
 
 on_each_server! {
     a_restart_is_survived,
-    whoever_has_to_wait_for_too_long_is_told,
+    a_caller_that_waits_for_too_long_gets_an_error,
     a_server_that_only_reads_refuses_appends_alone,
     an_append_that_is_larger_than_a_packet_is_refused,
     a_full_disk_refuses_appends_and_nothing_else,
@@ -34,13 +34,13 @@ async fn a_restart_is_survived(kind: Kind) {
 }
 
 /// G9: when every connection is taken, or a lock is held for too long, calls end in time.
-async fn whoever_has_to_wait_for_too_long_is_told(kind: Kind) {
+async fn a_caller_that_waits_for_too_long_gets_an_error(kind: Kind) {
     let url = fresh_log(kind).await;
     let holder = Mutex::new(connect(&url).await);
     let say = async |sql| {
         holder.lock().await.execute(sql).await.unwrap();
     };
-    outages::whoever_has_to_wait_for_too_long_is_told(
+    outages::a_caller_that_waits_for_too_long_gets_an_error(
         impatient(&url).await,
         async || say("LOCK TABLES events WRITE, log WRITE").await,
         async || say("UNLOCK TABLES").await,

@@ -78,8 +78,8 @@ pub async fn a_publisher_that_waits_says_for_what(place: Place) {
     assert!(holder.believable, "{holder:?}");
     let waiting = place.outbox.publisher(Taker::new()).options(quick).start().await.unwrap();
     until("it says for what it waits", async || waiting.health().waits_for.is_some()).await;
-    let said = waiting.health().waits_for.unwrap();
-    assert!(said.contains(&holder.holder), "{said}");
+    let message = waiting.health().waits_for.unwrap();
+    assert!(message.contains(&holder.holder), "{message}");
     active.stop().await;
     until("it is active", async || waiting.health().active).await;
     assert_eq!(waiting.health().waits_for, None);

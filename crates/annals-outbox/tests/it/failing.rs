@@ -116,7 +116,7 @@ pub async fn a_dead_letter_keeps_its_place(place: Place) {
 }
 
 /// O3: discarded, it never comes, and its row says so.
-pub async fn a_dead_letter_that_is_discarded_lets_others_go_on(place: Place) {
+pub async fn discarding_a_dead_letter_unblocks_its_aggregate(place: Place) {
     let (taker, _, publisher) = a_dead_letter(&place).await;
     let id = place.outbox.dead_letters(1).await.unwrap()[0].message.id;
     place.outbox.discard(id).await.unwrap();
@@ -244,7 +244,7 @@ pub async fn an_open_transaction_holds_up_nobody_else(place: Place) {
 
 /// A row that another program has written wrongly is a message that is refused: it holds up its aggregate,
 /// and no other.
-pub async fn a_row_that_cannot_be_read_holds_up_its_own_aggregate(place: Place) {
+pub async fn an_unreadable_row_holds_up_its_own_aggregate(place: Place) {
     for order in ["1", "2"] {
         place.write(order, "order.placed").await;
         place.write(order, "order.paid").await;

@@ -135,7 +135,7 @@ fn keeping() -> Options {
     Options { keep: Duration::from_secs(100 * 365 * 86_400), ..options() }
 }
 
-pub async fn what_a_release_wrote_stands_as_it_stood(place: Place) {
+pub async fn the_files_of_a_release_are_unchanged(place: Place) {
     for fixture in Fixture::on(&place).await {
         let outbox = &fixture.place.outbox;
         let status = outbox.status().await.unwrap();

@@ -48,11 +48,11 @@ on! {
     publishing::a_log_has_each_message_once,
     failing::only_the_aggregate_that_fails_waits,
     failing::a_dead_letter_keeps_its_place,
-    failing::a_dead_letter_that_is_discarded_lets_others_go_on,
+    failing::discarding_a_dead_letter_unblocks_its_aggregate,
     failing::a_sink_that_is_away_is_waited_for,
     failing::a_sink_that_hangs_holds_up_one_aggregate,
     failing::a_sink_that_panics_has_refused,
-    failing::a_row_that_cannot_be_read_holds_up_its_own_aggregate,
+    failing::an_unreadable_row_holds_up_its_own_aggregate,
     failing::an_error_that_panics_is_a_refusal,
     failing::names_that_another_program_wrote_are_names,
     clock::a_time_that_cannot_be_is_not_waited_for,
@@ -63,7 +63,7 @@ on! {
     several::what_was_published_is_marked_though_another_has_the_lease,
     several::a_problem_is_over_when_the_database_answers_though_nothing_is_to_be_published,
     several::a_call_of_the_sink_is_gone_before_the_lease_is,
-    fixtures::what_a_release_wrote_stands_as_it_stood,
+    fixtures::the_files_of_a_release_are_unchanged,
     fixtures::what_a_release_left_pending_is_published_in_order,
     fixtures::a_dead_letter_of_a_release_is_retried_and_published_with_what_waited,
     kill::nothing_is_lost_at_any_step,
@@ -86,7 +86,7 @@ on! {
     [postgres newest_postgres mariadb newest_mariadb mysql],
     outages::an_outage_is_survived,
     outages::a_silent_database_is_noticed,
-    outages::a_question_that_is_given_up_leaves_no_transaction_open,
+    outages::an_abandoned_query_leaves_no_transaction_open,
 }
 
 on! {
@@ -97,5 +97,5 @@ on! {
 on! {
     [postgres newest_postgres],
     publishing::a_notification_is_heard_at_once,
-    outages::a_silent_listener_is_made_again_and_holds_up_nothing,
+    outages::a_silent_listener_is_replaced_and_holds_up_nothing,
 }

@@ -97,7 +97,7 @@ pub async fn a_silent_database_is_noticed(place: Place) {
 
 /// The connection that listens falls silent, and no other: messages go out by looking, and it is made again
 /// without a stop.
-pub async fn a_silent_listener_is_made_again_and_holds_up_nothing(place: Place) {
+pub async fn a_silent_listener_is_replaced_and_holds_up_nothing(place: Place) {
     // The publisher has a pool of its own, all of whose connections are there before it listens through the
     // proxy: no other falls silent.
     let pool = sqlx::postgres::PgPoolOptions::new().max_connections(4).connect(&place.url).await.unwrap();
@@ -173,7 +173,7 @@ async fn what_is_published_is_marked_without_autocommit() {
 }
 
 /// What is asked of an outbox and given up leaves no transaction open: the connections are the caller's.
-pub async fn a_question_that_is_given_up_leaves_no_transaction_open(place: Place) {
+pub async fn an_abandoned_query_leaves_no_transaction_open(place: Place) {
     let is_open = match place.kind() {
         Kind::Postgres | Kind::NewestPostgres => {
             "SELECT CASE WHEN now() = statement_timestamp() THEN 0 ELSE 1 END::int8"

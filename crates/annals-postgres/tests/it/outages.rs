@@ -16,12 +16,12 @@ use crate::support::{connect, fresh_log};
 
 on_each_server! {
     a_restart_is_survived,
-    whoever_has_to_wait_for_too_long_is_told,
+    a_caller_that_waits_for_too_long_gets_an_error,
     a_statement_that_takes_too_long_ends,
     a_server_that_only_reads_refuses_appends_alone,
     a_role_that_may_only_append_and_read_is_enough,
     a_clock_that_jumps_changes_no_order,
-    a_silent_listener_is_made_again,
+    a_silent_listener_is_replaced,
     what_is_notified_before_anybody_waits_is_not_forgotten,
 }
 
@@ -38,13 +38,13 @@ async fn a_restart_is_survived(kind: Kind) {
 }
 
 /// G9: when every connection is taken, or a lock is held for too long, calls end in time.
-async fn whoever_has_to_wait_for_too_long_is_told(kind: Kind) {
+async fn a_caller_that_waits_for_too_long_gets_an_error(kind: Kind) {
     let url = fresh_log(kind);
     let holder = Mutex::new(connect(&url).await);
     let say = async |sql| {
         holder.lock().await.execute(sql).await.unwrap();
     };
-    outages::whoever_has_to_wait_for_too_long_is_told(
+    outages::a_caller_that_waits_for_too_long_gets_an_error(
         impatient(&url).await,
         async || say("BEGIN; LOCK TABLE events IN ACCESS EXCLUSIVE MODE").await,
         async || say("ROLLBACK").await,
@@ -182,7 +182,7 @@ async fn until_woken(store: &PostgresStore, writer: &PostgresStore, number: &mut
 
 /// Connections that are open fall silent: those that are used are noticed by their users, and the one that
 /// listens too.
-async fn a_silent_listener_is_made_again(kind: Kind) {
+async fn a_silent_listener_is_replaced(kind: Kind) {
     let url = fresh_log(kind);
     let proxy = annals_testservers::proxy::Proxy::to(&url);
     let (writer, store) = (listening(&url).await, listening(proxy.url()).await);

@@ -48,7 +48,7 @@ async fn until(replica: &mut PgConnection, position: Position) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_answers_what_it_has_and_holds_nobody_up() {
+async fn a_replica_answers_what_it_has_and_holds_up_nothing() {
     let primary = server::newest_postgres(&["fsync=off"]);
     drop(open(&primary.url()).await.unwrap());
     let mut replica = primary.standby();
@@ -136,7 +136,7 @@ async fn a_replica_of_another_log_is_refused() {
 
 /// A service does not wait for a replica to start.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_that_is_away_at_the_start_is_used_when_it_is_there() {
+async fn a_replica_that_is_away_at_the_start_is_used_once_it_answers() {
     let primary = server::newest_postgres(&["fsync=off"]);
     drop(open(&primary.url()).await.unwrap());
     let mut replica = primary.standby();

@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_search_goes_on_after_the_last_name_of_a_page() {
+    async fn a_search_resumes_after_the_last_name_of_a_page() {
         let store = MemoryStore::new();
         for name in ["a-1", "a-2", "a-3"] {
             let event = NewEvent::new("opened", "{}").unwrap();

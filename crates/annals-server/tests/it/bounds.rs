@@ -101,7 +101,7 @@ fn what_is_beyond_the_room_is_answered_so() {
 }
 
 #[test]
-fn there_are_only_so_many_connections() {
+fn the_number_of_connections_is_limited() {
     let server = bounded(Bounds { connections: 3, ..Bounds::default() });
     let held: Vec<_> = (0..3).map(|_| client(&server, LIVE)).collect();
     let mut held: Vec<_> = held
@@ -126,7 +126,7 @@ fn there_are_only_so_many_connections() {
 }
 
 #[test]
-fn there_are_only_so_many_live_streams() {
+fn the_number_of_live_streams_is_limited() {
     let server = bounded(Bounds { live_streams: 2, ..Bounds::default() });
     let first = server.follow("/v1/events/live", "");
     let _second = server.follow("/v1/events/live", "");
@@ -140,7 +140,7 @@ fn there_are_only_so_many_live_streams() {
 }
 
 #[test]
-fn who_sends_requests_and_reads_no_answer_is_not_answered_further() {
+fn a_client_that_reads_no_response_gets_no_more() {
     let server = Running::start();
     append(&server, 10_000);
     let count = 5_000;

@@ -103,7 +103,7 @@ fn the_filter_of_the_page_is_the_filter_of_what_comes_live() {
 }
 
 #[test]
-fn pages_go_on_where_the_last_one_ended() {
+fn pages_resume_where_the_last_one_ended() {
     let server = Running::start();
     for _ in 0..130 {
         server.post("/v1/streams/a", &[], r#"[{"type":"x","data":1}]"#);
@@ -122,7 +122,7 @@ fn pages_go_on_where_the_last_one_ended() {
 }
 
 #[test]
-fn what_is_not_there_has_a_page_that_says_so() {
+fn a_missing_page_is_a_page_too() {
     let server = Running::start();
     for (path, status) in [
         ("/events/1", 404),
@@ -189,7 +189,7 @@ fn a_wrong_path_is_a_page_in_a_browser_and_a_document_for_a_program() {
 }
 
 #[test]
-fn a_page_for_those_who_are_not_let_in_says_nothing_of_the_log() {
+fn a_page_for_visitors_without_a_token_reveals_nothing_of_the_log() {
     let server = Running::start();
     let request = ureq::http::Request::get(server.url("/")).header("host", "elsewhere.example");
     let refused = server.send(request.header("accept", "text/html").body(String::new()).unwrap());
@@ -200,7 +200,7 @@ fn a_page_for_those_who_are_not_let_in_says_nothing_of_the_log() {
 }
 
 #[test]
-fn the_icon_that_browsers_ask_for_is_there() {
+fn the_icon_that_browsers_ask_for_exists() {
     let server = Running::start();
     let mut head = Vec::new();
     let mut socket = server.connect();

@@ -26,7 +26,7 @@ fn what_is_stored_comes_first_and_then_what_happens() {
 }
 
 #[test]
-fn without_a_place_only_what_is_new_comes_and_the_place_is_told() {
+fn without_a_position_only_new_events_come_and_the_position_is_reported() {
     let server = Running::start();
     append(&server, "a", "one");
     let mut messages = server.follow("/v1/events/live", "");
@@ -36,7 +36,7 @@ fn without_a_place_only_what_is_new_comes_and_the_place_is_told() {
 }
 
 #[test]
-fn a_client_that_comes_back_goes_on_after_the_last_id() {
+fn a_client_that_reconnects_resumes_after_the_last_id() {
     let server = Running::start();
     for kind in ["one", "two", "three", "four"] {
         append(&server, "a", kind);

@@ -10,7 +10,7 @@ use axum::routing::get;
 use crate::support::{Fault, Faulty, Running};
 
 #[test]
-fn readiness_tells_the_truth_about_the_store() {
+fn readiness_reports_whether_the_store_works() {
     let store = Faulty::new();
     let server = Running::over(store.clone());
     assert_eq!(server.get("/health/ready").json()["status"], "ready");
@@ -187,7 +187,7 @@ impl annals_server::Maintenance for Upkeeping {
 #[test]
 fn a_backup_is_made_on_request_one_at_a_time() {
     assert_eq!(Running::start().post("/v1/backup", &[], "").status, 404);
-    let (let_go, wait) = std::sync::mpsc::channel();
+    let (release, wait) = std::sync::mpsc::channel();
     let care = Arc::new(Upkeeping(std::sync::Mutex::new(wait)));
     let server = Running::with(Arc::new(MemoryStore::new()), |server| server.maintenance(care));
     std::thread::scope(|scope| {
@@ -199,13 +199,13 @@ fn a_backup_is_made_on_request_one_at_a_time() {
         while !first.is_finished() && !second.is_finished() {
             std::thread::yield_now();
         }
-        let_go.send(Ok(7)).unwrap();
+        release.send(Ok(7)).unwrap();
         let mut answers = [first.join().unwrap(), second.join().unwrap()];
         answers.sort_by_key(|answer| answer.status);
         assert_eq!((answers[0].status, answers[0].json()["backup"].as_u64()), (201, Some(7)));
         assert_eq!((answers[1].status, answers[1].json()["code"].as_str()), (409, Some("busy")));
     });
-    let_go.send(Err("the bucket is gone".to_owned())).unwrap();
+    release.send(Err("the bucket is gone".to_owned())).unwrap();
     let failed = server.post("/v1/backup", &[], "");
     assert_eq!((failed.status, failed.json()["code"].as_str()), (503, Some("backup-failed")));
     assert!(failed.text.contains("the bucket is gone"), "{}", failed.text);

@@ -459,7 +459,7 @@ fn what_is_too_large_is_refused_with_the_limit() {
 }
 
 #[test]
-fn unknown_paths_and_methods_are_told_as_problems() {
+fn unknown_paths_and_methods_are_reported_as_problems() {
     let server = Running::start();
     assert_eq!(server.get("/v2/events").problem(), (404, "not-found".into(), None));
     assert_eq!(server.get("/v1/streams/a/b").problem(), (404, "not-found".into(), None));

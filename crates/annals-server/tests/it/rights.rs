@@ -337,7 +337,7 @@ fn what_may_not_be_seen_is_answered_as_what_does_not_exist() {
 }
 
 #[test]
-fn a_used_key_tells_nothing_of_an_append_that_may_not_be_seen() {
+fn a_used_key_reveals_nothing_of_a_hidden_append() {
     let narrow = Narrow::start();
     for key in [format!("key-{CANARY}-3"), "both-3".to_owned()] {
         for reuse in ["refuse", "original"] {

@@ -44,7 +44,7 @@ fn an_append_under_way_is_finished_and_answered() {
 }
 
 #[test]
-fn everything_that_was_acknowledged_while_shutting_down_is_there() {
+fn everything_acknowledged_while_shutting_down_is_kept() {
     let server = Running::start();
     let store = server.store.clone();
     let (acknowledged, count) = (Mutex::new(Vec::new()), AtomicU64::new(0));

@@ -42,16 +42,16 @@ impl Running {
     pub fn with(store: Arc<dyn EventStore>, furnish: impl FnOnce(Server) -> Server) -> Self {
         let server = furnish(Server::new(Arc::clone(&store)));
         let (stop, stopped) = oneshot::channel::<()>();
-        let (tell, told) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build();
             runtime.unwrap().block_on(async {
                 let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-                tell.send(listener.local_addr().unwrap()).unwrap();
+                sender.send(listener.local_addr().unwrap()).unwrap();
                 server.serve(listener, async { drop(stopped.await) }).await.unwrap();
             });
         });
-        let address = told.recv_timeout(HANG).unwrap();
+        let address = receiver.recv_timeout(HANG).unwrap();
         Self { address, store, stop: Arc::new(Mutex::new(Some(stop))), thread: Some(thread) }
     }
 

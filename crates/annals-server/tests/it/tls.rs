@@ -50,7 +50,7 @@ fn ask(server: &Running, trusted: &CertificateDer<'static>) -> std::io::Result<S
 }
 
 #[test]
-fn a_renewed_certificate_is_taken_when_its_key_is_there_too() {
+fn a_renewed_certificate_is_used_once_its_key_matches() {
     let folder = TempDir::new().unwrap();
     let first = certify(folder.path(), true);
     let tls = files(folder.path()).unwrap();

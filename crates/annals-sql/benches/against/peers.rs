@@ -36,10 +36,10 @@ impl Annals {
 
     /// Subscribes from now on: the receiver gets a message for each event.
     pub async fn follow(self) -> mpsc::UnboundedReceiver<()> {
-        let (tell, told) = mpsc::unbounded_channel();
+        let (sender, receiver) = mpsc::unbounded_channel();
         let mut subscription = Subscription::from_now(self.0, Query::all()).await.unwrap();
-        tokio::spawn(async move { while subscription.next().await.is_ok() && tell.send(()).is_ok() {} });
-        told
+        tokio::spawn(async move { while subscription.next().await.is_ok() && sender.send(()).is_ok() {} });
+        receiver
     }
 }
 

@@ -16,12 +16,12 @@ use annals_testservers::place::Place;
 const HANG: Duration = Duration::from_secs(120);
 
 annals_testservers::on_each_database! {
-    a_log_that_was_made_again_under_a_store_is_another,
+    a_log_recreated_under_a_store_is_another,
     what_was_decided_on_lost_events_is_a_conflict,
     a_loss_that_is_found_while_an_append_is_under_way_is_a_conflict,
     after_a_loss_an_append_that_is_in_the_log_is_a_duplicate,
     after_a_loss_each_condition_that_names_a_place_is_named,
-    who_waits_gets_to_know_that_events_were_lost,
+    waiting_callers_learn_that_events_were_lost,
     after_a_loss_the_log_is_read_and_written_as_it_is,
     a_hole_is_damage,
 }
@@ -35,7 +35,7 @@ fn append(stream: &str, expected: Expected) -> Append {
     Append::to(StreamId::new(stream).unwrap(), expected, [event])
 }
 
-async fn a_log_that_was_made_again_under_a_store_is_another(place: Place) {
+async fn a_log_recreated_under_a_store_is_another(place: Place) {
     let store = open(&place).await;
     store.append(append("thing-1", Expected::Any)).await.unwrap();
     let mut owner = place.beside().await;
@@ -51,9 +51,12 @@ async fn a_log_that_was_made_again_under_a_store_is_another(place: Place) {
         store.list_streams(Default::default()).await.unwrap_err(),
         store.outcome(&annals::IdempotencyKey::new("a").unwrap()).await.unwrap_err(),
     ] {
-        let said = error.chain();
-        assert!(matches!(error, Error::Unavailable(_)), "{said}");
-        assert!(said.contains(&store.id().to_string()) && said.contains(&other.id().to_string()), "{said}");
+        let message = error.chain();
+        assert!(matches!(error, Error::Unavailable(_)), "{message}");
+        assert!(
+            message.contains(&store.id().to_string()) && message.contains(&other.id().to_string()),
+            "{message}"
+        );
     }
     assert_eq!(other.head().await.unwrap(), Position::FIRST);
 }
@@ -184,7 +187,7 @@ async fn after_a_loss_each_condition_that_names_a_place_is_named(place: Place) {
     assert!(matches!(conflict.violations[0].violated, Violated::Newest { .. }), "{}", refused.chain());
 }
 
-async fn who_waits_gets_to_know_that_events_were_lost(place: Place) {
+async fn waiting_callers_learn_that_events_were_lost(place: Place) {
     let store = open(&place).await;
     let mut last = None;
     for _ in 0..3 {
@@ -198,8 +201,8 @@ async fn who_waits_gets_to_know_that_events_were_lost(place: Place) {
     });
     place.lose(1).await;
     let error = tokio::time::timeout(HANG, waiting).await.expect("it waits in vain").unwrap().unwrap_err();
-    let said = annals_sql::Stopped::OtherHistory { seen }.to_string();
-    assert!(error.chain().contains(&said), "{}", error.chain());
+    let message = annals_sql::Stopped::OtherHistory { seen }.to_string();
+    assert!(error.chain().contains(&message), "{}", error.chain());
     assert!(!seen.holds(&*store).await.unwrap());
 }
 

@@ -10,7 +10,7 @@ use annals_testservers::place::{Beside, Place};
 
 annals_testservers::on_each_database! {
     a_log_of_an_earlier_version_gets_the_index_by_a_migration_only,
-    a_migration_that_is_killed_is_done_again_and_appends_go_on_meanwhile,
+    a_killed_migration_is_repeated_and_appends_continue_meanwhile,
     several_migrate_at_once,
 }
 
@@ -121,7 +121,7 @@ async fn several_migrate_at_once(place: Place) {
 
 /// A transaction that somebody has left open keeps the index from being finished, or begun; then the
 /// migration is killed.
-async fn a_migration_that_is_killed_is_done_again_and_appends_go_on_meanwhile(place: Place) {
+async fn a_killed_migration_is_repeated_and_appends_continue_meanwhile(place: Place) {
     let store = older(&place).await;
     let mut reader = place.beside().await;
     let begin = match place.is_postgres() {

@@ -58,7 +58,7 @@ async fn follow(store: Store, total: usize) -> Vec<RecordedEvent> {
 }
 
 /// G4: a reader that has seen the head finds every event up to it, at once and forever.
-pub async fn whoever_has_seen_the_head_finds_all_before_it(trial: &mut Trial) {
+pub async fn a_reader_that_has_seen_the_head_finds_all_before_it(trial: &mut Trial) {
     let store = trial.store();
     let done = Arc::new(AtomicBool::new(false));
     let readers: Vec<_> = (0..2)

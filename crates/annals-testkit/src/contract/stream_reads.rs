@@ -212,7 +212,7 @@ pub async fn streams_are_listed_by_category(trial: &mut Trial) {
 }
 
 /// G8: a list resumes after any name, even if no stream has it.
-pub async fn a_list_goes_on_after_any_name(trial: &mut Trial) {
+pub async fn a_list_resumes_after_any_name(trial: &mut Trial) {
     let store = trial.store();
     for name in ["b-1", "b-2", "d-1"] {
         new(store.append(some(name, Expected::NoStream, 1)).await);

@@ -187,7 +187,7 @@ pub async fn waiting_ends_at_once_if_the_head_is_beyond(trial: &mut Trial) {
 }
 
 /// G7: every caller that waits for the head to move is woken by the next append.
-pub async fn all_who_wait_are_woken(trial: &mut Trial) {
+pub async fn all_waiters_are_woken(trial: &mut Trial) {
     let store = trial.store();
     for round in 0..10_u64 {
         let head = Position::new(round * 2);
@@ -205,7 +205,7 @@ pub async fn all_who_wait_are_woken(trial: &mut Trial) {
 }
 
 /// G7: a caller that waits for a later position is not woken before it is passed.
-pub async fn waiting_goes_on_until_the_position_is_passed(trial: &mut Trial) {
+pub async fn waiting_continues_until_the_position_is_passed(trial: &mut Trial) {
     let store = trial.store();
     let mut waiting = std::pin::pin!(store.wait(Position::new(7)));
     for number in 0..=7 {
@@ -216,7 +216,7 @@ pub async fn waiting_goes_on_until_the_position_is_passed(trial: &mut Trial) {
 }
 
 /// G7: a dropped wait does not affect others.
-pub async fn a_wait_that_is_given_up_disturbs_nobody(trial: &mut Trial) {
+pub async fn an_abandoned_wait_disturbs_no_other(trial: &mut Trial) {
     let store = trial.store();
     for round in 0..10 {
         let (given_up, kept) = (store.clone(), store.clone());

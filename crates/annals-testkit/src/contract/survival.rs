@@ -56,7 +56,7 @@ pub async fn an_empty_store_survives_reopening(trial: &mut Trial) {
 }
 
 /// G1: versions and positions continue after reopening, and stale versions are refused as before.
-pub async fn versions_and_positions_go_on_after_reopening(trial: &mut Trial) {
+pub async fn versions_and_positions_continue_after_reopening(trial: &mut Trial) {
     for round in 0..5_u64 {
         let store = trial.store();
         let done = new(store.append(some("order-7", at(round * 2), 2)).await);

@@ -125,8 +125,9 @@ pub async fn exists_and_any_take_whatever_version(trial: &mut Trial) {
     assert_eq!(new(store.append(some("order-7", Expected::Any, 2)).await).version(), Version::new(2));
     assert_eq!(new(store.append(some("order-7", Expected::Exists, 1)).await).version(), Version::new(3));
     assert_eq!(new(store.append(some("order-7", Expected::Any, 1)).await).version(), Version::new(4));
-    let said = Append::to(stream("order-7"), Expected::Any, events(1)).expecting(stream("x"), Expected::Any);
-    assert_eq!(new(store.append(said).await).version(), Version::new(5));
+    let message =
+        Append::to(stream("order-7"), Expected::Any, events(1)).expecting(stream("x"), Expected::Any);
+    assert_eq!(new(store.append(message).await).version(), Version::new(5));
 }
 
 /// G3: of concurrent appends that create the same stream, one wins, and every other one gets the conflict.
@@ -163,7 +164,7 @@ async fn one_of_many_wins(trial: &Trial, name: &'static str, expected: Expected,
 }
 
 /// G3: writers that decide again on what the conflict contains lose no update.
-pub async fn writers_who_decide_again_lose_no_update(trial: &mut Trial) {
+pub async fn writers_that_decide_again_lose_no_update(trial: &mut Trial) {
     const WRITERS: usize = 6;
     const EACH: usize = 10;
     let store = trial.store();
@@ -277,7 +278,7 @@ pub async fn an_append_after_another_event_than_the_newest_changes_nothing(trial
 }
 
 /// G3: of concurrent appends after the same event, one is committed, and the others get that event.
-pub async fn of_many_who_append_after_one_event_one_wins(trial: &mut Trial) {
+pub async fn of_many_that_append_after_one_event_one_wins(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(some("order-7", Expected::NoStream, 1)).await);
     for version in 1..=8 {

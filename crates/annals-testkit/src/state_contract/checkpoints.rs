@@ -37,7 +37,7 @@ pub async fn a_checkpoint_without_an_event_is_read_as_it_was_written(trial: &mut
 }
 
 /// C1: the first checkpoint is kept, even if the second is further.
-pub async fn the_checkpoint_that_is_there_is_not_made_again(trial: &mut StateTrial) {
+pub async fn an_existing_checkpoint_is_not_created_again(trial: &mut StateTrial) {
     let (state, first) = (trial.state(), at(5));
     create(&**state, "mail", &first).await;
     for other in [at(9), at(5), at(1)] {

@@ -102,7 +102,7 @@ pub async fn a_holder_that_wakes_late_writes_nothing(trial: &mut StateTrial) {
 }
 
 /// C3: the token and the holder must both be those of the lease.
-pub async fn a_lease_that_nobody_has_acquired_writes_nothing(trial: &mut StateTrial) {
+pub async fn a_lease_that_is_not_held_writes_nothing(trial: &mut StateTrial) {
     let (state, there) = (trial.state(), at(1));
     create(&**state, "mail", &there).await;
     let lease = acquire(&**state, "lease", "a").await;

@@ -88,7 +88,7 @@ pub async fn a_lease_that_is_over_is_taken_over(trial: &mut StateTrial) {
 }
 
 /// L1: of several processes that see it end at once, one acquires it.
-pub async fn of_many_who_take_over_a_lease_one_does(trial: &mut StateTrial) {
+pub async fn of_many_that_take_over_a_lease_one_succeeds(trial: &mut StateTrial) {
     let first = acquire(&**trial.state(), "mail", "first").await;
     for round in 0..5 {
         trial.pass(LENGTH + MOMENT).await;

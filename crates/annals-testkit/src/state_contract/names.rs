@@ -53,7 +53,7 @@ pub async fn names_are_compared_byte_for_byte(trial: &mut StateTrial) {
 }
 
 /// C4: the last byte of the longest names counts, also beyond the prefix that an index would keep.
-pub async fn names_of_the_greatest_length_are_told_apart(trial: &mut StateTrial) {
+pub async fn names_of_the_greatest_length_are_distinguished(trial: &mut StateTrial) {
     let state = trial.state();
     for length in [63, 64, 191, 255, 256, 767, NAME_BYTES_MAX] {
         for (position, last) in [(1, "a"), (2, "b")] {

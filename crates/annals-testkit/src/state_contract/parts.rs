@@ -74,7 +74,7 @@ pub async fn a_part_that_came_meanwhile_keeps_the_parts(trial: &mut StateTrial) 
 }
 
 /// C2: all start without parts, and one division is written.
-pub async fn of_many_who_divide_one_does(trial: &mut StateTrial) {
+pub async fn of_many_that_divide_one_succeeds(trial: &mut StateTrial) {
     let mut dividing = Vec::new();
     for of in 1..=6 {
         let state = trial.beside().await;

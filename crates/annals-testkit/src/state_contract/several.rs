@@ -63,7 +63,7 @@ pub async fn of_many_writers_the_furthest_wins(trial: &mut StateTrial) {
 }
 
 /// C1: the others find its checkpoint.
-pub async fn of_many_who_make_a_checkpoint_one_does(trial: &mut StateTrial) {
+pub async fn of_many_that_create_a_checkpoint_one_succeeds(trial: &mut StateTrial) {
     for round in 0..5 {
         let name = format!("mail {round}");
         let mut making = Vec::new();

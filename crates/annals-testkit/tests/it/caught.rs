@@ -22,8 +22,8 @@ use crate::kept::{Fault, Kept};
 const OF_SEVERAL_TASKS: &[&str] = &[
     "of_many_creators_one_wins",
     "of_many_updaters_one_wins",
-    "writers_who_decide_again_lose_no_update",
-    "of_many_who_append_after_one_event_one_wins",
+    "writers_that_decide_again_lose_no_update",
+    "of_many_that_append_after_one_event_one_wins",
     "of_many_claims_one_wins",
     "readers_never_see_half_an_append",
     "a_dropped_append_leaves_the_store_whole",
@@ -31,14 +31,14 @@ const OF_SEVERAL_TASKS: &[&str] = &[
     "concurrent_retries_with_one_key_write_once",
     "concurrent_retries_of_the_same_events_write_once",
     "positions_have_no_gaps_under_concurrent_writers",
-    "whoever_has_seen_the_head_finds_all_before_it",
+    "a_reader_that_has_seen_the_head_finds_all_before_it",
     "pages_hold_while_others_write",
     "the_list_is_true_while_others_write",
     "a_subscription_has_no_seam_between_stored_and_live",
     "a_filtered_subscription_misses_nothing_while_writers_run",
     "subscriptions_do_not_disturb_each_other",
-    "all_who_wait_are_woken",
-    "a_wait_that_is_given_up_disturbs_nobody",
+    "all_waiters_are_woken",
+    "an_abandoned_wait_disturbs_no_other",
     "two_handles_share_one_log",
     "random_histories_have_one_order",
     "an_acknowledged_append_can_be_read_at_once",
@@ -194,7 +194,7 @@ a_broken_store_is_caught! {
         a_log_can_be_brought_to_another_store, reserved_streams_cannot_be_written,
         an_event_beyond_the_limit_is_refused, an_append_beyond_the_limit_is_refused,
         too_many_events_or_conditions_are_refused, too_many_tags_or_too_much_metadata_are_refused,
-        one_wrong_event_refuses_the_whole_append, versions_and_positions_go_on_after_reopening,
+        one_wrong_event_refuses_the_whole_append, versions_and_positions_continue_after_reopening,
         keys_survive_reopening, event_ids_survive_reopening, recorded_times_are_unchanged_after_reopening,
         a_checkpoint_survives_reopening, random_histories_have_one_order,
     ], hangs [
@@ -259,7 +259,7 @@ a_broken_store_is_caught! {
         reserved_streams_cannot_be_written, an_event_beyond_the_limit_is_refused,
         too_many_events_or_conditions_are_refused, too_many_tags_or_too_much_metadata_are_refused,
         a_query_beyond_the_limits_is_refused, queries_at_the_limits_are_answered, bad_metadata_is_refused,
-        versions_and_positions_go_on_after_reopening, random_histories_have_one_order,
+        versions_and_positions_continue_after_reopening, random_histories_have_one_order,
     ];
     one_that_folds_case: FoldsCase => [
         names_in_queries_are_compared_byte_for_byte, the_same_id_in_another_stream_is_another_event,
@@ -315,7 +315,7 @@ a_broken_store_is_caught! {
     one_that_takes_zero_for_any: TakesZeroForAny => [
         exact_zero_expects_no_stream, a_stale_version_carries_the_unseen_events,
         a_long_list_of_unseen_events_says_that_it_is_cut,
-        a_conflict_of_many_conditions_is_bounded_as_a_whole, versions_and_positions_go_on_after_reopening,
+        a_conflict_of_many_conditions_is_bounded_as_a_whole, versions_and_positions_continue_after_reopening,
     ];
     one_that_looks_for_the_newest_event_behind_it: LooksForTheNewestBehindIt => [
         an_append_after_the_newest_event_continues_the_stream,
@@ -326,7 +326,7 @@ a_broken_store_is_caught! {
     ];
     one_that_ignores_the_newest_event: IgnoresTheNewest => [
         an_append_after_another_event_than_the_newest_changes_nothing,
-        of_many_who_append_after_one_event_one_wins,
+        of_many_that_append_after_one_event_one_wins,
     ];
     one_that_takes_stale_versions: TakesStaleVersions => [
         a_stale_append_changes_nothing, a_version_ahead_of_the_stream_is_refused_and_not_stale,
@@ -335,7 +335,7 @@ a_broken_store_is_caught! {
         conditions_that_contradict_each_other_refuse, a_stale_version_carries_the_unseen_events,
         a_long_list_of_unseen_events_says_that_it_is_cut,
         a_conflict_of_many_conditions_is_bounded_as_a_whole, the_same_events_wanted_elsewhere_are_refused,
-        every_uuid_is_an_id, versions_and_positions_go_on_after_reopening, event_ids_survive_reopening,
+        every_uuid_is_an_id, versions_and_positions_continue_after_reopening, event_ids_survive_reopening,
         random_histories_have_one_order,
     ];
     one_that_ignores_unwritten_streams: IgnoresUnwrittenStreams => [
@@ -358,7 +358,7 @@ a_broken_store_is_caught! {
         an_id_finds_its_event_in_every_stream, ids_are_compared_whole, a_predecessor_finds_what_it_caused,
         no_match_by_id_and_predecessor, an_event_is_the_same_by_every_way_of_reading,
         a_query_beyond_the_limits_is_refused, queries_at_the_limits_are_answered,
-        versions_and_positions_go_on_after_reopening, random_histories_have_one_order,
+        versions_and_positions_continue_after_reopening, random_histories_have_one_order,
     ];
     one_that_looks_at_the_first_tag_only: LooksAtTheFirstTagOnly => [no_match_by_tags_needs_all_of_them];
     one_that_looks_at_the_first_item_only: LooksAtTheFirstItemOnly => [
@@ -424,7 +424,7 @@ a_broken_store_is_caught! {
         a_conflict_of_many_conditions_is_bounded_as_a_whole,
     ];
     one_that_carries_nothing_unseen: CarriesNothingUnseen => [
-        no_stream_is_refused_where_there_is_one, writers_who_decide_again_lose_no_update,
+        no_stream_is_refused_where_there_is_one, writers_that_decide_again_lose_no_update,
         an_append_after_another_event_than_the_newest_changes_nothing,
         a_condition_on_an_unwritten_stream_guards_the_append, a_stale_version_carries_the_unseen_events,
         a_long_list_of_unseen_events_says_that_it_is_cut,
@@ -436,7 +436,7 @@ a_broken_store_is_caught! {
         many_items_and_types_are_looked_at_in_full, items_that_differ_in_their_tags_only_are_united,
         a_condition_may_begin_beyond_the_head, an_id_finds_its_event_in_every_stream,
         ids_are_compared_whole, a_predecessor_finds_what_it_caused, no_match_by_id_and_predecessor,
-        an_event_is_the_same_by_every_way_of_reading, versions_and_positions_go_on_after_reopening,
+        an_event_is_the_same_by_every_way_of_reading, versions_and_positions_continue_after_reopening,
         random_histories_have_one_order,
     ];
     one_that_cuts_unseen_events_and_does_not_say_so: CarriesTooLittleUnseen => [
@@ -521,13 +521,13 @@ a_broken_store_is_caught! {
     ];
     one_whose_head_runs_ahead: HeadRunsAhead => [
         no_match_of_every_event_means_that_the_head_was_seen, ids_are_compared_whole,
-        whoever_has_seen_the_head_finds_all_before_it, later_appends_stand_behind_earlier_ones,
+        a_reader_that_has_seen_the_head_finds_all_before_it, later_appends_stand_behind_earlier_ones,
         refused_appends_leave_no_gap, an_empty_log_reads_as_empty, the_log_is_read_from_anywhere,
         a_page_says_where_the_next_begins, a_read_ends_at_its_upper_bound,
         a_page_without_events_still_gets_on, a_limit_is_kept, every_query_reads_what_a_filter_would,
         large_events_are_read_in_bounded_pages, a_subscription_from_the_head_gives_what_comes_next,
-        waiting_ends_at_once_if_the_head_is_beyond, all_who_wait_are_woken,
-        waiting_goes_on_until_the_position_is_passed, a_wait_that_is_given_up_disturbs_nobody,
+        waiting_ends_at_once_if_the_head_is_beyond, all_waiters_are_woken,
+        waiting_continues_until_the_position_is_passed, an_abandoned_wait_disturbs_no_other,
         an_empty_store_survives_reopening, a_checkpoint_survives_reopening,
         one_log_does_not_show_in_another,
     ];
@@ -576,7 +576,7 @@ a_broken_store_is_caught! {
         streams_are_listed_in_order_with_version_and_position, an_event_is_the_same_by_every_way_of_reading,
         random_histories_have_one_order,
     ];
-    one_that_lists_after_known_names_only: ListsAfterKnownNamesOnly => [a_list_goes_on_after_any_name];
+    one_that_lists_after_known_names_only: ListsAfterKnownNamesOnly => [a_list_resumes_after_any_name];
     one_that_loses_the_oldest_event_backward: LosesTheOldestBackward => [
         what_one_event_caused_is_read_in_bounded_pages, the_log_is_read_from_anywhere,
         a_page_says_where_the_next_begins, a_read_ends_at_its_upper_bound,
@@ -677,7 +677,7 @@ a_broken_store_is_caught! {
         an_event_is_the_same_by_every_way_of_reading, acknowledged_events_survive_reopening,
         random_histories_have_one_order,
     ];
-    one_that_wakes_too_early: WakesTooEarly => [waiting_goes_on_until_the_position_is_passed];
+    one_that_wakes_too_early: WakesTooEarly => [waiting_continues_until_the_position_is_passed];
     one_that_reads_data_as_text: ReadsDataAsText => [data_is_kept_byte_by_byte];
     one_that_loses_own_keys: LosesOwnKeys => [
         a_used_key_with_other_events_writes_nothing, a_used_key_with_another_time_or_metadata_is_refused,
@@ -693,7 +693,7 @@ a_broken_store_is_caught! {
         schema_content_type_and_times_are_kept, an_event_is_the_same_by_every_way_of_reading,
     ];
     one_that_loses_all_when_closed: LosesAllWhenClosed => [
-        acknowledged_events_survive_reopening, versions_and_positions_go_on_after_reopening,
+        acknowledged_events_survive_reopening, versions_and_positions_continue_after_reopening,
         keys_survive_reopening, event_ids_survive_reopening, recorded_time_is_held_across_reopening,
         recorded_times_are_unchanged_after_reopening, a_checkpoint_survives_reopening,
         the_identity_survives_reopening,

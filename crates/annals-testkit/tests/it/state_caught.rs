@@ -18,10 +18,10 @@ mod whole {
 
 /// The clauses in which several tasks do something at once, or calls are made at random.
 const JUDGED_WHERE_NAMED: &[&str] = &[
-    "of_many_who_divide_one_does",
-    "of_many_who_take_over_a_lease_one_does",
+    "of_many_that_divide_one_succeeds",
+    "of_many_that_take_over_a_lease_one_succeeds",
     "of_many_writers_the_furthest_wins",
-    "of_many_who_make_a_checkpoint_one_does",
+    "of_many_that_create_a_checkpoint_one_succeeds",
     "lost_leases_write_nothing_while_others_take_over",
     "random_calls_are_answered_as_by_the_reference",
 ];
@@ -103,7 +103,7 @@ broken_state_is_caught! {
         parts_that_were_moved_meanwhile_are_not_replaced, the_holder_of_a_lease_writes,
         a_lost_lease_moves_nothing, a_released_lease_moves_nothing,
         a_lease_that_is_over_and_free_still_writes, a_holder_that_wakes_late_writes_nothing,
-        a_lease_that_nobody_has_acquired_writes_nothing, a_fence_is_of_its_own_lease,
+        a_lease_that_is_not_held_writes_nothing, a_fence_is_of_its_own_lease,
         a_write_that_is_fenced_leaves_the_lease_as_it_is, checkpoints_survive_a_crash,
         leases_survive_a_crash, a_crash_between_any_two_calls_loses_none_of_them,
         the_state_of_another_log_is_never_shown, two_handles_see_one_state, two_handles_have_one_lease,
@@ -120,7 +120,7 @@ broken_state_is_caught! {
         an_advance_makes_no_checkpoint, the_holder_of_a_lease_writes,
     ];
     state_that_makes_again: MakesAgain => [
-        the_checkpoint_that_is_there_is_not_made_again, the_holder_of_a_lease_writes,
+        an_existing_checkpoint_is_not_created_again, the_holder_of_a_lease_writes,
     ];
     state_that_replaces_what_was_moved: ReplacesWhatWasMoved => [
         a_checkpoint_that_was_moved_meanwhile_is_not_replaced,
@@ -131,28 +131,28 @@ broken_state_is_caught! {
         a_lost_lease_replaces_nothing, a_crash_between_any_two_calls_loses_none_of_them,
     ];
     state_that_drops_ladders: DropsLadders => [
-        a_checkpoint_is_read_as_it_was_written, the_checkpoint_that_is_there_is_not_made_again,
+        a_checkpoint_is_read_as_it_was_written, an_existing_checkpoint_is_not_created_again,
         a_checkpoint_advances, an_advance_never_moves_a_checkpoint_back,
         a_checkpoint_is_replaced_where_it_was_seen, a_checkpoint_that_was_moved_meanwhile_is_not_replaced,
         a_large_ladder_is_kept, the_greatest_position_is_kept_and_a_greater_one_refused,
-        names_are_compared_byte_for_byte, names_of_the_greatest_length_are_told_apart,
+        names_are_compared_byte_for_byte, names_of_the_greatest_length_are_distinguished,
         the_parts_of_a_name_are_found_and_no_others, parts_are_replaced_all_at_once,
         a_part_that_came_meanwhile_keeps_the_parts, the_holder_of_a_lease_writes,
         a_lost_lease_moves_nothing, a_lost_lease_replaces_nothing, a_released_lease_moves_nothing,
-        a_lease_that_is_over_and_free_still_writes, a_lease_that_nobody_has_acquired_writes_nothing,
+        a_lease_that_is_over_and_free_still_writes, a_lease_that_is_not_held_writes_nothing,
         checkpoints_survive_a_crash, parts_survive_a_crash,
         a_crash_between_any_two_calls_loses_none_of_them, two_handles_see_one_state,
     ];
     state_that_drops_events: DropsEvents => [
-        a_checkpoint_is_read_as_it_was_written, the_checkpoint_that_is_there_is_not_made_again,
+        a_checkpoint_is_read_as_it_was_written, an_existing_checkpoint_is_not_created_again,
         a_checkpoint_advances, an_advance_never_moves_a_checkpoint_back,
         a_checkpoint_is_replaced_where_it_was_seen, a_checkpoint_that_was_moved_meanwhile_is_not_replaced,
         a_large_ladder_is_kept, the_greatest_position_is_kept_and_a_greater_one_refused,
-        names_are_compared_byte_for_byte, names_of_the_greatest_length_are_told_apart,
+        names_are_compared_byte_for_byte, names_of_the_greatest_length_are_distinguished,
         the_parts_of_a_name_are_found_and_no_others, parts_are_replaced_all_at_once,
         a_part_that_came_meanwhile_keeps_the_parts, the_holder_of_a_lease_writes,
         a_lost_lease_moves_nothing, a_lost_lease_replaces_nothing, a_released_lease_moves_nothing,
-        a_lease_that_is_over_and_free_still_writes, a_lease_that_nobody_has_acquired_writes_nothing,
+        a_lease_that_is_over_and_free_still_writes, a_lease_that_is_not_held_writes_nothing,
         checkpoints_survive_a_crash, parts_survive_a_crash,
         a_crash_between_any_two_calls_loses_none_of_them, two_handles_see_one_state,
     ];
@@ -169,11 +169,11 @@ broken_state_is_caught! {
     ];
     state_that_trims_names: TrimsNames => [names_are_compared_byte_for_byte];
     state_that_cuts_names: CutsNames => [
-        names_of_the_greatest_length_are_told_apart, a_name_that_has_no_room_is_refused,
+        names_of_the_greatest_length_are_distinguished, a_name_that_has_no_room_is_refused,
     ];
     state_that_takes_every_name: TakesEveryName => [a_name_that_has_no_room_is_refused];
     state_that_folds_leases: FoldsLeases => [
-        names_of_leases_are_compared_byte_for_byte, a_lease_that_nobody_has_acquired_writes_nothing,
+        names_of_leases_are_compared_byte_for_byte, a_lease_that_is_not_held_writes_nothing,
     ];
     state_that_folds_holders: FoldsHolders => [names_of_leases_are_compared_byte_for_byte];
     state_that_finds_parts_by_prefix: FindsPartsByPrefix => [
@@ -228,7 +228,7 @@ broken_state_is_caught! {
         the_token_grows_with_each_acquisition, a_holder_that_acquires_again_loses_its_former_lease,
         a_lease_that_is_over_is_taken_over, a_clock_that_jumps_ahead_ends_leases,
         a_clock_that_is_set_back_far_keeps_no_lease_for_ever, a_holder_that_wakes_late_writes_nothing,
-        a_lease_that_nobody_has_acquired_writes_nothing, a_crash_between_any_two_calls_loses_none_of_them,
+        a_lease_that_is_not_held_writes_nothing, a_crash_between_any_two_calls_loses_none_of_them,
         two_handles_have_one_lease,
     ];
     state_that_restarts_tokens_after_a_release: RestartsTokensAfterARelease => [
@@ -274,7 +274,7 @@ broken_state_is_caught! {
     state_that_fences_nothing: FencesNothing => [
         a_lost_lease_moves_nothing, a_lost_lease_makes_nothing, a_lost_lease_replaces_nothing,
         a_released_lease_moves_nothing, a_holder_that_wakes_late_writes_nothing,
-        a_lease_that_nobody_has_acquired_writes_nothing, a_fence_is_of_its_own_lease,
+        a_lease_that_is_not_held_writes_nothing, a_fence_is_of_its_own_lease,
         a_write_that_is_fenced_leaves_the_lease_as_it_is, leases_survive_a_crash,
         a_crash_between_any_two_calls_loses_none_of_them, the_state_of_another_log_is_never_shown,
         two_handles_have_one_lease,
@@ -283,11 +283,11 @@ broken_state_is_caught! {
         a_lost_lease_makes_nothing, a_lost_lease_replaces_nothing, a_holder_that_wakes_late_writes_nothing,
     ];
     state_that_fences_by_holder: FencesByHolder => [
-        a_holder_that_wakes_late_writes_nothing, a_lease_that_nobody_has_acquired_writes_nothing,
+        a_holder_that_wakes_late_writes_nothing, a_lease_that_is_not_held_writes_nothing,
     ];
     state_that_fences_by_time: FencesByTime => [a_lease_that_is_over_and_free_still_writes];
     state_that_fences_by_any_greater_token: FencesByAnyGreaterToken => [
-        a_lease_that_nobody_has_acquired_writes_nothing, the_state_of_another_log_is_never_shown,
+        a_lease_that_is_not_held_writes_nothing, the_state_of_another_log_is_never_shown,
     ];
     state_that_fences_until_released_only: FencesUntilReleasedOnly => [
         a_released_lease_moves_nothing, a_crash_between_any_two_calls_loses_none_of_them,
@@ -361,9 +361,9 @@ broken_state_is_caught! {
         two_handles_have_one_lease,
     ];
     state_that_advances_in_two_steps: AdvancesInTwoSteps => [of_many_writers_the_furthest_wins];
-    state_that_makes_in_two_steps: MakesInTwoSteps => [of_many_who_make_a_checkpoint_one_does];
-    state_that_divides_in_two_steps: DividesInTwoSteps => [of_many_who_divide_one_does];
-    state_that_acquires_in_two_steps: AcquiresInTwoSteps => [of_many_who_take_over_a_lease_one_does];
+    state_that_makes_in_two_steps: MakesInTwoSteps => [of_many_that_create_a_checkpoint_one_succeeds];
+    state_that_divides_in_two_steps: DividesInTwoSteps => [of_many_that_divide_one_succeeds];
+    state_that_acquires_in_two_steps: AcquiresInTwoSteps => [of_many_that_take_over_a_lease_one_succeeds];
     state_that_fences_before_it_writes: FencesBeforeItWrites => [
         lost_leases_write_nothing_while_others_take_over,
     ];

@@ -72,10 +72,10 @@ impl Home {
     }
 
     /// Removes the record that this process uses the rows.
-    pub async fn let_go(&self) {
+    pub async fn release(&self) {
         match self {
             Self::File(_) => {}
-            Self::Schema(schema) => schema.let_go().await,
+            Self::Schema(schema) => schema.release().await,
         }
     }
 

@@ -135,7 +135,7 @@ impl<P: Projection> ProjectionRunner<P> {
         }
         // The rows of a file need nothing, and a call that does not return still has them.
         if !self.0.is_file {
-            self.0.target.lock().await.home.let_go().await;
+            self.0.target.lock().await.home.release().await;
         }
     }
 

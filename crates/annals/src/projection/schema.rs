@@ -131,11 +131,11 @@ impl ViewSchema {
     }
 
     /// Removes the record that this process uses the rows; a failure is only logged.
-    pub async fn let_go(&self) {
+    pub async fn release(&self) {
         let goodbye = async {
             let instance = self.place.database().leases().instance().await?;
             for place in [Some(&self.place), self.older.as_ref()].into_iter().flatten() {
-                place.let_go(instance).await?;
+                place.release(instance).await?;
             }
             Ok::<_, Fault>(())
         };
@@ -208,7 +208,7 @@ impl ViewSchema {
             let mut work = older.work().await?;
             if work.bound().await?.is_some() {
                 work.upgrade().await?;
-                work.let_go(instance).await?;
+                work.release(instance).await?;
                 if let Some(user) = work.user(instance, AWAY_MAX).await? {
                     tracing::debug!(schema = older.schema(), user, "the rows of an older version stay");
                     all = false;

@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_is_told_apart_by_its_stream_and_its_id() {
+    fn a_cause_is_identified_by_its_stream_and_its_id() {
         let key = |cause: Cause| Keys::of(&stream("total-1"), None, Some(&cause)).unwrap().unwrap();
         let (one, other) = (key(cause("account-a", b"7")), key(cause("account-b", b"7")));
         assert_ne!(one.key, other.key);

@@ -26,11 +26,11 @@ pub(super) async fn copy(
     source: &dyn EventStore,
     target: &dyn EventStore,
     up_to: Position,
-    mut told: impl FnMut(Position),
+    mut report: impl FnMut(Position),
 ) -> Result<()> {
     let mut copied = target.head().await?;
     same(source, target, copied.min(up_to)).await?;
-    told(copied.min(up_to));
+    report(copied.min(up_to));
     // Each page is of a log that has the events read before it.
     let read = async |from: Position, seen: Witness| -> Result<LogPage> {
         let page = source.read_log_after(LogRead::forward(from).to(up_to).limit(PAGE), seen).await?;
@@ -64,7 +64,7 @@ pub(super) async fn copy(
             }
             copied = appended.last;
         }
-        told(copied);
+        report(copied);
     }
     same(source, target, up_to).await
 }
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_log_that_is_shorter_than_was_said_is_an_error() {
+    async fn a_log_shorter_than_announced_is_an_error() {
         let source = Failover::new();
         for _ in 0..5 {
             source.append(noted()).await.expect("it is taken");

@@ -43,7 +43,7 @@ fn refused_before<R: std::fmt::Debug, T: std::fmt::Debug>(answer: Result<T, Exec
 }
 
 #[tokio::test]
-async fn a_refusal_with_a_key_is_one_fact_and_stands_when_the_command_comes_again() {
+async fn a_refusal_with_a_key_is_one_fact_and_holds_when_the_command_is_repeated() {
     let annals = bank().await;
     open_with(&annals, "a1", 100).await;
     let accounts = annals.repository::<Account>();
@@ -286,7 +286,7 @@ async fn a_refusal_that_is_not_in_the_log_is_never_given() {
 }
 
 #[tokio::test]
-async fn a_fact_whose_outcome_is_unknown_is_sent_again_and_is_there_once() {
+async fn a_fact_of_unknown_outcome_is_sent_again_and_stored_once() {
     for fault in [Fault::AnswerLost, Fault::RequestLost, Fault::Unavailable] {
         let store = FaultyStore::new([]);
         let annals = on(store.clone()).await;
@@ -451,7 +451,7 @@ async fn a_refusal_over_an_event_that_the_log_has_lost_is_never_written() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_many_who_give_one_command_at_once_all_get_one_answer() {
+async fn of_many_that_execute_one_command_at_once_all_get_one_answer() {
     let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new());
     let systems = futures_of(8, async || on(store.clone()).await).await;
     open_with(&systems[0], "a1", 60).await;

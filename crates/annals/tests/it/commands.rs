@@ -171,7 +171,7 @@ async fn of_many_requests_with_one_key_one_has_an_effect() {
 }
 
 #[tokio::test]
-async fn a_command_that_an_event_caused_is_carried_out_once_and_knows_its_cause() {
+async fn a_command_caused_by_an_event_is_executed_once_and_knows_its_cause() {
     let annals = bank().await;
     let accounts = annals.repository::<Account>();
     accounts.execute("a1", Bank::Open("kim")).by("user:7").process("p-1").await.unwrap();
@@ -302,7 +302,7 @@ async fn an_unknown_outcome_stays_unknown_whatever_fails_after_it() {
 
 /// "Nothing was written" would make the caller send it again under another key, or without one.
 #[tokio::test]
-async fn an_unknown_outcome_stays_unknown_if_it_cannot_be_told_whose_it_is() {
+async fn an_outcome_of_an_unknown_owner_stays_unknown() {
     let store = FaultyStore::new([Fault::AnswerLost]);
     let annals = on(store.clone()).await;
     // A state that is cached is not read again, so what fails is the look at what the key led to.

@@ -92,7 +92,7 @@ async fn what_was_refused_under_a_key_is_refused_after_a_restart() {
 }
 
 #[tokio::test]
-async fn everything_goes_on_after_a_restart() {
+async fn everything_resumes_after_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     {
         let annals = open(directory.path()).await;
@@ -234,8 +234,9 @@ async fn a_system_stays_where_it_is_when_the_process_changes_its_directory() {
         .env(WANDERING, directory.path())
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&child.stdout).into_owned() + &String::from_utf8_lossy(&child.stderr);
-    assert!(child.status.success() && said.contains("all is done"), "{said}");
+    let message =
+        String::from_utf8_lossy(&child.stdout).into_owned() + &String::from_utf8_lossy(&child.stderr);
+    assert!(child.status.success() && message.contains("all is done"), "{message}");
     for empty in ["elsewhere/data/views", "elsewhere/data"] {
         let left = std::fs::read_dir(directory.path().join(empty)).unwrap().count();
         assert_eq!(left, usize::from(empty.ends_with("data")), "something was written to {empty}");
@@ -403,37 +404,37 @@ async fn a_handle_that_was_asked_for_rows_keeps_the_system() {
 }
 
 /// The accounts that a subscriber was told of, in order.
-type Told = Arc<std::sync::Mutex<Vec<String>>>;
+type Delivered = Arc<std::sync::Mutex<Vec<String>>>;
 
 /// A log that was restored from a backup, with the state of the process before: what is handled is compared
 /// with the log.
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_skipped_and_nothing_told_twice_after_a_restore() {
+async fn nothing_is_skipped_or_repeated_after_a_restore() {
     use annals_engine::disk::FileDisk;
     use annals_engine::{BackupOptions, DiskBackupStorage, EngineStore, Options, RestoreOptions, restore};
 
     let (state, backups) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (before, after) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let told: [Told; 2] = Default::default();
+    let delivered: [Delivered; 2] = Default::default();
     let start = async |log: &Path| {
         let store = Arc::new(EngineStore::open(log, Options::default()).unwrap());
         let annals = Annals::with_store(store.clone(), annals::State::directory(state.path())).await.unwrap();
         annals.project(Balances).start().await.unwrap();
-        for (index, told) in told.iter().enumerate() {
-            let told = told.clone();
+        for (index, delivered) in delivered.iter().enumerate() {
+            let delivered = delivered.clone();
             // Over an embedded log a group is a subscriber like any other.
             let subscriber =
                 annals.subscribe(["alone", "group"][index]).partitions(1 + 3 * index).concurrency(4);
             let subscriber = subscriber.on(move |event: Recorded<AccountEvent>, _| {
-                told.lock().unwrap().push(event.aggregate_id().to_owned());
+                delivered.lock().unwrap().push(event.aggregate_id().to_owned());
                 std::future::ready(Ok(()))
             });
             subscriber.start().await.unwrap();
         }
         (annals, store)
     };
-    let taken = |told: &Told| {
-        let mut taken = std::mem::take(&mut *told.lock().unwrap());
+    let taken = |delivered: &Delivered| {
+        let mut taken = std::mem::take(&mut *delivered.lock().unwrap());
         // Of different accounts any may come first.
         taken.sort();
         taken
@@ -455,8 +456,8 @@ async fn nothing_is_skipped_and_nothing_told_twice_after_a_restore() {
     store.backup(&storage, &BackupOptions::default()).unwrap();
     let lost = opened(&annals, 100..110).await;
     annals.settle().await.unwrap();
-    for told in &told {
-        assert_eq!(taken(told), [kept.clone(), lost.clone()].concat());
+    for delivered in &delivered {
+        assert_eq!(taken(delivered), [kept.clone(), lost.clone()].concat());
     }
     annals.shutdown().await;
     drop((annals, store));
@@ -473,8 +474,8 @@ async fn nothing_is_skipped_and_nothing_told_twice_after_a_restore() {
     let (annals, _store) = start(after.path()).await;
     new.extend(opened(&annals, 225..235).await);
     annals.settle().await.unwrap();
-    for told in &told {
-        assert_eq!(taken(told), new);
+    for delivered in &delivered {
+        assert_eq!(taken(delivered), new);
     }
     let sql = "SELECT account FROM balances ORDER BY account";
     let rows = annals.view::<Balances>().query(sql, (), |row| row.get::<String>(0)).await.unwrap();

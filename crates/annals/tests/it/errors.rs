@@ -63,7 +63,7 @@ async fn an_event_that_cannot_be_read_says_what_is_wrong_with_it() {
 }
 
 #[tokio::test]
-async fn a_query_that_the_database_refuses_says_what_it_said() {
+async fn a_query_that_the_database_refuses_carries_its_message() {
     let annals = bank().await;
     annals.project(Balances).start().await.unwrap();
     let refused = annals.view::<Balances>().rows("SELECT x FROM nowhere", ()).await.unwrap_err();
@@ -94,10 +94,11 @@ async fn a_schema_that_the_database_refuses_is_invalid_and_named() {
     let in_files = Annals::open(&format!("file:{}", directory.path().display())).await.unwrap();
     for annals in [bank().await, in_files] {
         let refused = annals.project(Misspelt).start().await.err().unwrap();
-        let said = refused.to_string();
+        let message = refused.to_string();
         assert!(
-            said.contains("projection has a SCHEMA that the database refuses") && said.contains("TABEL"),
-            "{said}"
+            message.contains("projection has a SCHEMA that the database refuses")
+                && message.contains("TABEL"),
+            "{message}"
         );
         assert!(matches!(refused, Error::Invalid(_)), "{refused:?}");
         annals.shutdown().await;

@@ -47,7 +47,7 @@ fn directory_of(files: &[(&str, &str)]) -> tempfile::TempDir {
 }
 
 /// What `golden` says; `None` if nothing differs.
-fn said<E: Event + std::fmt::Debug + PartialEq>(directory: &Path, samples: &[E]) -> Option<String> {
+fn message<E: Event + std::fmt::Debug + PartialEq>(directory: &Path, samples: &[E]) -> Option<String> {
     let compared =
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| golden(directory, samples.to_vec())));
     compared.err().map(|panic| *panic.downcast::<String>().unwrap())
@@ -65,7 +65,7 @@ fn each_difference_is_named_with_what_to_do() {
         let mut files = files();
         files.retain(|(other, _)| *other != name);
         files.extend(content.map(|content| (name, content)));
-        said(directory_of(&files).path(), &samples()).unwrap_or_default()
+        message(directory_of(&files).path(), &samples()).unwrap_or_default()
     };
     for (difference, expected) in [
         (
@@ -117,13 +117,13 @@ fn each_difference_is_named_with_what_to_do() {
         );
     }
     let two = &samples()[..2];
-    let without = said(directory_of(&files()).path(), two).unwrap();
+    let without = message(directory_of(&files()).path(), two).unwrap();
     assert!(without.contains("`order.shipped` has no sample: pass one to `golden`"), "{without}");
     assert!(
         without.contains("order.shipped.v1.json has no sample, although it has the current version"),
         "{without}"
     );
-    let missing = said(Path::new("there-is-no-such-directory"), &samples()).unwrap();
+    let missing = message(Path::new("there-is-no-such-directory"), &samples()).unwrap();
     assert!(missing.contains("the directory cannot be read"), "{missing}");
 }
 
@@ -135,7 +135,7 @@ fn a_file_of_todays_version_without_a_sample_is_reported() {
     let directory = directory_of(&files);
     let with_both = samples().into_iter().chain([OrderEvent::Paid { cents: 7 }]);
     golden(directory.path(), with_both);
-    let difference = said(directory.path(), &samples()).unwrap();
+    let difference = message(directory.path(), &samples()).unwrap();
     assert!(difference.contains("order.paid.v1-2.json has no sample"), "{difference}");
     assert_eq!(difference.matches("\n- ").count(), 1, "{difference}");
 }
@@ -159,13 +159,13 @@ fn a_former_version_that_is_read_as_something_else_is_noticed() {
         ("order.paid.v2.json", r#"{"amount":100}"#),
         ("order.paid.v2.read", "Paid { amount: 100 }\n"),
     ];
-    let difference = said(directory_of(&files).path(), &[Careless::Paid { amount: 100 }]).unwrap();
+    let difference = message(directory_of(&files).path(), &[Careless::Paid { amount: 100 }]).unwrap();
     assert!(difference.contains("is now read as\nPaid { amount: 0 }"), "{difference}");
 }
 
 /// The process of its own is for the variable, which holds for all threads.
 #[test]
-fn a_run_that_writes_makes_what_is_missing_and_leaves_the_data_that_is_there() {
+fn a_writing_run_creates_what_is_missing_and_keeps_existing_data() {
     const INSIDE: &str = "ANNALS_TEST_GOLDEN_INSIDE";
     if let Some(directory) = std::env::var_os(INSIDE) {
         golden(&directory, samples());
@@ -180,10 +180,7 @@ fn a_run_that_writes_makes_what_is_missing_and_leaves_the_data_that_is_there() {
     let directory = directory_of(&former);
     let run = |directory: &Path| {
         std::process::Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "golden::a_run_that_writes_makes_what_is_missing_and_leaves_the_data_that_is_there",
-            ])
+            .args(["--exact", "golden::a_writing_run_creates_what_is_missing_and_keeps_existing_data"])
             .env(INSIDE, directory)
             .env("ANNALS_GOLDEN", "write")
             .output()
@@ -222,6 +219,6 @@ const OF_TODAY: &[Upcaster] = &[Upcaster::Dropped { event_type: "order.paid" }];
 
 #[test]
 fn a_table_that_cannot_work_is_refused_first() {
-    let said = said(Path::new("anywhere"), &[Confused::Paid]).unwrap();
-    assert!(said.contains("upcaster of `order.paid`: events of this type are written today"), "{said}");
+    let message = message(Path::new("anywhere"), &[Confused::Paid]).unwrap();
+    assert!(message.contains("upcaster of `order.paid`: events of this type are written today"), "{message}");
 }

@@ -79,16 +79,16 @@ impl Projection for Notes {
 
 /// What the kit says to this event, in each place in which it may be given.
 fn refusals(event: Noted) -> Vec<String> {
-    let said = |run: Box<dyn FnOnce() + std::panic::UnwindSafe>| {
+    let message = |run: Box<dyn FnOnce() + std::panic::UnwindSafe>| {
         let panic = std::panic::catch_unwind(run).expect_err("the kit lets it pass");
-        let said = panic.downcast_ref::<String>().cloned();
-        said.or_else(|| panic.downcast_ref::<&str>().map(|said| (*said).to_owned())).unwrap()
+        let message = panic.downcast_ref::<String>().cloned();
+        message.or_else(|| panic.downcast_ref::<&str>().map(|message| (*message).to_owned())).unwrap()
     };
     vec![
-        said(Box::new(move || {
+        message(Box::new(move || {
             given::<Note>([event]);
         })),
-        said(Box::new(move || {
+        message(Box::new(move || {
             given::<Note>([]).when(event).then([event]);
         })),
     ]
@@ -109,8 +109,8 @@ fn what_a_log_refuses_does_not_pass() {
         (Noted::UnderNoType, "Event::TYPES"),
         (Noted::Unfoldable, "it cannot be folded"),
     ] {
-        for said in refusals(event) {
-            assert!(said.contains(why), "{event:?}: {said}");
+        for message in refusals(event) {
+            assert!(message.contains(why), "{event:?}: {message}");
         }
     }
     let read_back = std::panic::catch_unwind(|| given::<Note>([]).when(Noted::Lost).then([Noted::Lost]));

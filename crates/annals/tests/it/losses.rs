@@ -95,7 +95,7 @@ const TEN: [&str; 10] = ["a", "b", "-", "a", "b", "a", "-", "c", "-", "d"];
 
 #[tokio::test]
 async fn a_subscriber_steps_back_to_the_last_event_in_common_when_it_starts() {
-    for (up_to, then, told) in LOSSES {
+    for (up_to, then, delivered) in LOSSES {
         let directory = tempfile::tempdir().unwrap();
         let store = Failover::new();
         deposit(&*store, &TEN).await;
@@ -108,7 +108,7 @@ async fn a_subscriber_steps_back_to_the_last_event_in_common_when_it_starts() {
         let annals = open(&store, directory.path()).await;
         let heard = hear(&annals).await;
         annals.settle().await.unwrap();
-        assert_eq!(taken(&heard), told, "{up_to} {then:?}");
+        assert_eq!(taken(&heard), delivered, "{up_to} {then:?}");
         let status = &annals.status().await.unwrap()[0];
         let notice = status.notice.as_deref().unwrap_or_default();
         assert!(notice.contains("stepped back"), "{status:?}");
@@ -117,7 +117,7 @@ async fn a_subscriber_steps_back_to_the_last_event_in_common_when_it_starts() {
 
 #[tokio::test]
 async fn a_subscriber_steps_back_to_the_last_event_in_common_while_it_runs() {
-    for (up_to, then, told) in LOSSES {
+    for (up_to, then, delivered) in LOSSES {
         let directory = tempfile::tempdir().unwrap();
         let store = Failover::new();
         deposit(&*store, &TEN).await;
@@ -127,7 +127,7 @@ async fn a_subscriber_steps_back_to_the_last_event_in_common_while_it_runs() {
         assert_eq!(taken(&heard).len(), 7);
         lose(&store, up_to, then).await;
         until(&annals, "hears", |status| status.notice.is_some()).await;
-        until_heard(&heard, told).await;
+        until_heard(&heard, delivered).await;
         deposit(&*store, &["last"]).await;
         annals.settle().await.unwrap();
         assert_eq!(taken(&heard), ["last"], "{up_to} {then:?}");
@@ -197,7 +197,7 @@ async fn a_subscriber_does_not_begin_again_because_much_was_lost() {
 /// Versions of Annals before this one kept the newest event only.
 #[tokio::test]
 async fn a_checkpoint_without_a_ladder_is_read() {
-    for (up_to, told) in [(4, vec!["a"; 4]), (10, vec![])] {
+    for (up_to, delivered) in [(4, vec!["a"; 4]), (10, vec![])] {
         let directory = tempfile::tempdir().unwrap();
         let store = Failover::new();
         deposit(&*store, &["a"; 10]).await;
@@ -215,7 +215,7 @@ async fn a_checkpoint_without_a_ladder_is_read() {
         let annals = open(&store, directory.path()).await;
         let heard = hear(&annals).await;
         annals.settle().await.unwrap();
-        assert_eq!(taken(&heard), told);
+        assert_eq!(taken(&heard), delivered);
         annals.shutdown().await;
         // Whatever was lost, there is a ladder from now on.
         lose(&store, 3, &["x"]).await;
@@ -240,7 +240,7 @@ async fn opened(store: &dyn EventStore, account: &str) {
 }
 
 #[tokio::test]
-async fn rows_that_are_made_of_lost_events_are_made_again_while_the_projection_runs() {
+async fn rows_of_lost_events_are_rebuilt_while_the_projection_runs() {
     for in_memory in [false, true] {
         let directory = tempfile::tempdir().unwrap();
         let store = Failover::new();

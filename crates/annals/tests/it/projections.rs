@@ -61,7 +61,7 @@ async fn seen(annals: &Annals) -> Vec<u64> {
 }
 
 #[tokio::test]
-async fn whoever_writes_reads_what_was_written() {
+async fn a_writer_reads_its_own_writes() {
     let annals = bank().await;
     annals.project(Balances).start().await.unwrap();
     let accounts = annals.repository::<Account>();
@@ -104,7 +104,7 @@ async fn only_the_events_that_it_takes_reach_a_projection() {
 }
 
 #[tokio::test]
-async fn after_a_restart_a_projection_goes_on_where_it_was() {
+async fn after_a_restart_a_projection_resumes_where_it_was() {
     let directory = tempfile::tempdir().unwrap();
     let store = Arc::new(MemoryStore::new());
     let mut accounts = 0;
@@ -123,7 +123,7 @@ async fn after_a_restart_a_projection_goes_on_where_it_was() {
 }
 
 #[tokio::test]
-async fn an_event_that_fails_is_tried_again_and_holds_up_nobody_else() {
+async fn an_event_that_fails_is_retried_and_holds_up_no_other_projection() {
     for panics in [false, true] {
         let annals = bank().await;
         let counted = Counted { panics, ..Counted::new() };
@@ -243,7 +243,7 @@ async fn a_projection_of_several_aggregates_takes_a_union() {
 // Rebuilding.
 
 #[tokio::test]
-async fn rows_of_another_log_are_made_again() {
+async fn rows_of_another_log_are_rebuilt() {
     let directory = tempfile::tempdir().unwrap();
     for amount in [5, 6] {
         let annals = bank_on(&Arc::new(MemoryStore::new()), directory.path()).await;
@@ -257,7 +257,7 @@ async fn rows_of_another_log_are_made_again() {
 
 /// A backup was brought back: the same log, but shorter; or shorter and gone another way since.
 #[tokio::test]
-async fn rows_of_a_log_that_was_brought_back_are_made_again() {
+async fn rows_of_a_restored_log_are_rebuilt() {
     for written_since in [0, 5] {
         let directory = tempfile::tempdir().unwrap();
         let store = Arc::new(MemoryStore::new());
@@ -285,7 +285,7 @@ async fn rows_of_a_log_that_was_brought_back_are_made_again() {
 /// A backup holds the newest event that was applied, but not what came after it; what has been written since
 /// stands where the projection has looked before.
 #[tokio::test]
-async fn what_a_log_that_was_brought_back_has_since_is_not_passed_over() {
+async fn events_after_a_restore_are_not_skipped() {
     for others in [8, 10_001] {
         let directory = tempfile::tempdir().unwrap();
         let store = Arc::new(MemoryStore::new());
@@ -337,7 +337,7 @@ async fn a_checkpoint_beyond_the_end_of_the_log_is_found_out() {
 
 /// A read model is derived: whatever is wrong with its file, it is made again.
 #[tokio::test]
-async fn a_file_that_is_broken_in_a_part_is_made_again() {
+async fn a_partly_broken_file_is_rebuilt() {
     for part in ["balances", "annals_checkpoint", "position"] {
         let directory = tempfile::tempdir().unwrap();
         let store = Arc::new(MemoryStore::new());
@@ -371,7 +371,7 @@ async fn a_file_that_is_broken_in_a_part_is_made_again() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_database_is_made_again() {
+async fn a_file_that_is_no_database_is_rebuilt() {
     let directory = tempfile::tempdir().unwrap();
     let store = Arc::new(MemoryStore::new());
     let annals = bank_on(&store, directory.path()).await;
@@ -398,7 +398,7 @@ impl Projection for Changed {
 }
 
 #[tokio::test]
-async fn rows_of_another_schema_are_made_again() {
+async fn rows_of_another_schema_are_rebuilt() {
     let directory = tempfile::tempdir().unwrap();
     let store = Arc::new(MemoryStore::new());
     let annals = bank_on(&store, directory.path()).await;
@@ -477,7 +477,7 @@ async fn a_new_version_is_made_beside_the_old_one_which_answers_until_then() {
 }
 
 #[tokio::test]
-async fn who_has_settled_is_answered_from_the_new_rows_and_nobody_is_sent_to_removed_ones() {
+async fn after_settling_queries_read_the_new_rows_and_never_removed_ones() {
     for _ in 0..20 {
         let directory = tempfile::tempdir().unwrap();
         let store = Arc::new(MemoryStore::new());

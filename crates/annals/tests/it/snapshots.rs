@@ -269,7 +269,7 @@ async fn a_snapshot_of_a_history_that_is_no_more_is_dropped() {
 }
 
 #[tokio::test]
-async fn memory_holds_the_snapshots_of_so_many_streams_and_no_more() {
+async fn memory_holds_snapshots_of_a_limited_number_of_streams() {
     let snapshots = MemorySnapshots::new(2);
     let annals = bank().await;
     let snapshots = Arc::new(snapshots);
@@ -332,11 +332,11 @@ async fn a_snapshot_that_says_less_than_the_state_is_not_used() {
 #[test]
 fn the_test_kit_says_which_field_cannot_be_kept() {
     annals::testing::given::<Account>([AccountEvent::Opened { owner: "kim".into() }]).then_snapshot();
-    let said = std::panic::catch_unwind(|| {
+    let message = std::panic::catch_unwind(|| {
         annals::testing::given::<Probe>([]).then_snapshot();
     });
-    let said = *said.unwrap_err().downcast::<String>().unwrap();
-    assert!(said.contains("`lowest`"), "{said}");
+    let message = *message.unwrap_err().downcast::<String>().unwrap();
+    assert!(message.contains("`lowest`"), "{message}");
 }
 
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]

@@ -241,15 +241,15 @@ async fn a_stream_that_is_stuck_holds_the_checkpoint_but_not_the_other_streams()
 }
 
 #[tokio::test]
-async fn several_handlers_are_told_each_of_its_own_events_and_all_also_if_one_fails() {
+async fn each_handler_gets_its_own_events_even_if_another_one_fails() {
     #[derive(Event, Serialize, Deserialize, Clone)]
     #[event(prefix = "other")]
     enum OtherEvent {
         Happened,
     }
     let annals = bank().await;
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let (one, two, other) = (told.clone(), told.clone(), told.clone());
+    let delivered = Arc::new(Mutex::new(Vec::new()));
+    let (one, two, other) = (delivered.clone(), delivered.clone(), delivered.clone());
     let subscriber = annals.subscribe("composite").retry(QUICKLY);
     let subscriber = subscriber.on::<AccountEvent, _>(move |_, context| {
         one.lock().unwrap().push("first");
@@ -269,7 +269,7 @@ async fn several_handlers_are_told_each_of_its_own_events_and_all_also_if_one_fa
     let stream = StreamId::new("other-1").unwrap();
     annals.store().append(Append::to(stream, Expected::Any, [happened])).await.unwrap();
     annals.settle().await.unwrap();
-    assert_eq!(*told.lock().unwrap(), ["first", "second", "first", "second", "other"]);
+    assert_eq!(*delivered.lock().unwrap(), ["first", "second", "first", "second", "other"]);
 }
 
 // Commands that follow from events.
@@ -327,7 +327,7 @@ async fn two_subscribers_may_command_one_aggregate_because_of_one_event() {
 }
 
 #[tokio::test]
-async fn a_second_command_for_one_aggregate_must_be_told_apart() {
+async fn a_second_command_for_one_aggregate_needs_a_key_of_its_own() {
     let annals = bank().await;
     let refused = Arc::new(Mutex::new(None));
     let noting = refused.clone();
@@ -354,15 +354,15 @@ async fn a_second_command_for_one_aggregate_must_be_told_apart() {
 
 /// The process ends after the effect and before the checkpoint: the event comes again, its effect does not.
 #[test]
-fn a_subscriber_that_dies_before_its_checkpoint_is_told_again_and_its_command_is_done_once() {
+fn a_subscriber_that_dies_before_its_checkpoint_repeats_the_event_but_not_its_command() {
     let directory = tempfile::tempdir().unwrap();
     let store = Arc::new(MemoryStore::new());
-    let told = Arc::new(AtomicU32::new(0));
+    let delivered = Arc::new(AtomicU32::new(0));
     for dies in [true, true, false] {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let annals = bank_on(&store, directory.path()).await;
-            let (telling, effect) = (told.clone(), Arc::new(tokio::sync::Notify::new()));
+            let (telling, effect) = (delivered.clone(), Arc::new(tokio::sync::Notify::new()));
             let effected = effect.clone();
             let subscriber = annals.subscribe("welcome").on::<AccountEvent, _>(move |event, context| {
                 let (telling, effect) = (telling.clone(), effect.clone());
@@ -391,7 +391,7 @@ fn a_subscriber_that_dies_before_its_checkpoint_is_told_again_and_its_command_is
         });
         runtime.shutdown_background();
     }
-    assert_eq!(told.load(Ordering::SeqCst), 3);
+    assert_eq!(delivered.load(Ordering::SeqCst), 3);
 }
 
 // What ends badly, and what ends.
@@ -409,7 +409,7 @@ impl std::error::Error for Unspeakable {}
 
 /// U3: an event that fails is tried again, whatever its error is like.
 #[tokio::test]
-async fn an_error_that_panics_while_it_is_told_is_a_failure() {
+async fn an_error_that_panics_while_it_is_displayed_is_a_failure() {
     let annals = bank().await;
     let tried = Arc::new(AtomicU32::new(0));
     let trying = tried.clone();
@@ -498,7 +498,7 @@ async fn a_subscriber_whose_task_panics_is_started_again_and_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everybody_who_asks_for_a_shutdown_waits_for_it() {
+async fn every_caller_of_a_shutdown_waits_for_it() {
     let annals = bank().await;
     let (begun, ended) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
     let (beginning, ending) = (begun.clone(), ended.clone());
@@ -526,7 +526,7 @@ async fn everybody_who_asks_for_a_shutdown_waits_for_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shutdown_that_was_given_up_is_waited_for_by_the_next() {
+async fn an_abandoned_shutdown_is_awaited_by_the_next() {
     let annals = bank().await;
     let (release, ended) = (Arc::new(tokio::sync::Notify::new()), Arc::new(AtomicBool::new(false)));
     let (released, ending) = (release.clone(), ended.clone());
@@ -595,7 +595,7 @@ async fn a_checkpoint_that_the_log_does_not_know_is_dropped() {
 
 /// A backup holds the newest event that was handled, but not what came after it.
 #[tokio::test]
-async fn what_a_log_that_was_brought_back_has_since_is_delivered() {
+async fn events_after_a_restore_are_delivered() {
     for (others, from_now) in [(8, false), (10_001, false), (8, true)] {
         let directory = tempfile::tempdir().unwrap();
         let store = Arc::new(MemoryStore::new());

@@ -238,7 +238,7 @@ async fn a_snapshot_of_before_an_upcaster_is_not_used() {
 }
 
 #[tokio::test]
-async fn what_nobody_knows_is_an_error_that_says_where_and_what_to_do() {
+async fn an_unknown_type_is_an_error_with_its_place_and_a_remedy() {
     for (raw, problem) in [
         (RawEvent::new("order.sold", 1, "{}"), "`order.sold` is not a known event type"),
         (
@@ -353,9 +353,9 @@ async fn upcasters_that_go_round_in_a_circle_are_refused_at_the_start() {
             .to_string(),
         annals.repository::<Ring>().load("r1").await.unwrap_err().to_string(),
         annals.repository::<Ring>().history("r1").err().unwrap().to_string(),
-        said(|| drop(given::<Ring>([]))),
-        said(|| drop(given_stored::<Ring>([]))),
-        said(|| drop(given_view(Rings, [("ring-1", RingEvent::Begun)]))),
+        message(|| drop(given::<Ring>([]))),
+        message(|| drop(given_stored::<Ring>([]))),
+        message(|| drop(given_view(Rings, [("ring-1", RingEvent::Begun)]))),
     ];
     for refusal in refusals {
         assert!(refusal.contains("upcaster of `ring.one`: its output leads back to it"), "{refusal}");
@@ -366,7 +366,7 @@ async fn upcasters_that_go_round_in_a_circle_are_refused_at_the_start() {
 }
 
 /// What a panic says.
-fn said(work: impl FnOnce() + std::panic::UnwindSafe) -> String {
+fn message(work: impl FnOnce() + std::panic::UnwindSafe) -> String {
     *std::panic::catch_unwind(work).unwrap_err().downcast::<String>().unwrap()
 }
 

@@ -66,7 +66,7 @@ fn log(directory: &Path) -> String {
 }
 
 /// The types of an order's events in the log, which no process may have open.
-async fn told(directory: &Path, order: &str) -> Vec<String> {
+async fn delivered(directory: &Path, order: &str) -> Vec<String> {
     let log = annals::open_store(&log(directory).parse().unwrap()).await.unwrap();
     let events = log.log_events(Query::all()).await.unwrap();
     let of_order = events.iter().filter(|event| event.stream() == format!("order-{order}"));
@@ -84,7 +84,7 @@ async fn nothing_is_lost_between_any_two_steps(database: &str) {
         let committed = !matches!(step, "before-write" | "after-write");
         let expected: &[&str] =
             if matches!(step, "after-publish" | "after-mark") { &["order.placed"] } else { &[] };
-        assert_eq!(told(directory.path(), step).await, expected, "{step}");
+        assert_eq!(delivered(directory.path(), step).await, expected, "{step}");
 
         let service = Service::start(database, directory.path(), None);
         assert_eq!(service.get(&format!("/orders/{step}")).is_some(), committed, "{step}");
@@ -98,7 +98,7 @@ async fn nothing_is_lost_between_any_two_steps(database: &str) {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
         service.stop();
-        assert_eq!(told(directory.path(), step).await, ["order.placed", "order.paid"], "{step}");
+        assert_eq!(delivered(directory.path(), step).await, ["order.placed", "order.paid"], "{step}");
     }
 }
 

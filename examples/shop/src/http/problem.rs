@@ -22,10 +22,10 @@ use crate::form::FieldError;
 
 /// The response to a failed request.
 #[derive(Debug)]
-pub struct Problem(Told);
+pub struct Problem(Content);
 
 #[derive(Debug)]
-enum Told {
+enum Content {
     Here { status: StatusCode, code: Cow<'static, str>, detail: String, errors: Vec<FieldError> },
     ByTheStore(Box<annals_server::Problem>),
 }
@@ -33,13 +33,13 @@ enum Told {
 impl Problem {
     /// A problem with this status, code and explanation.
     pub fn new(status: StatusCode, code: impl Into<Cow<'static, str>>, detail: impl ToString) -> Self {
-        Self(Told::Here { status, code: code.into(), detail: detail.to_string(), errors: Vec::new() })
+        Self(Content::Here { status, code: code.into(), detail: detail.to_string(), errors: Vec::new() })
     }
 
     /// The problem of invalid fields.
     pub fn invalid(errors: Vec<FieldError>) -> Self {
         let lines: Vec<_> = errors.iter().map(|error| format!("{} {}", error.field, error.problem)).collect();
-        Self(Told::Here {
+        Self(Content::Here {
             status: StatusCode::BAD_REQUEST,
             code: "invalid".into(),
             detail: lines.join("; "),
@@ -55,23 +55,23 @@ impl Problem {
     /// The status of the response.
     pub fn status(&self) -> StatusCode {
         match &self.0 {
-            Told::Here { status, .. } => *status,
-            Told::ByTheStore(problem) => problem.status(),
+            Content::Here { status, .. } => *status,
+            Content::ByTheStore(problem) => problem.status(),
         }
     }
 
     /// The description of the problem, for people.
     pub fn detail(&self) -> &str {
         match &self.0 {
-            Told::Here { detail, .. } => detail,
-            Told::ByTheStore(problem) => problem.detail(),
+            Content::Here { detail, .. } => detail,
+            Content::ByTheStore(problem) => problem.detail(),
         }
     }
 }
 
 impl From<annals::Error> for Problem {
     fn from(error: annals::Error) -> Self {
-        Self(Told::ByTheStore(Box::new(error.into())))
+        Self(Content::ByTheStore(Box::new(error.into())))
     }
 }
 
@@ -156,8 +156,8 @@ struct Document {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let (status, code, detail, errors) = match self.0 {
-            Told::Here { status, code, detail, errors } => (status, code, detail, errors),
-            Told::ByTheStore(problem) => return problem.into_response(),
+            Content::Here { status, code, detail, errors } => (status, code, detail, errors),
+            Content::ByTheStore(problem) => return problem.into_response(),
         };
         let title = match status {
             StatusCode::BAD_REQUEST => "The request is invalid",

@@ -93,7 +93,7 @@ impl Feed {
     /// # Errors
     /// The first refusal or failure. Earlier commands remain executed.
     pub async fn run(self, done: impl Fn(Given) + Send + Sync + 'static) -> Result<Fed, Failed> {
-        let done: Told = Arc::new(done);
+        let done: Report = Arc::new(done);
         let stocked = self.stock(&done).await?;
         let mut working = JoinSet::new();
         let mut desks = Vec::new();
@@ -121,7 +121,7 @@ impl Feed {
     }
 
     /// Puts the titles on sale, each with enough stock.
-    async fn stock(&self, done: &Told) -> Result<Fed, Failed> {
+    async fn stock(&self, done: &Report) -> Result<Fed, Failed> {
         let mut needed = BTreeMap::<u32, u64>::new();
         let mut content = String::new();
         for purchase in &self.purchases {
@@ -153,12 +153,12 @@ impl Feed {
     }
 }
 
-type Told = Arc<dyn Fn(Given) + Send + Sync>;
+type Report = Arc<dyn Fn(Given) + Send + Sync>;
 
 impl Fed {
-    fn note(&mut self, given: Given, done: &Done, told: &Told) {
+    fn note(&mut self, given: Given, done: &Done, report: &Report) {
         self.add(Self { commands: 1, duplicates: u64::from(done.duplicate), last: done.at() });
-        told(given);
+        report(given);
     }
 
     fn add(&mut self, other: Self) {
@@ -172,7 +172,7 @@ impl Fed {
 struct Worker {
     shop: Shop,
     stocked: Seen,
-    done: Told,
+    done: Report,
 }
 
 impl Worker {

@@ -83,7 +83,7 @@ fn stock_does_not_fall_below_zero() {
 }
 
 #[test]
-fn an_order_for_more_than_there_is_waits_and_nobody_overtakes_it() {
+fn an_order_for_more_than_the_stock_waits_and_is_not_overtaken() {
     let product = given::<Product>([created(), stocked(3)]).when(sell("a", 2)).then([sold("a", 2)]);
     assert_eq!(product.stock, 1);
     let waiting = [created(), stocked(3), backordered("big", 5)];
@@ -195,7 +195,7 @@ fn a_member_registers_once_and_an_id_is_never_given_again() {
 }
 
 #[test]
-fn who_is_no_member_is_refused() {
+fn a_non_member_is_refused() {
     for past in [vec![], vec![registered(), MemberEvent::Withdrawn]] {
         let past = || past.clone();
         given::<Member>(past()).when(Withdraw).then_rejected(MemberRefused::NotExistsMember);

@@ -91,19 +91,19 @@ async fn to_feed_again_adds_nothing_and_to_feed_more_adds_the_rest() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_feed_that_is_cut_off_anywhere_goes_on_where_it_was() {
+async fn a_feed_cut_off_anywhere_resumes_where_it_was() {
     let (annals, shop) = system::shop().await;
     let text = some(400);
     for cut in [1, 40, 170, 333] {
         let orders = Arc::new(AtomicU64::new(0));
         let (enough, cut_off) = tokio::sync::oneshot::channel();
         let enough = std::sync::Mutex::new(Some(enough));
-        let told = move |given| {
+        let report = move |given| {
             if given == Given::Order && orders.fetch_add(1, Ordering::SeqCst) + 1 == cut {
                 let _ = enough.lock().unwrap().take().unwrap().send(());
             }
         };
-        let feed = Feed::new(&shop, read(&text).unwrap(), 16).run(told);
+        let feed = Feed::new(&shop, read(&text).unwrap(), 16).run(report);
         tokio::select! {
             done = feed => drop(done.unwrap()),
             _ = cut_off => {}

@@ -59,7 +59,7 @@ async fn the_stock_is_right_when_many_change_it_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_many_who_register_with_one_address_at_once_one_wins() {
+async fn of_many_that_register_with_one_address_at_once_one_wins() {
     let store = Arc::new(MemoryStore::new());
     let (annals, one) = system::on(store.clone()).await;
     let (_other, two) = system::on(store).await;
@@ -87,7 +87,7 @@ async fn of_many_who_register_with_one_address_at_once_one_wins() {
 }
 
 #[tokio::test]
-async fn of_two_who_were_both_told_that_the_address_is_free_one_wins() {
+async fn of_two_that_both_saw_a_free_address_one_wins() {
     let (annals, shop) = system::on(Arc::new(AtOnce::new(Arc::new(MemoryStore::new())))).await;
     let (kim, lee) = (registration("kim", "one@example.com"), registration("lee", "one@example.com"));
     let caller = Caller::default();
@@ -100,7 +100,7 @@ async fn of_two_who_were_both_told_that_the_address_is_free_one_wins() {
 }
 
 #[tokio::test]
-async fn of_two_who_both_saw_the_last_one_in_stock_neither_change_is_lost() {
+async fn of_two_changes_of_the_last_one_in_stock_none_is_lost() {
     let shared: Arc<dyn annals::EventStore> = Arc::new(MemoryStore::new());
     let (_before, shop) = system::on(shared.clone()).await;
     let blue = create(&shop, "blue", 1).await;
@@ -118,7 +118,7 @@ async fn of_two_who_both_saw_the_last_one_in_stock_neither_change_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_many_who_want_one_id_at_once_one_wins() {
+async fn of_many_that_want_one_id_at_once_one_wins() {
     let (annals, shop) = system::shop().await;
     let mut tasks: JoinSet<Registered> = JoinSet::new();
     for number in 0..20 {
@@ -140,7 +140,7 @@ async fn of_many_who_want_one_id_at_once_one_wins() {
 }
 
 #[tokio::test]
-async fn an_address_that_is_given_up_is_free_again() {
+async fn a_released_address_is_free_again() {
     let (_annals, shop) = system::shop().await;
     let caller = Caller::default();
     register(&shop, "kim").await;

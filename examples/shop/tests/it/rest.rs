@@ -129,7 +129,7 @@ async fn a_member_orders_and_reads_what_was_ordered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everything_that_is_wrong_with_a_form_is_said_at_once() {
+async fn all_errors_of_a_form_are_reported_at_once() {
     let client = Client::new().await;
     let form = json!({"id": "Kim Lee", "name": "", "email": "kim", "password": "short", "colour": "red"});
     let problem = client.post("/members", form).await.refused(400, "invalid");
@@ -300,7 +300,7 @@ async fn no_secret_is_in_the_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_that_is_sent_again_with_its_key_is_carried_out_once() {
+async fn a_request_repeated_with_its_key_is_executed_once() {
     let mut client = Client::new().await;
     let at = client.sign_in("kim").await;
     client.key = Some("request-1");

@@ -64,8 +64,8 @@ macro_rules! planted {
 planted! {
     an_acknowledgement_before_the_sync_is_caught: AcknowledgesBeforeTheSync by Stops;
     events_that_are_shown_before_the_sync_are_caught: PublishesBeforeTheSync by Failures, Stops;
-    a_store_that_goes_on_after_a_failed_sync_is_caught: GoesOnAfterAFailedSync by Failures;
-    a_store_that_goes_on_after_a_failed_write_is_caught: GoesOnAfterAFailedWrite by Failures;
+    a_store_that_continues_after_a_failed_sync_is_caught: GoesOnAfterAFailedSync by Failures;
+    a_store_that_continues_after_a_failed_write_is_caught: GoesOnAfterAFailedWrite by Failures;
     a_segment_that_begins_before_the_last_group_is_durable_is_caught: RollsBeforeAllIsDurable by Groups;
     an_index_before_its_events_is_caught: SealsBeforeAllIsDurable by Groups;
     positions_that_a_refused_append_keeps_are_caught: KeepsThePositionsOfTheRefused by Full;

@@ -117,7 +117,7 @@ fn a_chain_ends_where_nothing_takes_the_event() {
 }
 
 #[test]
-fn what_is_made_must_be_what_was_said() {
+fn what_is_created_must_be_what_was_announced() {
     // `same` returns version 2 of `both`, but the table declares other types.
     let error = chain(Chain::UPCASTERS, RawEvent::new("both", 1, "")).unwrap_err();
     assert!(
@@ -238,7 +238,7 @@ fn a_panic_of_a_content_type_or_a_version_is_an_error() {
 }
 
 #[test]
-fn a_circle_ends_in_an_error_also_if_nobody_has_checked_the_table() {
+fn a_circle_ends_in_an_error_even_in_an_unchecked_table() {
     for table in
         [ItselfByName::UPCASTERS, &[converted("old", 1, &[("old", 2)]), converted("old", 2, &[("old", 3)])]]
     {
@@ -251,7 +251,7 @@ fn a_circle_ends_in_an_error_also_if_nobody_has_checked_the_table() {
 }
 
 #[test]
-fn a_fingerprint_tells_tables_apart() {
+fn a_fingerprint_distinguishes_tables() {
     let all =
         [fingerprint::<Empty>(), fingerprint::<Chain>(), fingerprint::<Gap>(), fingerprint::<DropsToday>()];
     for (index, one) in all.iter().enumerate() {

@@ -13,7 +13,7 @@ use crate::databases::counter::{Counter, CounterEvent, Increase, QUICKLY, Sums, 
 use annals_testservers::place::Place;
 
 annals_testservers::on_each_database! {
-    a_refusal_stands_in_every_process,
+    a_refusal_holds_in_every_process,
     many_processes_give_one_answer_to_one_command,
     a_refusal_in_a_group_ends_the_delivery,
     a_refusal_moves_with_the_log_of_a_tenant,
@@ -46,7 +46,7 @@ async fn answers(annals: &Annals) -> Vec<Recorded<Answer>> {
     stored.into_iter().flat_map(|stored| Recorded::read(&stored).unwrap()).collect()
 }
 
-async fn a_refusal_stands_in_every_process(place: Place) {
+async fn a_refusal_holds_in_every_process(place: Place) {
     let (one, two) = (Annals::open(&place.url).await.unwrap(), Annals::open(&place.url).await.unwrap());
     one.project(Sums::<1>::default()).inline().start().await.unwrap();
     increase(&one, "a", 5).await;

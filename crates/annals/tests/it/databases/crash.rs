@@ -10,7 +10,7 @@ use annals_testservers::place::Place;
 
 annals_testservers::on_each_database! {
     a_process_that_dies_between_rows_and_checkpoint_leaves_both_or_neither,
-    a_subscriber_of_a_process_that_dies_goes_on_in_another,
+    a_subscriber_of_a_process_that_dies_resumes_in_another,
 }
 
 /// The address of the log, which only a process that is to die has.
@@ -76,7 +76,7 @@ async fn dies_in_the_middle_of_a_batch() {
     annals.settle().await.unwrap();
 }
 
-async fn a_subscriber_of_a_process_that_dies_goes_on_in_another(place: Place) {
+async fn a_subscriber_of_a_process_that_dies_resumes_in_another(place: Place) {
     let annals = Annals::open(&place.url).await.unwrap();
     let mut other = die("dies_as_the_active_one", &place, 1).spawn().unwrap();
     // It says that it is active by what it writes.

@@ -14,18 +14,18 @@ use crate::databases::counter::{CounterEvent, QUICKLY, increase, until};
 use annals_testservers::place::Place;
 
 annals_testservers::on_each_database! {
-    what_a_group_has_finished_is_not_told_again_when_it_is_divided_otherwise,
-    what_other_shares_have_finished_is_not_told_again_because_one_is_stuck,
+    a_new_number_of_partitions_repeats_nothing,
+    a_stuck_partition_repeats_nothing_of_the_others,
     a_group_that_is_divided_under_a_process_is_reported_by_it,
-    what_takes_the_positions_of_lost_events_that_were_finished_is_told,
+    new_events_at_the_positions_of_lost_ones_are_delivered,
     what_a_share_had_finished_in_a_lost_history_is_not_finished,
 }
 
-async fn what_a_group_has_finished_is_not_told_again_when_it_is_divided_otherwise(place: Place) {
-    let told = Arc::new(AtomicU64::new(0));
+async fn a_new_number_of_partitions_repeats_nothing(place: Place) {
+    let delivered = Arc::new(AtomicU64::new(0));
     let start = async |shares: usize| {
         let annals = Annals::open(&place.url).await.unwrap();
-        let heard = told.clone();
+        let heard = delivered.clone();
         let subscriber =
             annals.subscribe("told").partitions(shares).on(move |_: Recorded<CounterEvent>, _| {
                 heard.fetch_add(1, Ordering::SeqCst);
@@ -39,7 +39,7 @@ async fn what_a_group_has_finished_is_not_told_again_when_it_is_divided_otherwis
     for number in 0..300 {
         increase(&annals, &format!("c{}", number % 5), 1).await;
     }
-    while told.load(Ordering::SeqCst) < 300 {
+    while delivered.load(Ordering::SeqCst) < 300 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     annals.settle().await.unwrap();
@@ -49,7 +49,7 @@ async fn what_a_group_has_finished_is_not_told_again_when_it_is_divided_otherwis
     let annals = start(8).await;
     tokio::time::sleep(Duration::from_secs(4)).await;
     annals.settle().await.unwrap();
-    assert_eq!(told.load(Ordering::SeqCst) - 300, 0, "told again");
+    assert_eq!(delivered.load(Ordering::SeqCst) - 300, 0, "told again");
 }
 
 /// The share of a stream, as `subscriber/group.rs` says.
@@ -62,12 +62,12 @@ fn share_of(counter: u64, of: u64) -> u64 {
 
 /// One share is stuck at its first event. What the others have finished does not come again, also if the work
 /// is divided several times meanwhile.
-async fn what_other_shares_have_finished_is_not_told_again_because_one_is_stuck(place: Place) {
-    let told: Arc<Mutex<Vec<u64>>> = Arc::default();
+async fn a_stuck_partition_repeats_nothing_of_the_others(place: Place) {
+    let delivered: Arc<Mutex<Vec<u64>>> = Arc::default();
     let stuck = Arc::new(AtomicBool::new(true));
     let start = async |shares: usize| {
         let annals = Annals::open(&place.url).await.unwrap();
-        let (heard, stuck) = (told.clone(), stuck.clone());
+        let (heard, stuck) = (delivered.clone(), stuck.clone());
         let subscriber = annals.subscribe("told").partitions(shares).retry(QUICKLY).concurrency(20);
         let subscriber = subscriber.on(move |event: Recorded<CounterEvent>, _| {
             let is_stuck = event.aggregate_id() == "c0" && stuck.load(Ordering::SeqCst);
@@ -79,42 +79,42 @@ async fn what_other_shares_have_finished_is_not_told_again_because_one_is_stuck(
         subscriber.start().await.unwrap();
         annals
     };
-    let until_told = async |count: usize| {
+    let until_delivered = async |count: usize| {
         let all = async {
-            while told.lock().len() < count {
+            while delivered.lock().len() < count {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
         tokio::time::timeout(Duration::from_secs(120), all)
             .await
-            .unwrap_or_else(|_| panic!("{:?}", told.lock()));
+            .unwrap_or_else(|_| panic!("{:?}", delivered.lock()));
     };
     let annals = start(4).await;
     for round in 0..50 {
         increase(&annals, &format!("c{}", round % 10), 1).await;
     }
-    until_told(45).await;
+    until_delivered(45).await;
     annals.shutdown().await;
     // Those of the share that is stuck come again, and nobody else's.
     let again: Vec<u64> = (1..10).filter(|counter| share_of(*counter, 4) == share_of(0, 4)).collect();
     assert!((1..9).contains(&again.len()), "{again:?}");
     for shares in [2, 3] {
-        told.lock().clear();
+        delivered.lock().clear();
         let annals = start(shares).await;
-        until_told(again.len() * 5).await;
+        until_delivered(again.len() * 5).await;
         annals.shutdown().await;
-        let told = told.lock();
-        assert!(told.iter().all(|counter| again.contains(counter)), "{told:?}, not only {again:?}");
+        let delivered = delivered.lock();
+        assert!(delivered.iter().all(|counter| again.contains(counter)), "{delivered:?}, not only {again:?}");
     }
     stuck.store(false, Ordering::SeqCst);
-    told.lock().clear();
+    delivered.lock().clear();
     let annals = start(1).await;
     annals.settle().await.unwrap();
     let position = increase(&annals, "c0", 1).await;
     until(&annals, "told", |status| status.position == position).await;
-    let told = std::mem::take(&mut *told.lock());
-    assert_eq!(told.iter().filter(|counter| **counter == 0).count(), 6);
-    assert!(told.iter().all(|counter| *counter == 0 || again.contains(counter)), "{told:?}");
+    let delivered = std::mem::take(&mut *delivered.lock());
+    assert_eq!(delivered.iter().filter(|counter| **counter == 0).count(), 6);
+    assert!(delivered.iter().all(|counter| *counter == 0 || again.contains(counter)), "{delivered:?}");
     annals.shutdown().await;
     // What is noted goes when it is not needed any more.
     let annals = start(2).await;
@@ -163,29 +163,29 @@ async fn over(store: &Arc<Failover>, place: &Place) -> Annals {
     Annals::with_store(store.clone(), State::database(&place.url).unwrap()).await.unwrap()
 }
 
-type Told = Arc<Mutex<Vec<(u64, u64)>>>;
+type Delivered = Arc<Mutex<Vec<(u64, u64)>>>;
 
 /// Waits until `count` events with this mark are delivered.
-async fn until_marked(told: &Told, by: u64, count: usize) {
+async fn until_marked(delivered: &Delivered, by: u64, count: usize) {
     let all = async {
-        while told.lock().iter().filter(|(_, mark)| *mark == by).count() < count {
+        while delivered.lock().iter().filter(|(_, mark)| *mark == by).count() < count {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     let in_time = tokio::time::timeout(Duration::from_secs(120), all).await;
-    in_time.unwrap_or_else(|_| panic!("{count} of {by}: {:?}", told.lock()));
+    in_time.unwrap_or_else(|_| panic!("{count} of {by}: {:?}", delivered.lock()));
 }
 
 /// The loss is beyond what the share has read, so it meets no event that is gone.
-async fn what_takes_the_positions_of_lost_events_that_were_finished_is_told(place: Place) {
+async fn new_events_at_the_positions_of_lost_ones_are_delivered(place: Place) {
     let store = Failover::new();
     append(&store, increases(1, [0; 300])).await;
     append(&store, increases(1, (0..100).map(|number| 1 + number % 9))).await;
-    let told = Told::default();
+    let delivered = Delivered::default();
     let (stuck, tried) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU64::new(0)));
     let start = async |shares: usize| {
         let annals = over(&store, &place).await;
-        let (heard, stuck, tried) = (told.clone(), stuck.clone(), tried.clone());
+        let (heard, stuck, tried) = (delivered.clone(), stuck.clone(), tried.clone());
         let subscriber = annals.subscribe("told").partitions(shares).retry(QUICKLY);
         let subscriber = subscriber.on(move |event: Recorded<CounterEvent>, _| {
             let counter: u64 = event.aggregate_id()[1..].parse().unwrap();
@@ -202,7 +202,7 @@ async fn what_takes_the_positions_of_lost_events_that_were_finished_is_told(plac
     };
     let annals = start(4).await;
     let others = (0..100).filter(|number| share_of(1 + number % 9, 4) != share_of(0, 4)).count();
-    until_marked(&told, 1, others).await;
+    until_marked(&delivered, 1, others).await;
     annals.shutdown().await;
     // All of the others' is finished, and the one that continues it is stuck far below.
     tried.store(0, Ordering::SeqCst);
@@ -210,11 +210,12 @@ async fn what_takes_the_positions_of_lost_events_that_were_finished_is_told(plac
     until(&annals, "told", |_| tried.load(Ordering::SeqCst) > 0).await;
     store.lose(Position::new(350), increases(2, (0..50).map(|number| 1 + number % 9))).await;
     stuck.store(false, Ordering::SeqCst);
-    until_marked(&told, 2, 50).await;
+    until_marked(&delivered, 2, 50).await;
     until(&annals, "told", |status| status.position.get() == 400).await;
-    let told = told.lock();
-    assert_eq!(told.iter().filter(|(_, by)| *by == 2).count(), 50, "once");
-    let again: Vec<_> = told.iter().filter(|(counter, by)| *by == 1 && *counter > 0).skip(others).collect();
+    let delivered = delivered.lock();
+    assert_eq!(delivered.iter().filter(|(_, by)| *by == 2).count(), 50, "once");
+    let again: Vec<_> =
+        delivered.iter().filter(|(counter, by)| *by == 1 && *counter > 0).skip(others).collect();
     // At most what was lost and what the share that was stuck had not finished.
     let own = 100 - others;
     assert!(again.len() <= own + 50, "{} again, of which {own} for the first time", again.len());
@@ -225,10 +226,10 @@ async fn what_takes_the_positions_of_lost_events_that_were_finished_is_told(plac
 async fn what_a_share_had_finished_in_a_lost_history_is_not_finished(place: Place) {
     let store = Failover::new();
     append(&store, increases(1, (0..30).map(|number| number % 10))).await;
-    let told = Told::default();
+    let delivered = Delivered::default();
     let start = async |shares: usize| {
         let annals = over(&store, &place).await;
-        let heard = told.clone();
+        let heard = delivered.clone();
         let subscriber = annals.subscribe("told").partitions(shares).retry(QUICKLY);
         let subscriber = subscriber.on(move |event: Recorded<CounterEvent>, _| {
             let CounterEvent::Increased { by } = event.event;
@@ -239,7 +240,7 @@ async fn what_a_share_had_finished_in_a_lost_history_is_not_finished(place: Plac
         annals
     };
     let annals = start(2).await;
-    until_marked(&told, 1, 30).await;
+    until_marked(&delivered, 1, 30).await;
     annals.settle().await.unwrap();
     annals.shutdown().await;
     let mut beside = place.beside().await;
@@ -248,19 +249,19 @@ async fn what_a_share_had_finished_in_a_lost_history_is_not_finished(place: Plac
     beside.run(&format!("CREATE TABLE {saved} AS SELECT * FROM {checkpoints}")).await;
     store.lose(Position::new(20), increases(2, (0..20).map(|number| number % 10))).await;
     let annals = start(2).await;
-    until_marked(&told, 2, 20).await;
+    until_marked(&delivered, 2, 20).await;
     annals.settle().await.unwrap();
     annals.shutdown().await;
     // The first share is where it was before the loss.
     let first = "WHERE subscriber = 'told/1 of 2'";
     beside.run(&format!("DELETE FROM {checkpoints} {first}")).await;
     beside.run(&format!("INSERT INTO {checkpoints} SELECT * FROM {saved} {first}")).await;
-    told.lock().clear();
+    delivered.lock().clear();
     let annals = start(1).await;
     annals.settle().await.unwrap();
-    let told = told.lock();
+    let delivered = delivered.lock();
     let wanted: Vec<u64> =
         (0..20).map(|number| number % 10).filter(|counter| share_of(*counter, 2) == 0).collect();
-    let heard: Vec<u64> = told.iter().filter(|(_, by)| *by == 2).map(|(counter, _)| *counter).collect();
-    assert_eq!(heard, wanted, "what the first share has not had, and nothing of the second: {told:?}");
+    let heard: Vec<u64> = delivered.iter().filter(|(_, by)| *by == 2).map(|(counter, _)| *counter).collect();
+    assert_eq!(heard, wanted, "what the first share has not had, and nothing of the second: {delivered:?}");
 }

@@ -11,10 +11,10 @@ use annals_testservers::place::Place;
 annals_testservers::on_each_database! {
     everything_is_started_by_several_processes_at_once,
     what_only_reads_makes_no_log,
-    what_the_database_said_is_told_without_what_the_library_adds,
+    an_error_of_the_database_is_reported_without_the_librarys_words,
 }
 
-async fn what_the_database_said_is_told_without_what_the_library_adds(place: Place) {
+async fn an_error_of_the_database_is_reported_without_the_librarys_words(place: Place) {
     let (server, _) = place.url.rsplit_once('/').unwrap();
     let refused = Annals::open(&format!("{server}/nowhere")).await.map(drop).unwrap_err().chain();
     let is_code = |code: &str| refused.ends_with(&format!(" ({code})"));

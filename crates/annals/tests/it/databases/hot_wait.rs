@@ -9,7 +9,7 @@ use sqlx::{Connection, Executor, Row};
 use crate::databases::counter::{CounterEvent, increase};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn whoever_waits_does_not_ask_without_end() {
+async fn a_waiting_caller_does_not_poll_without_end() {
     let server = server::newest_postgres(&["fsync=off"]);
     let annals = Annals::open(&server.url()).await.unwrap();
     increase(&annals, "a", 1).await;

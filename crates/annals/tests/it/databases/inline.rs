@@ -83,12 +83,12 @@ async fn an_append_that_is_refused_by_a_projection_writes_nothing(place: Place) 
             }
             Err(Error::Invalid(invalid)) => {
                 assert_eq!((by, invalid.field.as_str()), (13, "events[1]"));
-                let said = invalid.to_string();
+                let message = invalid.to_string();
                 assert!(
-                    said.contains("`sums`")
-                        && said.contains("bad luck")
-                        && said.contains("counter.increased"),
-                    "{said}"
+                    message.contains("`sums`")
+                        && message.contains("bad luck")
+                        && message.contains("counter.increased"),
+                    "{message}"
                 );
             }
             Err(error) => panic!("{}", error.chain()),

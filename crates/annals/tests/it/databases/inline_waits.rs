@@ -227,7 +227,7 @@ async fn a_lower_limit_of_the_role_is_kept_while_rows_are_written(place: Place) 
 
 /// MySQL ends no statement by itself that changes rows.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_change_that_mysql_does_not_end_is_given_up() {
+async fn a_change_that_mysql_does_not_end_is_abandoned() {
     let server = annals_testservers::server::mysql(&["innodb-flush-log-at-trx-commit=2"]);
     a_statement_that_takes_too_long(&server.url(), "writes").await;
 }
@@ -256,7 +256,7 @@ impl Projection for SlowOnce {
 
 /// The process that gave the rows up does not fill them itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn rows_that_were_given_up_are_written_again_once_another_process_has_filled_them() {
+async fn abandoned_rows_are_written_again_once_another_process_has_filled_them() {
     let server = annals_testservers::server::mysql(&["innodb-flush-log-at-trx-commit=2"]);
     let filling = Annals::open(&server.url()).await.unwrap();
     filling.project(SlowOnce::default()).retry(QUICKLY).inline().start().await.unwrap();

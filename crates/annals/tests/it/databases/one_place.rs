@@ -9,7 +9,7 @@ annals_testservers::on_each_database! {
     a_place_is_one_directorys,
     a_place_that_has_a_log_already_is_nobodys,
     a_place_of_an_earlier_version_is_still_its_tenants,
-    two_who_add_one_place_at_once_do_not_both_get_it,
+    two_members_that_add_one_place_at_once_do_not_both_get_it,
     a_log_is_moved_to_no_place_of_others,
 }
 
@@ -106,7 +106,7 @@ async fn a_place_of_an_earlier_version_is_still_its_tenants(place: Place) {
     refused(tenants.add("beta", &noted.url).await, "is the tenant `acme`'s");
 }
 
-async fn two_who_add_one_place_at_once_do_not_both_get_it(place: Place) {
+async fn two_members_that_add_one_place_at_once_do_not_both_get_it(place: Place) {
     let directory = place.another().await;
     let tenants = Tenants::open(&directory.url).await.unwrap();
     let other = Tenants::open(&directory.url).await.unwrap();

@@ -15,8 +15,8 @@ use crate::databases::counter::{QUICKLY, Sums, increase, sum, until};
 
 annals_testservers::on_each_database! {
     rows_are_written_with_the_append_of_a_kind_of_ones_own,
-    a_tenant_of_a_kind_of_ones_own_moves,
-    a_log_of_a_kind_of_ones_own_is_migrated,
+    a_tenant_of_a_custom_backend_moves,
+    a_log_of_a_custom_backend_is_migrated,
 }
 
 /// The built-in kind of store of an address, under another scheme: `own+postgres://…`.
@@ -99,7 +99,7 @@ async fn rows_are_written_with_the_append_of_a_kind_of_ones_own(place: Place) {
     assert_eq!(sum::<1>(&annals, "a", Position::new(10)).await, Some((10, 10)));
 }
 
-async fn a_tenant_of_a_kind_of_ones_own_moves(place: Place) {
+async fn a_tenant_of_a_custom_backend_moves(place: Place) {
     let (one, two) = (own(&place.another().await).1, own(&place.another().await).1);
     let state = own(&place.another().await).1;
     let (backends, directory) = own(&place);
@@ -122,7 +122,7 @@ async fn a_tenant_of_a_kind_of_ones_own_moves(place: Place) {
     assert!(refused.contains("is not a kind of store; write `own+postgres://"), "{refused}");
 }
 
-async fn a_log_of_a_kind_of_ones_own_is_migrated(place: Place) {
+async fn a_log_of_a_custom_backend_is_migrated(place: Place) {
     let (backends, url) = own(&place);
     let url = backends.parse(&url).unwrap();
     let backend = backends.find(&url).unwrap();

@@ -21,7 +21,7 @@ annals_testservers::on_each_database! {
     what_another_process_has_taken_is_not_taken_again,
     a_group_shares_the_streams,
     a_group_skips_nothing_when_connections_are_cut,
-    a_group_that_is_divided_otherwise_goes_on,
+    a_subscriber_with_another_number_of_partitions_resumes,
 }
 
 async fn all_read_what_one_of_them_fills(place: Place) {
@@ -106,46 +106,46 @@ async fn another_version_does_not_disturb_the_one_that_is_in_use(place: Place) {
 }
 
 /// What the handlers of several processes were told: which process, which event.
-type Told = Arc<Mutex<Vec<(usize, String, Version)>>>;
+type Delivered = Arc<Mutex<Vec<(usize, String, Version)>>>;
 
-async fn subscribe(annals: &Annals, process: usize, told: &Told) {
-    subscribe_in_group(annals, process, told, 1).await;
+async fn subscribe(annals: &Annals, process: usize, delivered: &Delivered) {
+    subscribe_in_group(annals, process, delivered, 1).await;
 }
 
-async fn subscribe_in_group(annals: &Annals, process: usize, told: &Told, shares: usize) {
-    let told = told.clone();
+async fn subscribe_in_group(annals: &Annals, process: usize, delivered: &Delivered, shares: usize) {
+    let delivered = delivered.clone();
     let subscriber = annals.subscribe("told").concurrency(4).partitions(shares).retry(QUICKLY);
     let subscriber = subscriber.on(move |event: Recorded<CounterEvent>, _| {
-        told.lock().push((process, event.stream().to_string(), event.version()));
+        delivered.lock().push((process, event.stream().to_string(), event.version()));
         std::future::ready(Ok(()))
     });
     subscriber.start().await.unwrap();
 }
 
 async fn a_subscriber_is_active_in_one_process(place: Place) {
-    let told = Told::default();
+    let delivered = Delivered::default();
     let systems = [Annals::open(&place.url).await.unwrap(), Annals::open(&place.url).await.unwrap()];
     for (process, annals) in systems.iter().enumerate() {
-        subscribe(annals, process, &told).await;
+        subscribe(annals, process, &delivered).await;
     }
     for number in 0..20 {
         increase(&systems[1], &format!("c{}", number % 3), 1).await;
     }
     systems[1].settle().await.unwrap();
     systems[0].settle().await.unwrap();
-    assert_eq!(told.lock().len(), 20);
-    assert!(told.lock().iter().all(|(process, ..)| *process == 0), "the first one gets all");
+    assert_eq!(delivered.lock().len(), 20);
+    assert!(delivered.lock().iter().all(|(process, ..)| *process == 0), "the first one gets all");
     systems[0].shutdown().await;
     increase(&systems[1], "c0", 1).await;
     systems[1].settle().await.unwrap();
-    assert_eq!(told.lock().last().unwrap().0, 1, "then the second one");
-    assert_eq!(told.lock().len(), 21);
+    assert_eq!(delivered.lock().last().unwrap().0, 1, "then the second one");
+    assert_eq!(delivered.lock().len(), 21);
 }
 
 /// In each stream every event is delivered, and none before those that precede it.
-fn in_order(told: &Told, streams: usize, events: u64) {
+fn in_order(delivered: &Delivered, streams: usize, events: u64) {
     let mut newest: HashMap<String, u64> = HashMap::new();
-    for (_, stream, version) in told.lock().iter() {
+    for (_, stream, version) in delivered.lock().iter() {
         let newest = newest.entry(stream.clone()).or_default();
         assert!(version.get() <= *newest + 1, "{stream}: {version} was told after {newest}");
         *newest = version.get().max(*newest);
@@ -186,16 +186,16 @@ async fn write_while_connections_are_cut(place: &Place, writer: &Annals, streams
 }
 
 async fn a_subscriber_skips_nothing_when_connections_are_cut(place: Place) {
-    let told = Told::default();
+    let delivered = Delivered::default();
     let systems = [Annals::open(&place.url).await.unwrap(), Annals::open(&place.url).await.unwrap()];
     for (process, annals) in systems.iter().enumerate() {
-        subscribe(annals, process, &told).await;
+        subscribe(annals, process, &delivered).await;
     }
     write_while_connections_are_cut(&place, &systems[0], 3, 60).await;
     for annals in &systems {
         until(annals, "told", |status| status.position.get() == 180).await;
     }
-    in_order(&told, 3, 60);
+    in_order(&delivered, 3, 60);
 }
 
 async fn no_event_has_its_effect_twice_when_connections_are_cut(place: Place) {
@@ -215,55 +215,55 @@ async fn no_event_has_its_effect_twice_when_connections_are_cut(place: Place) {
 const STREAMS: u64 = 30;
 
 /// Writes an event to each stream, and waits until all that were written are told.
-async fn write_and_settle(systems: &[&Annals], told: &Told, from: usize) {
+async fn write_and_settle(systems: &[&Annals], delivered: &Delivered, from: usize) {
     for stream in 0..STREAMS {
         increase(systems[0], &format!("c{stream}"), 1).await;
     }
-    while told.lock().len() < from + STREAMS as usize {
+    while delivered.lock().len() < from + STREAMS as usize {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
 /// Which processes were told something since.
-fn busy(told: &Told, from: usize) -> Vec<usize> {
-    let mut busy: Vec<_> = told.lock()[from..].iter().map(|(process, ..)| *process).collect();
+fn busy(delivered: &Delivered, from: usize) -> Vec<usize> {
+    let mut busy: Vec<_> = delivered.lock()[from..].iter().map(|(process, ..)| *process).collect();
     busy.sort_unstable();
     busy.dedup();
     busy
 }
 
 /// Writes until these processes, and no others, are told what is written.
-async fn until_busy(systems: &[&Annals], told: &Told, wanted: &[usize]) {
+async fn until_busy(systems: &[&Annals], delivered: &Delivered, wanted: &[usize]) {
     let all = async {
         loop {
-            let from = told.lock().len();
-            write_and_settle(systems, told, from).await;
-            if busy(told, from) == wanted {
+            let from = delivered.lock().len();
+            write_and_settle(systems, delivered, from).await;
+            if busy(delivered, from) == wanted {
                 return;
             }
         }
     };
-    let shown = || busy(told, 0);
+    let shown = || busy(delivered, 0);
     tokio::time::timeout(Duration::from_secs(120), all).await.unwrap_or_else(|_| panic!("{:?}", shown()));
 }
 
 async fn a_group_shares_the_streams(place: Place) {
-    let told = Told::default();
+    let delivered = Delivered::default();
     let one = Annals::open(&place.url).await.unwrap();
-    subscribe_in_group(&one, 1, &told, 8).await;
-    until_busy(&[&one], &told, &[1]).await;
+    subscribe_in_group(&one, 1, &delivered, 8).await;
+    until_busy(&[&one], &delivered, &[1]).await;
     let two = Annals::open(&place.url).await.unwrap();
-    subscribe_in_group(&two, 2, &told, 8).await;
-    until_busy(&[&one], &told, &[1, 2]).await;
+    subscribe_in_group(&two, 2, &delivered, 8).await;
+    until_busy(&[&one], &delivered, &[1, 2]).await;
     // Once it is divided it stays so: each stream is one process's.
     let stays = async {
         loop {
-            let from = told.lock().len();
+            let from = delivered.lock().len();
             for round in 0..5 {
-                write_and_settle(&[&one], &told, from + round * STREAMS as usize).await;
+                write_and_settle(&[&one], &delivered, from + round * STREAMS as usize).await;
             }
             let mut of: HashMap<String, Vec<usize>> = HashMap::new();
-            for (process, stream, _) in told.lock()[from..].iter() {
+            for (process, stream, _) in delivered.lock()[from..].iter() {
                 of.entry(stream.clone()).or_default().push(*process);
             }
             if of.values().all(|processes| processes.iter().all(|process| *process == processes[0])) {
@@ -275,23 +275,23 @@ async fn a_group_shares_the_streams(place: Place) {
     one.settle().await.unwrap();
     two.settle().await.unwrap();
     one.shutdown().await;
-    until_busy(&[&two], &told, &[2]).await;
-    let events = told.lock().len() as u64 / STREAMS;
-    assert_eq!(told.lock().len() as u64, events * STREAMS, "nothing came twice");
-    in_order(&told, STREAMS as usize, events);
+    until_busy(&[&two], &delivered, &[2]).await;
+    let events = delivered.lock().len() as u64 / STREAMS;
+    assert_eq!(delivered.lock().len() as u64, events * STREAMS, "nothing came twice");
+    in_order(&delivered, STREAMS as usize, events);
 }
 
 async fn a_group_skips_nothing_when_connections_are_cut(place: Place) {
-    let told = Told::default();
+    let delivered = Delivered::default();
     let systems = [Annals::open(&place.url).await.unwrap(), Annals::open(&place.url).await.unwrap()];
     for (process, annals) in systems.iter().enumerate() {
-        subscribe_in_group(annals, process, &told, 3).await;
+        subscribe_in_group(annals, process, &delivered, 3).await;
     }
     write_while_connections_are_cut(&place, &systems[0], 5, 40).await;
     let all = async {
         loop {
             let streams: HashMap<String, u64> =
-                told.lock().iter().map(|(_, stream, version)| (stream.clone(), version.get())).collect();
+                delivered.lock().iter().map(|(_, stream, version)| (stream.clone(), version.get())).collect();
             if streams.len() == 5 && streams.values().all(|newest| *newest == 40) {
                 return;
             }
@@ -299,27 +299,27 @@ async fn a_group_skips_nothing_when_connections_are_cut(place: Place) {
         }
     };
     tokio::time::timeout(Duration::from_secs(120), all).await.unwrap();
-    in_order(&told, 5, 40);
+    in_order(&delivered, 5, 40);
 }
 
-async fn a_group_that_is_divided_otherwise_goes_on(place: Place) {
-    let told = Told::default();
+async fn a_subscriber_with_another_number_of_partitions_resumes(place: Place) {
+    let delivered = Delivered::default();
     let mut written = 0;
     for shares in [1, 4, 3, 1] {
         let annals = Annals::open(&place.url).await.unwrap();
-        subscribe_in_group(&annals, shares, &told, shares).await;
-        let from = told.lock().len();
-        write_and_settle(&[&annals], &told, from).await;
+        subscribe_in_group(&annals, shares, &delivered, shares).await;
+        let from = delivered.lock().len();
+        write_and_settle(&[&annals], &delivered, from).await;
         written += 1;
         annals.settle().await.unwrap();
-        in_order(&told, STREAMS as usize, written);
+        in_order(&delivered, STREAMS as usize, written);
         annals.shutdown().await;
     }
     let mut beside = place.beside().await;
     let rows = beside.number(&format!("SELECT count(*) FROM {}.checkpoints", place.name)).await;
     assert_eq!(rows, 1, "those of other divisions are gone");
     // A share without events of its own holds the others back, by what was written last.
-    let again = told.lock().len() as u64 - written * STREAMS;
+    let again = delivered.lock().len() as u64 - written * STREAMS;
     assert!(again <= 2 * STREAMS, "{again}");
 }
 

@@ -266,7 +266,7 @@ async fn a_queued_statement_writes_what_an_awaited_one_writes(place: Place) {
 struct One {
     value: Value,
     is_queued: bool,
-    told: Arc<Mutex<Vec<String>>>,
+    failures: Arc<Mutex<Vec<String>>>,
 }
 
 impl Projection for One {
@@ -290,7 +290,7 @@ impl Projection for One {
         };
         if let Err(error) = &done {
             assert!(matches!(error, SqlError::Statement(_)), "{error:?}");
-            self.told.lock().push(error.to_string());
+            self.failures.lock().push(error.to_string());
         }
         Ok(done?)
     }
@@ -310,13 +310,13 @@ async fn a_value_that_is_refused_is_refused_when_it_is_queued(place: Place) {
         let mut errors = Vec::new();
         for is_queued in [false, true] {
             let annals = Annals::open(&place.url).await.unwrap();
-            let told = Arc::new(Mutex::new(Vec::new()));
-            let one = One { value: value.clone(), is_queued, told: told.clone() };
+            let failures = Arc::new(Mutex::new(Vec::new()));
+            let one = One { value: value.clone(), is_queued, failures: failures.clone() };
             annals.project(one).retry(QUICKLY).start().await.unwrap();
             let both = |status: &annals::Status| status.failing.is_some() || status.position.get() == 1;
             until(&annals, "one_value", both).await;
             annals.shutdown().await;
-            errors.push(told.lock().first().cloned());
+            errors.push(failures.lock().first().cloned());
         }
         // Both take it, or both refuse it and say the same.
         assert_eq!(errors[0], errors[1], "{value:?}");

@@ -17,8 +17,8 @@ async fn what_is_no_replica_any_more_is_not_read() {
     let replica = primary.standby();
     let place = replica.url().split_once('@').unwrap().1.split('/').next().unwrap().to_owned();
     let annals = Annals::open(&format!("{}?replica={place}", primary.url())).await.unwrap();
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let heard = told.clone();
+    let delivered = Arc::new(Mutex::new(Vec::new()));
+    let heard = delivered.clone();
     let subscriber = annals.subscribe("told").on(move |event: Recorded<CounterEvent>, _| {
         let CounterEvent::Increased { by } = event.event;
         heard.lock().push(by);
@@ -42,6 +42,6 @@ async fn what_is_no_replica_any_more_is_not_read() {
     }
     annals.settle().await.unwrap();
     tokio::time::sleep(Duration::from_secs(3)).await;
-    let told = told.lock().clone();
-    assert_eq!(told, [1, 2, 3, 4, 5, 6, 7, 8], "{:?}", annals.status().await);
+    let delivered = delivered.lock().clone();
+    assert_eq!(delivered, [1, 2, 3, 4, 5, 6, 7, 8], "{:?}", annals.status().await);
 }

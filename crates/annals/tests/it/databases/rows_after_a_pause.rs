@@ -9,8 +9,8 @@ use annals_testservers::place::Place;
 
 annals_testservers::on_each_database! {
     rows_stay_as_long_as_a_process_of_their_version_runs,
-    rows_that_are_removed_under_a_process_are_made_again,
-    rows_are_not_made_with_another_schema_while_their_user_stands_still,
+    rows_removed_under_a_process_are_rebuilt,
+    rows_are_not_rebuilt_with_another_schema_while_their_user_is_stuck,
     rows_of_an_older_version_of_annals_are_used,
     a_process_that_waits_says_for_what,
     a_checkpoint_that_cannot_be_read_stops_its_own_subscriber,
@@ -49,7 +49,7 @@ async fn rows_stay_as_long_as_a_process_of_their_version_runs(place: Place) {
 }
 
 /// Somebody removes the rows of a projection that runs.
-async fn rows_that_are_removed_under_a_process_are_made_again(place: Place) {
+async fn rows_removed_under_a_process_are_rebuilt(place: Place) {
     let annals = Annals::open(&place.url).await.unwrap();
     annals.project(Sums::<1>::default()).retry(QUICKLY).start().await.unwrap();
     increase(&annals, "a", 5).await;
@@ -78,7 +78,7 @@ impl Projection for OtherSchema {
     }
 }
 
-async fn rows_are_not_made_with_another_schema_while_their_user_stands_still(place: Place) {
+async fn rows_are_not_rebuilt_with_another_schema_while_their_user_is_stuck(place: Place) {
     let old = Annals::open(&place.url).await.unwrap();
     old.project(Sums::<1>::default()).start().await.unwrap();
     old.settle().await.unwrap();

@@ -18,8 +18,8 @@ async fn a_server_that_answers_few_rows_hides_no_event() {
     for _ in 0..20 {
         increase(&annals, "a", 1).await;
     }
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let heard = told.clone();
+    let delivered = Arc::new(Mutex::new(Vec::new()));
+    let heard = delivered.clone();
     let subscriber = annals.subscribe("told").on(move |event: Recorded<CounterEvent>, _| {
         heard.lock().push(event.position().get());
         std::future::ready(Ok(()))
@@ -28,6 +28,10 @@ async fn a_server_that_answers_few_rows_hides_no_event() {
     annals.settle().await.unwrap();
     let read = annals.store().log_events(Query::all()).await.unwrap().len();
     let sum = annals.repository::<Counter>().load("a").await.map(|loaded| loaded.state.sum);
-    let told = told.lock().len();
-    assert_eq!((told, read, sum.unwrap()), (20, 20, 20), "events told, events read, sum of the aggregate");
+    let delivered = delivered.lock().len();
+    assert_eq!(
+        (delivered, read, sum.unwrap()),
+        (20, 20, 20),
+        "events told, events read, sum of the aggregate"
+    );
 }

@@ -242,8 +242,8 @@ async fn tables_that_would_lose_rows_are_refused_with_their_name() {
         // It is not there the second time either.
         on_mariadb.project(Memory).start().await.err(),
     ] {
-        let said = refused.expect("it is taken").to_string();
-        assert!(said.contains("`lost`"), "{said}");
+        let message = refused.expect("it is taken").to_string();
+        assert!(message.contains("`lost`"), "{message}");
     }
     on_postgres.project(Kept).start().await.unwrap();
     on_postgres.shutdown().await;
@@ -254,8 +254,8 @@ async fn tables_that_would_lose_rows_are_refused_with_their_name() {
         .run(&format!("ALTER TABLE \"{}\".kept SET UNLOGGED", table.trim_end_matches(".kept")))
         .await;
     let again = Annals::open(&postgres.url).await.unwrap();
-    let said = again.project(Kept).start().await.unwrap_err().to_string();
-    assert!(said.contains("`kept`"), "{said}");
+    let message = again.project(Kept).start().await.unwrap_err().to_string();
+    assert!(message.contains("`kept`"), "{message}");
 }
 
 /// A view of rows waits for nobody who is not there.

@@ -61,9 +61,9 @@ async fn leave_behind(standby: &Server, position: u64) {
 async fn refuses<T>(ask: impl AsyncFn() -> Result<T, Error>) {
     loop {
         let Err(error) = ask().await else { panic!("it answers") };
-        let said = error.chain();
-        assert!(matches!(error, Error::Unavailable(_)), "{said}");
-        if said.contains("only reads") {
+        let message = error.chain();
+        assert!(matches!(error, Error::Unavailable(_)), "{message}");
+        if message.contains("only reads") {
             return;
         }
     }

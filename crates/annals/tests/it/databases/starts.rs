@@ -12,7 +12,7 @@ use annals_testservers::place::Place;
 
 annals_testservers::on_each_database! {
     several_that_start_for_the_first_time_all_succeed,
-    what_a_dump_has_left_out_is_made_again,
+    what_a_dump_omitted_is_created_again,
     rows_of_an_older_version_get_their_primary_key,
 }
 
@@ -45,7 +45,7 @@ async fn several_that_start_for_the_first_time_all_succeed(place: Place) {
 }
 
 /// As `mariadb-dump` without `--routines`, and `pg_dump` of tables alone.
-async fn what_a_dump_has_left_out_is_made_again(place: Place) {
+async fn what_a_dump_omitted_is_created_again(place: Place) {
     let open = async || annals::open_store(&place.url.parse().unwrap()).await.unwrap();
     open().await.append(append("thing-1")).await.unwrap();
     let migrate = async || match place.is_postgres() {
@@ -85,7 +85,7 @@ async fn an_older_dump_without_its_procedures_is_brought_up_to_date() {
 
 /// A procedure of a user who is not on the server on which a dump is restored.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn procedures_do_not_depend_on_who_has_made_them() {
+async fn procedures_do_not_depend_on_who_created_them() {
     let place = Place::mariadb().await;
     annals::open_store(&place.url.parse().unwrap()).await.unwrap();
     let mut owner = place.beside().await;

@@ -14,14 +14,14 @@ use annals_testservers::place::Place;
 
 annals_testservers::on_each_database! {
     a_schema_that_the_database_refuses_is_invalid,
-    everything_goes_on_after_a_restart,
+    everything_resumes_after_a_restart,
     snapshots_are_kept_and_used,
-    a_schema_that_has_changed_is_made_again,
-    what_is_unfinished_or_somebody_elses_is_told_apart,
+    a_changed_schema_is_rebuilt,
+    unfinished_and_foreign_entries_are_distinguished,
     a_schema_that_is_wrong_leaves_nothing,
     an_event_that_fails_is_tried_again_and_leaves_nothing,
     the_state_of_an_embedded_log_may_lie_in_a_database,
-    rows_that_the_log_does_not_know_are_made_again,
+    rows_that_the_log_does_not_know_are_rebuilt,
 }
 
 async fn subscribe(annals: &Annals, heard: &Arc<AtomicU64>) {
@@ -33,7 +33,7 @@ async fn subscribe(annals: &Annals, heard: &Arc<AtomicU64>) {
     subscriber.start().await.unwrap();
 }
 
-async fn everything_goes_on_after_a_restart(place: Place) {
+async fn everything_resumes_after_a_restart(place: Place) {
     let heard = Arc::<AtomicU64>::default();
     for round in 1..=3 {
         let annals = Annals::open(&place.url).await.unwrap();
@@ -99,7 +99,7 @@ impl Projection for Changed {
     }
 }
 
-async fn a_schema_that_has_changed_is_made_again(place: Place) {
+async fn a_changed_schema_is_rebuilt(place: Place) {
     let first = Annals::open(&place.url).await.unwrap();
     first.project(Sums::<1>::default()).start().await.unwrap();
     let position = increase(&first, "a", 5).await;
@@ -125,7 +125,7 @@ async fn a_schema_that_has_changed_is_made_again(place: Place) {
     assert_eq!(view.query("SELECT position FROM seen", (), |row| row.get::<u64>(0)).await.unwrap(), [1]);
 }
 
-async fn what_is_unfinished_or_somebody_elses_is_told_apart(place: Place) {
+async fn unfinished_and_foreign_entries_are_distinguished(place: Place) {
     let (mut beside, schema) = (place.beside().await, format!("{}$sums_v1", place.name));
     let annals = Annals::open(&place.url).await.unwrap();
     increase(&annals, "a", 5).await;
@@ -232,7 +232,7 @@ async fn the_state_of_an_embedded_log_may_lie_in_a_database(place: Place) {
     assert!(State::database("file:./data").is_err());
 }
 
-async fn rows_that_the_log_does_not_know_are_made_again(place: Place) {
+async fn rows_that_the_log_does_not_know_are_rebuilt(place: Place) {
     let annals = Annals::open(&place.url).await.unwrap();
     annals.project(Sums::<1>::default()).start().await.unwrap();
     let position = increase(&annals, "a", 5).await;

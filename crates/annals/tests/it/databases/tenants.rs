@@ -13,8 +13,8 @@ use annals_testservers::place::Place;
 
 annals_testservers::on_each_database! {
     a_tenant_moves_while_its_log_is_in_use,
-    a_move_that_was_broken_off_goes_on,
-    a_move_that_was_broken_off_before_it_was_said_is_finished,
+    an_interrupted_move_resumes,
+    a_move_interrupted_before_its_report_is_finished,
     a_tenant_moves_there_and_back,
     what_cannot_be_moved_is_refused,
     another_process_follows_a_move,
@@ -144,7 +144,7 @@ async fn a_tenant_moves_while_its_log_is_in_use(place: Place) {
 }
 
 /// Between any two steps: what is copied, fenced, or both stays so, and the same call resumes.
-async fn a_move_that_was_broken_off_goes_on(place: Place) {
+async fn an_interrupted_move_resumes(place: Place) {
     let (tenants, one, two) = tenants(&place).await;
     let log = tenants.log("acme").await.unwrap();
     for number in 0..2_500 {
@@ -186,7 +186,7 @@ async fn a_move_that_was_broken_off_goes_on(place: Place) {
 }
 
 /// The very last step: the new place takes appends already, and the directory does not say so yet.
-async fn a_move_that_was_broken_off_before_it_was_said_is_finished(place: Place) {
+async fn a_move_interrupted_before_its_report_is_finished(place: Place) {
     let (one, two) = (place.another().await, place.another().await);
     let tenants = Tenants::open(&place.url).await.unwrap();
     tenants.add("acme", &one.url).await.unwrap();
