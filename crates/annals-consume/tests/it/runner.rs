@@ -636,12 +636,12 @@ async fn a_slow_item_in_a_log() {
 async fn a_session_begins_after_the_calls_of_the_one_before<K: Kind>() {
     let kind = K::new();
     kind.add(&[("a", 1), ("b", 1)]).await;
-    let kept = Kept::new(&kind);
-    kept.failures.lock().push(WriteError::Moved("others".into()));
-    let recorder = Recorder::default().at("b", 1, Fault::Blocks, 1);
-    let started = Started::new(&kept, recorder, Options { lanes: 2, batch_max: 1, ..options() });
+    let recorder = Recorder::default().at("a", 1, Fault::MovedBeside, 1).at("b", 1, Fault::Blocks, 1);
+    let options = Options { lanes: 2, batch_max: 1, ..options() };
+    let started = Started::new(&Kept::new(&kind), recorder, options);
     let recorder = started.recorder.clone();
     recorder.until("the call", |recorder| recorder.is_blocking.load(Ordering::SeqCst)).await;
+    recorder.until("the failure", |recorder| *recorder.running.lock() == ["b"]).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(*started.status.resumed.lock(), 1, "no session begins meanwhile");
     recorder.is_blocking.store(false, Ordering::SeqCst);
@@ -705,5 +705,8 @@ on_each_kind! {
     a_call_that_blocks_its_thread_does_not_keep_a_consumer_from_stopping,
     a_checkpoint_that_is_never_written_does_not_keep_a_consumer_from_stopping,
     the_checkpoint_does_not_wait_for_the_rest_of_a_call,
-    a_session_begins_after_the_calls_of_the_one_before,
 }
+
+// Only calls of an effect that blocks outlive their lane.
+on_each_kind! { aborted_log, super::Log, true, a_session_begins_after_the_calls_of_the_one_before }
+on_each_kind! { aborted_partitions, super::Partitions, true, a_session_begins_after_the_calls_of_the_one_before }
