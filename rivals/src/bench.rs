@@ -9,10 +9,10 @@ use anyhow::{Result, ensure};
 use tokio::runtime::Handle;
 
 use crate::disk::Used;
-use crate::events::{Digest, EVENT_BYTES, orders, stream_name};
+use crate::events::{Digest, EVENT_BYTES, orders, part, stream_name};
 use crate::peers::{Opener, Peer};
 use crate::report::{Report, Round, Who};
-use crate::rival::{Part, Request, Rival, Seen};
+use crate::rival::{Request, Rival, Seen};
 use crate::say::say;
 
 /// How much is done. Two of them: quick and thorough.
@@ -38,6 +38,8 @@ pub struct Scale {
     pub many: u64,
     /// Events that are appended one by one to be weighed.
     pub singles: u64,
+    /// Entries of the ledger.
+    pub entries: u64,
 }
 
 impl Scale {
@@ -53,6 +55,7 @@ impl Scale {
         cold_reads: 60,
         many: 500_000,
         singles: 30_000,
+        entries: 1_000_000,
     };
     /// About a quarter of an hour.
     pub const THOROUGH: Self = Self {
@@ -66,6 +69,7 @@ impl Scale {
         cold_reads: 400,
         many: 10_000_000,
         singles: 1_000_000,
+        entries: 10_000_000,
     };
 }
 
@@ -191,12 +195,11 @@ pub async fn load(store: &dyn Rival, streams: Range<u64>, each: u64) -> Result<(
     for version in 0..each {
         for first in streams.clone().step_by(LOAD_BATCH as usize) {
             let streams = first..(first + LOAD_BATCH).min(streams.end);
-            let part = |stream| Part {
-                stream: stream_name(stream),
-                seen: Seen { version, position: 0 },
-                data: orders(stream, version + 1, 1),
+            let orders_of = |stream| {
+                let seen = Seen { version, position: 0 };
+                part(stream, seen, orders(stream, version + 1, 1))
             };
-            let request = Request { parts: streams.map(part).collect(), conditional: false };
+            let request = Request { parts: streams.map(orders_of).collect(), conditional: false };
             store.append(request, 0, drive).await?.written()?;
         }
     }

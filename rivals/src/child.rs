@@ -18,9 +18,9 @@ use tokio::runtime::Handle;
 use crate::bench::load;
 use crate::disk::memory;
 use crate::drive::together;
-use crate::events::{orders, stream_name};
+use crate::events::{Ledger, Random, orders, part};
 use crate::peers::{Opener, Peer};
-use crate::rival::{Part, Request, Rival, Seen};
+use crate::rival::{Request, Rival, Seen};
 
 const WRITERS: usize = 8;
 /// Beyond every stream that a workload names.
@@ -33,6 +33,8 @@ pub enum What {
     Load(u64),
     /// Nothing; this many children opened the store before.
     Write(u64),
+    /// Read a ledger of this many entries here and there, and append to it; then nothing.
+    Use(u64),
 }
 
 /// What a child told of itself before it was killed.
@@ -54,6 +56,7 @@ pub fn run_and_kill(what: What, peer: Peer, directory: &Path) -> Result<Report> 
     let (what, number) = match what {
         What::Load(streams) => ("load", streams),
         What::Write(before) => ("write", before),
+        What::Use(entries) => ("use", entries),
     };
     let mut child = Command::new(std::env::current_exe()?)
         .arg("--child")
@@ -92,6 +95,9 @@ pub fn be(arguments: &[String], runtime: &Handle) -> Result<()> {
         std::process::exit(0);
     });
     let number: u64 = number.parse()?;
+    if what == "use" {
+        return use_ledger(runtime, &store, Ledger::of(number));
+    }
     let (streams, before) = if what == "load" { (number, 0) } else { (0, number) };
     runtime.block_on(load(&*store, 1..streams / 2 + 1, 1))?;
     println!("part {}", memory("VmHWM")?);
@@ -101,15 +107,37 @@ pub fn be(arguments: &[String], runtime: &Handle) -> Result<()> {
     append_forever(runtime, &store, STREAMS_FROM + before * 10_000_000)
 }
 
+fn use_ledger(runtime: &Handle, store: &Arc<dyn Rival>, ledger: Ledger) -> Result<()> {
+    let mut random = Random::new(ledger.entries);
+    runtime.block_on(async {
+        for number in 0..10_000 {
+            let (account, customer) = (random.below(ledger.accounts), random.below(ledger.customers()));
+            store.stream(&Ledger::stream(account), 0, &mut |_| ()).await?;
+            store.tag(&Ledger::tag(customer), 0, &mut |_| ()).await?;
+            if number == 5_000 {
+                println!("part {}", memory("VmHWM")?);
+            }
+        }
+        for first in (0..100_000).step_by(100) {
+            // Beyond the entries of every workload.
+            let parts = (first..first + 100).map(|number| ledger.entry((1 << 60) + number)).collect();
+            store.append(Request { parts, conditional: false }, 0, store.drives()[0]).await?.written()?;
+        }
+        anyhow::Ok(())
+    })?;
+    println!("loaded {}", memory("VmHWM")?);
+    std::thread::sleep(Duration::MAX);
+    Ok(())
+}
+
 fn append_forever(runtime: &Handle, store: &Arc<dyn Rival>, from: u64) -> Result<()> {
     let drive = store.drives()[0];
     together(runtime, drive, WRITERS, |writer| {
         let store = store.clone();
         async move {
             for stream in (from + writer as u64 * 1_000_000).. {
-                let part =
-                    Part { stream: stream_name(stream), seen: Seen::default(), data: orders(stream, 1, 1) };
-                let request = Request { parts: vec![part], conditional: true };
+                let orders = part(stream, Seen::default(), orders(stream, 1, 1));
+                let request = Request { parts: vec![orders], conditional: true };
                 store.append(request, writer, drive).await?.written()?;
             }
             anyhow::Ok(())

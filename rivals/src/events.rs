@@ -1,16 +1,19 @@
-//! The events of every workload: 256 bytes of JSON each, made from the stream's number and the version.
+//! The events of the workloads: orders, 256 bytes of JSON each, made from the stream's number and the
+//! version; and entries of a ledger, small and tagged, in streams at random, made from the entry's number.
 //!
 //! The same number and version give the same bytes in every store and every run, so that what is read can be
 //! held against what was written. Most of an event is numbers and random hex: neither constant nor easy to
-//! compress. Knows nothing of stores; next, `rival`.
+//! compress. Next, `rival`.
 
 use bytes::{Bytes, BytesMut};
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::rival::{Part, Seen};
+
 /// Bytes of an event's data.
 pub const EVENT_BYTES: usize = 256;
-/// The type of every event.
-pub const EVENT_TYPE: &str = "order.placed";
+/// The type of an order.
+pub const ORDER: &str = "order.placed";
 
 const SHAPE: &[u8] =
     b"{\"order\":\"0000000000\",\"line\":00000000,\"customer\":\"c-000000\",\"sku\":\"sku-00000\",\
@@ -19,6 +22,11 @@ const SHAPE: &[u8] =
 /// The name of the stream with this number.
 pub fn stream_name(number: u64) -> String {
     format!("order-{number:08}")
+}
+
+/// Orders for the stream with this number.
+pub fn part(stream: u64, seen: Seen, data: Vec<Bytes>) -> Part {
+    Part { stream: stream_name(stream), seen, event_type: ORDER, tag: None, data }
 }
 
 /// The data of consecutive events of one stream, from this version on.
@@ -63,6 +71,67 @@ fn write_order(stream: u64, version: u64, order: &mut [u8]) {
     order[end..].copy_from_slice(b"\"}");
 }
 
+/// The types of the entries of a ledger.
+const ENTRIES: [&str; 10] = [
+    "account.opened",
+    "money.deposited",
+    "money.withdrawn",
+    "transfer.sent",
+    "transfer.received",
+    "card.charged",
+    "card.refunded",
+    "fee.booked",
+    "interest.booked",
+    "limit.changed",
+];
+
+/// A ledger: entries in the streams of accounts at random, tagged with the customer that has the account.
+#[derive(Clone, Copy, Debug)]
+pub struct Ledger {
+    /// Entries at the beginning.
+    pub entries: u64,
+    /// Accounts, a stream each.
+    pub accounts: u64,
+}
+
+impl Ledger {
+    /// Of this many entries: ten for an account, and at most a million accounts.
+    pub fn of(entries: u64) -> Self {
+        Self { entries, accounts: (entries / 10).clamp(1, 1_000_000) }
+    }
+
+    /// Customers: three for ten accounts.
+    pub fn customers(self) -> u64 {
+        (self.accounts * 3 / 10).max(1)
+    }
+
+    /// The stream of an account.
+    pub fn stream(account: u64) -> String {
+        format!("account-{account}")
+    }
+
+    /// The tag of a customer.
+    pub fn tag(customer: u64) -> String {
+        format!("customer:{customer}")
+    }
+
+    /// The entry with this number: the same in every store and every run.
+    pub fn entry(self, number: u64) -> Part {
+        let mut random = Random::new(number.wrapping_mul(0x1_0000_0001));
+        let account = random.below(self.accounts);
+        let event_type = ENTRIES[random.below(ENTRIES.len() as u64) as usize];
+        let (cents, hour) = (1_000 + random.below(9_999_000), random.below(1_000_000));
+        let data = format!(r#"{{"cents":{cents},"by":"teller-{:03}","hour":{hour}}}"#, random.below(1_000));
+        Part {
+            stream: Self::stream(account),
+            seen: Seen::default(),
+            event_type,
+            tag: Some(Self::tag(account % self.customers())),
+            data: vec![data.into()],
+        }
+    }
+}
+
 /// What was read: how much, and a hash that depends on every byte and on the order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Digest {
@@ -75,6 +144,13 @@ pub struct Digest {
 }
 
 impl Digest {
+    /// Of one event.
+    pub fn of(data: &[u8]) -> Self {
+        let mut digest = Self::default();
+        digest.see(data);
+        digest
+    }
+
     /// Takes in the next event's data.
     pub fn see(&mut self, data: &[u8]) {
         self.events += 1;
@@ -139,6 +215,19 @@ mod tests {
         assert_eq!(orders(5, 1, 3)[2], orders(5, 3, 1)[0]);
         assert_ne!(orders(5, 1, 1), orders(6, 1, 1));
         assert_ne!(orders(5, 1, 1), orders(5, 2, 1));
+    }
+
+    #[test]
+    fn entries_of_a_ledger_are_small_and_everywhere() {
+        let ledger = Ledger::of(100_000);
+        let entries: Vec<_> = (0..ledger.entries).map(|number| ledger.entry(number)).collect();
+        let bytes: usize = entries.iter().map(|entry| entry.data[0].len()).sum();
+        assert_eq!(bytes / entries.len(), 47);
+        let count = |names: Vec<String>| names.into_iter().collect::<std::collections::BTreeSet<_>>().len();
+        let streams = count(entries.iter().map(|entry| entry.stream.clone()).collect());
+        assert!((9_900..=10_000).contains(&streams), "{streams}");
+        assert_eq!(count(entries.iter().filter_map(|entry| entry.tag.clone()).collect()), 3_000);
+        assert_eq!(count(entries.iter().map(|entry| entry.event_type.to_owned()).collect()), 10);
     }
 
     #[test]

@@ -37,7 +37,7 @@ use peers::{Opener, Peer};
 use report::Report;
 use say::{keep_output, say};
 use targets::{WORKLOADS, Workload};
-use workloads::{append, bulk, many, single, spread};
+use workloads::{append, bulk, ledger, many, single, spread};
 
 /// Measures Annals side by side with other event stores.
 ///
@@ -131,6 +131,9 @@ fn main() -> Result<()> {
 
 fn run(bench: &mut Bench, workloads: &[&Workload]) -> Result<()> {
     let asked = |name: &str| workloads.iter().any(|workload| workload.name == name);
+    if ledger::NAMES.into_iter().any(asked) {
+        ledger::run(bench, &asked)?;
+    }
     for (name, writers, batch) in append::SHAPES {
         if asked(name) {
             append::run(bench, name, writers, batch)?;

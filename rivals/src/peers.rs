@@ -42,6 +42,11 @@ impl Peer {
         }
     }
 
+    /// Whether its events can be found by a tag besides their stream.
+    pub fn has_tags(self) -> bool {
+        self != Self::Postgres
+    }
+
     /// Whether it is a library that works on files below one directory; only such stores are opened, killed,
     /// weighed and scanned.
     pub fn is_embedded_log(self) -> bool {

@@ -48,6 +48,10 @@ impl Round {
     pub fn rate(value: f64, figures: &Figures) -> Self {
         Self { value, p50: Some(figures.latency(0.5)), p99: Some(figures.latency(0.99)) }
     }
+
+    fn tail(&self) -> Option<f64> {
+        self.p99.map(|p99| p99.as_secs_f64())
+    }
 }
 
 struct Row {
@@ -136,6 +140,13 @@ impl Report {
                 let ratio = self.flat(workload.name, Peer::Annals)?.median;
                 (ratio, ratio <= times)
             }
+            Target::Tail(peer) => {
+                let tail = |row: &Row| Ratio::spread(row.rounds.iter().filter_map(Round::tail));
+                let theirs = self.row(workload.name, Who::Store(peer))?;
+                let ours = self.row(workload.name, Who::Store(Peer::Annals))?;
+                let ratio = tail(theirs)?.median / tail(ours)?.median;
+                (ratio, ratio >= 1.0)
+            }
             Target::AtMost(most) => {
                 let value =
                     Ratio::spread(self.row(workload.name, Who::Store(Peer::Annals))?.values())?.median;
@@ -185,6 +196,7 @@ impl Report {
                     Target::Peer(peer, times) => format!("at least {times:.2} x {peer}"),
                     Target::Device(share) => format!("at least {share:.2} x bare device"),
                     Target::Flat(times) => format!("large/small at most {times:.2}"),
+                    Target::Tail(peer) => format!("p99 not above {peer}"),
                     Target::AtMost(most) => format!("at most {most} {}", workload.unit),
                 };
                 let (reached, verdict) = match self.reached(workload, target) {

@@ -29,6 +29,10 @@ pub struct Part {
     pub stream: String,
     /// What the writer knows of it.
     pub seen: Seen,
+    /// The type of the events.
+    pub event_type: &'static str,
+    /// A tag of the events, besides their stream.
+    pub tag: Option<String>,
     /// The events' data.
     pub data: Vec<Bytes>,
 }
@@ -79,8 +83,16 @@ pub trait Rival: Send + Sync {
     /// Reads one stream from its first event to its last.
     async fn stream(&self, name: &str, caller: usize, see: See<'_>) -> Result<()>;
 
+    /// Reads the events with this tag, in the order of the log.
+    async fn tag(&self, name: &str, caller: usize, see: See<'_>) -> Result<()>;
+
     /// Reads the whole log.
     async fn log(&self, see: See<'_>) -> Result<()>;
+
+    /// Reads the whole log by pages of this many events, where a store has pages.
+    async fn pages(&self, _events: usize, see: See<'_>) -> Result<()> {
+        self.log(see).await
+    }
 
     /// How many events there are.
     async fn count(&self) -> Result<u64>;

@@ -20,6 +20,8 @@ pub enum Target {
     Device(f64),
     /// The cost in the large store is at most this many times that in the small one.
     Flat(f64),
+    /// The latency that one request in a hundred exceeds is not above the peer's.
+    Tail(Peer),
     /// Annals' own figure is at most this.
     AtMost(f64),
 }
@@ -46,7 +48,7 @@ impl Workload {
         self.targets.iter().filter_map(move |target| match (busy, *target) {
             (false, target) => Some(target),
             (true, Target::Peer(peer, _)) => Some(Target::Peer(peer, 1.0)),
-            (true, Target::Device(_) | Target::Flat(_) | Target::AtMost(_)) => None,
+            (true, Target::Device(_) | Target::Flat(_) | Target::Tail(_) | Target::AtMost(_)) => None,
         })
     }
 
@@ -82,13 +84,32 @@ const fn cost(
     Workload { name, what, unit, better: Better::Less, targets }
 }
 
-use Target::{AtMost, Device, Flat};
+use Target::{AtMost, Device, Flat, Tail};
 const fn tephra(times: f64) -> Target {
     Target::Peer(Peer::Tephra, times)
 }
 
 /// Every workload.
 pub const WORKLOADS: &[Workload] = &[
+    rate("ledger-fill", "4 writers, 1,000 entries a request", "events/s", &[tephra(2.0)]),
+    rate("ledger-64", "64 writers, 1 entry a request", "events/s", &[tephra(2.0), Tail(Peer::Tephra)]),
+    rate("ledger-16", "16 writers, 1 entry a request", "events/s", &[tephra(1.5)]),
+    rate("ledger-scan", "1 reader, the whole log, by pages of 1,000", "events/s", &[tephra(1.5)]),
+    rate("ledger-scan-large", "the same by pages of 10,000", "events/s", &[tephra(1.5)]),
+    cost("ledger-stream", "1 reader, the stream of an account", "us", &[tephra(2.5)]),
+    cost("ledger-stream-first", "the first 500 after opening", "us", &[tephra(1.0)]),
+    cost("ledger-tag", "1 reader, the entries of a customer", "us", &[tephra(2.5)]),
+    cost("ledger-tag-first", "the first 200 after opening", "us", &[tephra(1.0)]),
+    cost("ledger-tag-none", "the first 200 of customers that are nowhere", "us", &[tephra(1.0)]),
+    cost("ledger-size", "on disk after the fill", "bytes/event", &[tephra(1.0 / 0.7)]),
+    cost(
+        "ledger-size-written",
+        "the same without what is allocated ahead",
+        "bytes/event",
+        &[tephra(1.0 / 0.7)],
+    ),
+    cost("ledger-memory", "most memory of a process that opens, reads and appends", "MB", &[AtMost(256.0)]),
+    cost("ledger-open", "open and read one stream, after a close", "ms", &[AtMost(150.0)]),
     rate("append-1x1", "1 writer, 1 event a request", "events/s", &[tephra(1.0), Device(1.0 / 1.15)]),
     rate("append-64x1", "64 writers, 1 event a request", "events/s", &[tephra(2.0)]),
     rate("append-128x1", "128 writers, 1 event a request", "events/s", &[tephra(2.0)]),

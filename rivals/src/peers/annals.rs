@@ -4,19 +4,18 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use annals_core::{
-    Append, Error, EventStore, EventType, Expected, NewEvent, Position, StreamId, StreamRead, Version,
+    Append, Error, EventStore, Expected, LogRead, NewEvent, Position, Query, StreamId, StreamRead, Tag,
+    Version,
 };
 use annals_engine::{EngineStore, Options};
 use anyhow::Result;
 use async_trait::async_trait;
 
-use crate::events::EVENT_TYPE;
 use crate::rival::{Answer, Drive, Request, Rival, See};
 
 /// An embedded store of Annals.
 pub struct AnnalsStore {
     store: EngineStore,
-    event_type: EventType,
 }
 
 impl AnnalsStore {
@@ -25,8 +24,18 @@ impl AnnalsStore {
     /// # Errors
     /// As the store's.
     pub fn open(directory: &Path) -> Result<Self> {
-        let store = EngineStore::open(directory, Options::default())?;
-        Ok(Self { store, event_type: EventType::new(EVENT_TYPE)? })
+        Ok(Self { store: EngineStore::open(directory, Options::default())? })
+    }
+
+    async fn read(&self, mut read: LogRead, see: See<'_>) -> Result<()> {
+        loop {
+            let page = self.store.read_log(read.clone()).await?;
+            page.events.iter().for_each(|event| see(event.data()));
+            if page.end {
+                return Ok(());
+            }
+            read.from = page.next;
+        }
     }
 }
 
@@ -43,8 +52,15 @@ impl Rival for AnnalsStore {
                 true => Expected::Exact(Version::new(part.seen.version)),
                 false => Expected::Any,
             };
-            let events = part.data.into_iter().map(|data| NewEvent::new(self.event_type.clone(), data));
-            let events = events.collect::<Result<Vec<_>, _>>()?;
+            let tag = part.tag.map(Tag::new).transpose()?;
+            let event = |data| {
+                let event = NewEvent::new(part.event_type, data)?;
+                anyhow::Ok(match &tag {
+                    Some(tag) => event.with_tag(tag.clone()),
+                    None => event,
+                })
+            };
+            let events = part.data.into_iter().map(event).collect::<Result<Vec<_>>>()?;
             append = append.and_to(StreamId::new(part.stream)?, expected, events);
         }
         match self.store.append(append).await {
@@ -64,6 +80,15 @@ impl Rival for AnnalsStore {
             }
             read.from = page.next;
         }
+    }
+
+    async fn tag(&self, name: &str, _caller: usize, see: See<'_>) -> Result<()> {
+        let query = Query::tags([Tag::new(name)?]);
+        self.read(LogRead::forward(Position::FIRST).matching(query), see).await
+    }
+
+    async fn pages(&self, events: usize, see: See<'_>) -> Result<()> {
+        self.read(LogRead::forward(Position::FIRST).limit(events), see).await
     }
 
     async fn log(&self, see: See<'_>) -> Result<()> {

@@ -14,7 +14,7 @@ use tokio::sync::OnceCell;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls, Statement};
 
-use crate::events::EVENT_TYPE;
+use crate::events::ORDER;
 use crate::rival::{Answer, Drive, Request, Rival, See};
 
 /// How to get a server, for who has none.
@@ -173,7 +173,7 @@ impl PostgresStore {
         let table = &self.table;
         let insert = format!(
             "WITH written AS (INSERT INTO {table} (stream, version, type, data) \
-             SELECT stream, version, '{EVENT_TYPE}', data \
+             SELECT stream, version, '{ORDER}', data \
              FROM unnest($1::text[], $2::bigint[], $3::bytea[]) AS new (stream, version, data) \
              RETURNING position) SELECT max(position) FROM written"
         );
@@ -212,6 +212,10 @@ impl Rival for PostgresStore {
             see(row.get(0));
         }
         Ok(())
+    }
+
+    async fn tag(&self, _name: &str, _caller: usize, _see: See<'_>) -> Result<()> {
+        bail!("the table has no tags")
     }
 
     async fn log(&self, see: See<'_>) -> Result<()> {

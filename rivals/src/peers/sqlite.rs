@@ -8,14 +8,14 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
 
-use crate::events::EVENT_TYPE;
-use crate::rival::{Answer, Drive, Request, Rival, See};
+use crate::rival::{Answer, Drive, Part, Request, Rival, See};
 
 const READERS: usize = 16;
 const SETTINGS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -65536;
     PRAGMA mmap_size = 1073741824;";
 const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS events (position INTEGER PRIMARY KEY, stream TEXT NOT NULL,
-    version INTEGER NOT NULL, type TEXT NOT NULL, data BLOB NOT NULL, UNIQUE (stream, version));";
+    version INTEGER NOT NULL, type TEXT NOT NULL, tag TEXT, data BLOB NOT NULL, UNIQUE (stream, version));
+    CREATE INDEX IF NOT EXISTS tags ON events (tag) WHERE tag IS NOT NULL;";
 
 /// A database of SQLite.
 pub struct SqliteStore {
@@ -42,15 +42,21 @@ impl SqliteStore {
     fn insert(&self, request: &Request) -> rusqlite::Result<u64> {
         let mut writer = self.writer.lock();
         let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let sql = "INSERT INTO events (stream, version, type, data) VALUES (?1, ?2, ?3, ?4)";
+        let sql = "INSERT INTO events (stream, version, type, tag, data) VALUES (?1, ?2, ?3, ?4, ?5)";
         let mut insert = transaction.prepare_cached(sql)?;
-        for part in &request.parts {
-            for (index, data) in part.data.iter().enumerate() {
-                let version = part.seen.version + 1 + index as u64;
-                insert.execute(params![part.stream, version as i64, EVENT_TYPE, &data[..]])?;
+        let sql = "SELECT coalesce(max(version), 0) FROM events WHERE stream = ?1";
+        let mut newest = transaction.prepare_cached(sql)?;
+        for Part { stream, seen, event_type, tag, data } in &request.parts {
+            let mut version = match request.conditional {
+                true => seen.version as i64,
+                false => newest.query_row([stream], |row| row.get(0))?,
+            };
+            for data in data {
+                version += 1;
+                insert.execute(params![stream, version, event_type, tag, &data[..]])?;
             }
         }
-        drop(insert);
+        drop((insert, newest));
         let last = transaction.last_insert_rowid();
         transaction.commit()?;
         Ok(last as u64)
@@ -85,6 +91,10 @@ impl Rival for SqliteStore {
 
     async fn stream(&self, name: &str, caller: usize, see: See<'_>) -> Result<()> {
         self.select(caller, "SELECT data FROM events WHERE stream = ?1 ORDER BY version", [name], see)
+    }
+
+    async fn tag(&self, name: &str, caller: usize, see: See<'_>) -> Result<()> {
+        self.select(caller, "SELECT data FROM events WHERE tag = ?1 ORDER BY position", [name], see)
     }
 
     async fn log(&self, see: See<'_>) -> Result<()> {

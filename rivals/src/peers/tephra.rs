@@ -11,7 +11,6 @@ use tephra::{
     Tag, Tags, WriteCoordinator, WriteHandle, WriterConfig,
 };
 
-use crate::events::EVENT_TYPE;
 use crate::rival::{Answer, Drive, Request, Rival, See};
 
 const SEGMENT_BYTES: usize = 256 << 20;
@@ -19,7 +18,6 @@ const SEGMENT_BYTES: usize = 256 << 20;
 /// An embedded store of Tephra.
 pub struct TephraStore {
     handle: WriteHandle,
-    event_type: EventType,
     // Dropped last: waits for the writer's thread.
     _coordinator: WriteCoordinator,
 }
@@ -32,7 +30,7 @@ impl TephraStore {
     pub fn open(directory: &Path) -> Result<Self> {
         let segments = SegmentSet::open(directory, SegmentConfig::new(SEGMENT_BYTES))?;
         let (coordinator, handle) = WriteCoordinator::start(segments, WriterConfig::default())?;
-        Ok(Self { handle, event_type: EventType::new(EVENT_TYPE)?, _coordinator: coordinator })
+        Ok(Self { handle, _coordinator: coordinator })
     }
 
     /// The events, encoded as the store wants them, and the condition.
@@ -41,15 +39,20 @@ impl TephraStore {
         let mut items = Vec::with_capacity(request.parts.len());
         let mut after = 0;
         for part in request.parts {
-            let tags = Tags::new([Tag::new(part.stream)?])?;
+            let stream = Tag::new(part.stream)?;
+            let mut all = vec![stream.clone()];
+            all.extend(part.tag.map(Tag::new).transpose()?);
+            let (event_type, tags) = (EventType::new(part.event_type)?, Tags::new(all)?);
             for data in &part.data {
-                events.push(Event::new(&self.event_type, &tags, data)?);
+                events.push(Event::new(&event_type, &tags, data)?);
             }
-            after = after.max(part.seen.position);
-            items.push(QueryItem::with_tags(tags));
+            if request.conditional {
+                after = after.max(part.seen.position);
+                items.push(QueryItem::with_tags(Tags::new([stream])?));
+            }
         }
-        let condition = AppendCondition::new(Query::items(items)).after(Position::new(after));
-        Ok((events, request.conditional.then_some(condition)))
+        let condition = || AppendCondition::new(Query::items(items)).after(Position::new(after));
+        Ok((events, request.conditional.then(condition)))
     }
 }
 
@@ -79,6 +82,10 @@ impl Rival for TephraStore {
             see(item?.event.data());
         }
         Ok(())
+    }
+
+    async fn tag(&self, name: &str, caller: usize, see: See<'_>) -> Result<()> {
+        self.stream(name, caller, see).await
     }
 
     async fn log(&self, see: See<'_>) -> Result<()> {

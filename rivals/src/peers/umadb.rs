@@ -14,7 +14,6 @@ use umadb_core::mvcc::StorageOptions;
 use umadb_dcb::{DcbAppendCondition, DcbError, DcbEvent, DcbEventStoreAsync, DcbQuery, DcbQueryItem};
 use umadb_server::{ServerOptions, start_server_with_options};
 
-use crate::events::EVENT_TYPE;
 use crate::rival::{Answer, Drive, Request, Rival, See};
 
 /// Connections of the client; HTTP/2 carries many calls on each.
@@ -104,9 +103,8 @@ impl Rival for UmadbStore {
         let (mut events, mut query, mut after) = (Vec::new(), DcbQuery::new(), 0);
         for part in request.parts {
             for data in &part.data {
-                events.push(
-                    DcbEvent::new().event_type(EVENT_TYPE).tags([part.stream.as_str()]).data(data.to_vec()),
-                );
+                let tags = std::iter::once(part.stream.as_str()).chain(part.tag.as_deref());
+                events.push(DcbEvent::new().event_type(part.event_type).tags(tags).data(data.to_vec()));
             }
             after = after.max(part.seen.position);
             query = query.item(DcbQueryItem::new().tags([part.stream]));
@@ -122,6 +120,10 @@ impl Rival for UmadbStore {
 
     async fn stream(&self, name: &str, caller: usize, see: See<'_>) -> Result<()> {
         self.read(Some(DcbQuery::new().item(DcbQueryItem::new().tags([name]))), caller, see).await
+    }
+
+    async fn tag(&self, name: &str, caller: usize, see: See<'_>) -> Result<()> {
+        self.stream(name, caller, see).await
     }
 
     async fn log(&self, see: See<'_>) -> Result<()> {

@@ -13,10 +13,10 @@ use bytes::Bytes;
 use crate::bench::{Bench, agreed, check, check_count};
 use crate::disk::settle;
 use crate::drive::together;
-use crate::events::{Digest, orders, stream_name};
+use crate::events::{Digest, orders, part};
 use crate::peers::Peer;
 use crate::report::{Round, Who};
-use crate::rival::{Drive, Part, Request, Rival, Seen};
+use crate::rival::{Drive, Request, Rival, Seen};
 
 /// The shapes: name, writers, events of a request.
 pub const SHAPES: [(&str, usize, usize); 5] = [
@@ -74,8 +74,8 @@ pub fn write(
                     (stream, seen) = (stream + 1, Seen::default());
                 }
                 let data = made.pop().unwrap_or_else(|| data(first_of(caller), latencies.len(), batch));
-                let part = Part { stream: stream_name(stream), seen, data };
-                let request = Request { parts: vec![part], conditional: true };
+                let orders = part(stream, seen, data);
+                let request = Request { parts: vec![orders], conditional: true };
                 let asked = Instant::now();
                 seen.position = store.append(request, caller, drive).await?.written()?;
                 latencies.push(asked.elapsed());

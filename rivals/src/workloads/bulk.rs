@@ -10,10 +10,10 @@ use anyhow::Result;
 use crate::bench::{Bench, agreed, check, check_count};
 use crate::disk::settle;
 use crate::drive::together;
-use crate::events::{Digest, orders, stream_name};
+use crate::events::{Digest, orders, part};
 use crate::peers::Peer;
 use crate::report::{Round, Who};
-use crate::rival::{Drive, Part, Request, Rival, Seen};
+use crate::rival::{Drive, Request, Rival, Seen};
 
 const NAME: &str = "bulk";
 const STREAMS: u64 = 40;
@@ -103,12 +103,8 @@ fn requests(next: &mut u64, count: usize) -> Vec<Request> {
     let mut request = || {
         let streams = *next..*next + STREAMS;
         *next = streams.end;
-        let part = |stream| Part {
-            stream: stream_name(stream),
-            seen: Seen::default(),
-            data: orders(stream, 1, EVENTS as usize),
-        };
-        Request { parts: streams.map(part).collect(), conditional: true }
+        let orders_of = |stream| part(stream, Seen::default(), orders(stream, 1, EVENTS as usize));
+        Request { parts: streams.map(orders_of).collect(), conditional: true }
     };
     (0..count).map(|_| request()).collect()
 }

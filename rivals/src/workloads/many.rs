@@ -16,10 +16,10 @@ use crate::bench::{Bench, FEW, load, read};
 use crate::child::{What, run_and_kill};
 use crate::disk;
 use crate::drive::together;
-use crate::events::{Random, orders, stream_name};
+use crate::events::{Random, orders, part, stream_name};
 use crate::peers::Peer;
 use crate::report::{Round, Who};
-use crate::rival::{Answer, Part, Request, Rival, Seen};
+use crate::rival::{Answer, Request, Rival, Seen};
 use crate::say::say;
 
 /// What this family measures.
@@ -236,6 +236,6 @@ where
 
 /// The first event of a stream, if it does not exist.
 fn beginning(stream: u64) -> Request {
-    let part = Part { stream: stream_name(stream), seen: Seen::default(), data: orders(stream, 1, 1) };
-    Request { parts: vec![part], conditional: true }
+    let orders = part(stream, Seen::default(), orders(stream, 1, 1));
+    Request { parts: vec![orders], conditional: true }
 }

@@ -47,6 +47,8 @@ enum Fault {
     Hangs,
     /// Ends after the call of another lane has.
     Late,
+    /// Waits until another lane applies something.
+    Beside,
     /// As `Moved`, while another lane applies something.
     MovedBeside,
     /// Blocks its thread until the test lets it.
@@ -85,6 +87,12 @@ impl Recorder {
     fn of(&self, key: &str) -> Vec<u64> {
         let applied = self.applied.lock();
         applied.iter().filter(|(found, _)| found == key).map(|(_, number)| *number).collect()
+    }
+
+    async fn until_beside(&self) {
+        while self.running.lock().len() < 2 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     async fn until(&self, what: &str, is_so: impl Fn(&Self) -> bool) {
@@ -157,10 +165,14 @@ impl<K: Kind> Effect<K::Source> for Recording<K> {
                     recorder.changed.notify_one();
                     continue;
                 }
+                Some(Fault::Beside) => {
+                    recorder.until_beside().await;
+                    recorder.applied.lock().push(item);
+                    recorder.changed.notify_one();
+                    continue;
+                }
                 Some(Fault::MovedBeside) => {
-                    while recorder.running.lock().len() < 2 {
-                        tokio::time::sleep(Duration::from_millis(1)).await;
-                    }
+                    recorder.until_beside().await;
                     Stopped::Moved("others were here".to_owned())
                 }
                 Some(Fault::Blocks) => {
@@ -636,12 +648,18 @@ async fn a_slow_item_in_a_log() {
 async fn a_session_begins_after_the_calls_of_the_one_before<K: Kind>() {
     let kind = K::new();
     kind.add(&[("a", 1), ("b", 1)]).await;
-    let recorder = Recorder::default().at("a", 1, Fault::MovedBeside, 1).at("b", 1, Fault::Blocks, 1);
-    let options = Options { lanes: 2, batch_max: 1, ..options() };
-    let started = Started::new(&Kept::new(&kind), recorder, options);
+    let kept = Kept::new(&kind);
+    kept.failures.lock().push(WriteError::Moved("others".into()));
+    let recorder = Recorder::default().at("a", 1, Fault::Beside, 1).at("b", 1, Fault::Blocks, 1);
+    let started = Started::new(&kept, recorder, Options { lanes: 2, batch_max: 1, ..options() });
     let recorder = started.recorder.clone();
     recorder.until("the call", |recorder| recorder.is_blocking.load(Ordering::SeqCst)).await;
-    recorder.until("the failure", |recorder| *recorder.running.lock() == ["b"]).await;
+    let failed = async {
+        while !kept.failures.lock().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(HANG, failed).await.expect("the checkpoint of `a` is written");
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(*started.status.resumed.lock(), 1, "no session begins meanwhile");
     recorder.is_blocking.store(false, Ordering::SeqCst);
