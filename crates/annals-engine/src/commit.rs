@@ -33,7 +33,7 @@ use std::sync::Arc;
 use annals_core::Error;
 
 use crate::read::view::Log;
-use crate::thread::{self, Condvar, Mutex, MutexGuard};
+use crate::thread::{Condvar, Mutex, MutexGuard};
 use outcome::Answered;
 use sync::{Group, Syncer};
 use writer::{Request, Writer};
@@ -245,9 +245,6 @@ impl Commit {
             let Some(group) = group.flatten() else { return Some(slot) };
             drop(slot);
             let buffer = self.make_durable(Some(group));
-            // Callers that got their answers often append again: yielding gathers these appends in one group,
-            // not two.
-            thread::yield_now();
             slot = self.slot.lock();
             slot.take_back(buffer);
         }

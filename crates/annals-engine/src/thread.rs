@@ -8,7 +8,7 @@
 mod system {
     pub use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize};
     pub use std::sync::mpsc;
-    pub use std::thread::{Builder, JoinHandle, yield_now};
+    pub use std::thread::{Builder, JoinHandle};
     pub use std::time::Instant;
 
     pub use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -23,7 +23,7 @@ mod system {
     use shuttle::rand::Rng as _;
     pub use shuttle::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize};
     pub use shuttle::sync::mpsc;
-    pub use shuttle::thread::{Builder, JoinHandle, yield_now};
+    pub use shuttle::thread::{Builder, JoinHandle};
 
     /// A time of unknown distance to any other.
     pub struct Instant;
