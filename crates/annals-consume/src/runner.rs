@@ -53,8 +53,8 @@ pub struct Options {
     /// Most items of one call of the effect. With several lanes, the later items of a call wait for a slow
     /// one.
     pub batch_max: usize,
-    /// Whether calls of the effect block their thread. They are made on threads for blocking work then, one
-    /// after the other on the same thread as long as there are items.
+    /// Whether calls of the effect block their thread. They are made on threads for blocking work then. A
+    /// call that blocks a thread of the runtime also holds back the tasks that wait for this thread.
     pub is_blocking: bool,
     /// Whether an item is applied only after all earlier ones, whatever their keys. For one lane.
     pub is_total: bool,
