@@ -386,7 +386,7 @@ mod tests {
 
     #[test]
     fn a_patch_has_the_name_of_its_bug() {
-        assert_eq!(name_of("GoesOnAfterAFailedSync"), "continues_after_a_failed_sync");
+        assert_eq!(name_of("ContinuesAfterAFailedSync"), "continues_after_a_failed_sync");
         let edit = |added: &str| Edit { patch: String::new(), at: 0, removed: 0, added: added.to_owned() };
         assert_eq!(
             owner(&edit("if has(Bug::ForgetsToWake) {\n// Bug::ForgetsToWake\n")).unwrap(),
