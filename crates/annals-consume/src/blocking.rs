@@ -1,4 +1,4 @@
-//! A future that blocks its thread, on threads for blocking work.
+//! Work that blocks its thread, on threads for blocking work.
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -7,6 +7,18 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
+
+/// Runs work on a thread for blocking work. If it panics, so does the call. `None` if the runtime shuts down
+/// before the work begins.
+pub async fn on_blocking_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    match spawn_blocking(work).await {
+        Ok(done) => Some(done),
+        Err(ended) => match ended.try_into_panic() {
+            Ok(panic) => resume_unwind(panic),
+            Err(_) => None,
+        },
+    }
+}
 
 /// Runs a future on threads for blocking work. It has a thread while it runs and none while it waits, so
 /// those that wait for each other never use up the threads of a runtime.
@@ -21,17 +33,11 @@ where
     let waker = Waker::from(woken.clone());
     loop {
         let waker = waker.clone();
-        let work = spawn_blocking(move || {
+        let poll = move || {
             let polled = future.as_mut().poll(&mut Context::from_waker(&waker));
             (future, polled)
-        });
-        let (back, polled) = match work.await {
-            Ok(done) => done,
-            Err(ended) => match ended.try_into_panic() {
-                Ok(panic) => resume_unwind(panic),
-                Err(_) => return None,
-            },
         };
+        let (back, polled) = on_blocking_thread(poll).await?;
         match polled {
             Poll::Ready(output) => return Some(output),
             Poll::Pending => future = back,

@@ -23,6 +23,7 @@ mod subscription;
 mod window;
 
 pub use annals_core::{caught, panic_text};
+pub use blocking::on_blocking_thread;
 pub use effect::{Applied, Effect, SoFar, Stopped};
 pub use history::{Found, Ladder, LogReader, Waits, newest, reached};
 pub use runner::{Observer, Options, Runner};

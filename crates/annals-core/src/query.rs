@@ -109,7 +109,7 @@ impl QueryItem {
         };
         self.category.as_ref().is_none_or(|category| event.category() == category.as_str())
             && (self.types.is_empty() || self.types.iter().any(|name| *name == event.event_type()))
-            && self.tags.iter().all(|tag| event.has_tag(tag.as_str()))
+            && self.tags.iter().all(|tag| body.tags().any(|name| name == tag.as_str().as_bytes()))
             && is(&self.process, body.process)
             && is(&self.initiator, body.initiator)
             && is(&self.predecessor, body.predecessor)

@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Arc;
 
-use annals_consume::{Ladder, LogReader, Read, Source};
+use annals_consume::{Ladder, LogReader, Read, Source, on_blocking_thread};
 use annals_core::{Cause, Event, Position, RecordedEvent, Witness};
 
 use crate::Recorded;
@@ -146,13 +146,11 @@ impl<E: Event> Source for DecodedLog<E> {
             Read::Page { items, through, is_end } => {
                 let items = match items.iter().map(LogReader::bytes).sum::<usize>() {
                     ..=DECODED_HERE_MAX => Decoded::all(items),
-                    _ => match tokio::task::spawn_blocking(move || Decoded::all(items)).await {
-                        Ok(items) => items,
-                        // An error would be a failure of the log, and the next page would be read.
-                        Err(ended) => std::panic::resume_unwind(match ended.try_into_panic() {
-                            Ok(panic) => panic,
-                            Err(cancelled) => Box::new(cancelled.to_string()),
-                        }),
+                    // An error would be a failure of the log, and the next page would be read.
+                    _ => match on_blocking_thread(move || Decoded::all(items)).await {
+                        Some(items) => items,
+                        // The runtime shuts down, and drops this.
+                        None => std::future::pending().await,
                     },
                 };
                 Read::Page { items, through, is_end }
