@@ -3,16 +3,17 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use annals_bench::Figures;
 use anyhow::{Result, ensure};
 use tokio::runtime::Handle;
 
-use crate::disk::Used;
+use crate::disk::{Used, settle};
 use crate::events::{Digest, EVENT_BYTES, orders, part, stream_name};
 use crate::peers::{Opener, Peer};
 use crate::report::{Report, Round, Who};
-use crate::rival::{Request, Rival, Seen};
+use crate::rival::{Drive, Request, Rival, Seen};
 use crate::say::say;
 
 /// How much is done. Two of them: quick and thorough.
@@ -227,6 +228,88 @@ pub async fn check(store: &dyn Rival, stream: u64) -> Result<Vec<Vec<u8>>> {
     ensure!(!read.is_empty(), "stream {stream} has no events");
     ensure!(read.iter().eq(written.iter()), "stream {stream} has other events than were written");
     Ok(read)
+}
+
+/// Calls a store in each of its ways, which warms it; returns the faster way, and how many events were
+/// appended. `append` gets the number of the way.
+///
+/// # Errors
+/// As the store's.
+pub fn faster_drive(
+    store: &dyn Rival,
+    mut append: impl FnMut(usize, Drive) -> Result<Figures>,
+) -> Result<(Drive, u64)> {
+    let (mut tried, mut events) = (Vec::new(), 0);
+    for (way, &drive) in store.drives().iter().enumerate() {
+        let figures = append(way, drive)?;
+        events += figures.events;
+        tried.push((figures.events_per_second(), drive));
+    }
+    let best = tried.into_iter().max_by(|one, other| one.0.total_cmp(&other.0));
+    Ok((best.expect("a store can be called in one way at least").1, events))
+}
+
+/// Opens a store and reads one stream, so that nothing is put off unseen; closes it again. Returns the
+/// milliseconds, and how many events the stream has.
+///
+/// # Errors
+/// As the store's.
+pub fn timed_open(bench: &Bench, peer: Peer, place: &Path, stream: &str) -> Result<(Round, u64)> {
+    let started = Instant::now();
+    let store = bench.opener.open(peer, place)?;
+    let digest = bench.runtime.block_on(read(&*store, stream, 0))?;
+    Ok((Round::of(started.elapsed().as_secs_f64() * 1e3), digest.events))
+}
+
+/// What is scanned, and how.
+pub struct Scan {
+    /// Name of the workload.
+    pub name: &'static str,
+    /// Where the stores are.
+    pub purpose: &'static str,
+    /// Events of the log.
+    pub events: u64,
+    /// Events of a page; `None` for the way that is the store's fastest. Events that were appended by several
+    /// writers at once may be in another order in each store: by pages, what was read is compared without
+    /// regard to the order.
+    pub page: Option<usize>,
+}
+
+/// One reader reads the whole log, again and again, in each of these peers' stores.
+///
+/// # Errors
+/// As the stores', or if two of them give different events.
+pub fn scan(bench: &mut Bench, peers: &[Peer], scan: &Scan) -> Result<()> {
+    // Opened again, so that what a store does on opening is done before it is asked.
+    let stores = bench.open_all(scan.purpose, peers)?;
+    let turns: Vec<_> = stores.iter().collect();
+    let mut digests = Vec::new();
+    // The first round warms all of them.
+    for round in 0..=bench.rounds() {
+        for (peer, store) in Bench::turn(&turns, round) {
+            settle();
+            let mut digest = Digest::default();
+            let started = Instant::now();
+            bench.runtime.block_on(async {
+                match scan.page {
+                    None => store.log(&mut |data| digest.see(data)).await,
+                    Some(events) => store.pages(events, &mut |data| digest.add(Digest::of(data))).await,
+                }
+            })?;
+            let elapsed = started.elapsed().as_secs_f64();
+            digests.push((*peer, digest));
+            if round > 0 {
+                let rate = Round::of(digest.events as f64 / elapsed);
+                bench.report.add(scan.name, Who::Store(*peer), rate);
+            }
+        }
+    }
+    let Digest { events, bytes, hash } = agreed(scan.name, &digests)?;
+    ensure!(events == scan.events, "the log was read to its end");
+    let note = format!("all: the same {events} events ({bytes} bytes), digest {hash:016x}");
+    bench.report.note(scan.name, note);
+    bench.show(scan.name);
+    Ok(())
 }
 
 /// What all stores have read, if it is the same.

@@ -121,7 +121,7 @@ impl Ledger {
         let account = random.below(self.accounts);
         let event_type = ENTRIES[random.below(ENTRIES.len() as u64) as usize];
         let (cents, hour) = (1_000 + random.below(9_999_000), random.below(1_000_000));
-        let data = format!(r#"{{"cents":{cents},"by":"teller-{:03}","hour":{hour}}}"#, random.below(1_000));
+        let data = format!(r#"{{"cents":{cents},"by":"clerk-{:03}","hour":{hour}}}"#, random.below(1_000));
         Part {
             stream: Self::stream(account),
             seen: Seen::default(),

@@ -10,7 +10,7 @@ use annals_bench::Figures;
 use anyhow::Result;
 use bytes::Bytes;
 
-use crate::bench::{Bench, agreed, check, check_count};
+use crate::bench::{Bench, agreed, check, check_count, faster_drive};
 use crate::disk::settle;
 use crate::drive::together;
 use crate::events::{Digest, orders, part};
@@ -126,16 +126,11 @@ fn run_group(
 ) -> Result<()> {
     let mut contenders = Vec::new();
     for (peer, store) in bench.open_all(name, peers)? {
-        let mut tried = Vec::new();
-        let mut events = 0;
-        for (way, &drive) in store.drives().iter().enumerate() {
-            let lasting = (bench.scale.round / 2, usize::MAX);
-            let written = write(bench, &store, drive, (writers, batch), way, lasting)?;
-            events += written.figures.events;
-            tried.push((written.figures.events_per_second(), drive));
-        }
-        let best = tried.into_iter().max_by(|one, other| one.0.total_cmp(&other.0));
-        let drive = best.expect("a store can be called in one way at least").1;
+        let lasting = (bench.scale.round / 2, usize::MAX);
+        let append = |way, drive| {
+            write(bench, &store, drive, (writers, batch), way, lasting).map(|written| written.figures)
+        };
+        let (drive, events) = faster_drive(&*store, append)?;
         contenders.push(Contender { peer, store, drive, events });
     }
     // The disk has its turn beside the first group.

@@ -7,7 +7,7 @@ use std::time::Instant;
 use annals_bench::Figures;
 use anyhow::Result;
 
-use crate::bench::{Bench, agreed, check, check_count};
+use crate::bench::{Bench, agreed, check, check_count, faster_drive};
 use crate::disk::settle;
 use crate::drive::together;
 use crate::events::{Digest, orders, part};
@@ -43,14 +43,9 @@ fn run_group(bench: &mut Bench, peers: &[Peer]) -> Result<()> {
     let mut next = 1;
     for (peer, store) in stores {
         next = 1;
-        let mut tried = Vec::new();
-        for &drive in store.drives() {
-            let figures = write(bench, &store, drive, requests(&mut next, WARM_REQUESTS))?;
-            tried.push((figures.events_per_second(), drive));
-        }
-        let best = tried.iter().max_by(|one, other| one.0.total_cmp(&other.0));
-        let drive = best.expect("a store can be called in one way at least").1;
-        contenders.push((peer, store, drive, (tried.len() * WARM_REQUESTS) as u64));
+        let append = |_, drive| write(bench, &store, drive, requests(&mut next, WARM_REQUESTS));
+        let (drive, events) = faster_drive(&*store, append)?;
+        contenders.push((peer, store, drive, events / (STREAMS * EVENTS)));
     }
     // Beyond what any store was warmed with.
     next = next.max(1 + 2 * WARM_REQUESTS as u64 * STREAMS);

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use annals_bench::Figures;
 use anyhow::{Result, ensure};
 
-use crate::bench::{Bench, agreed, check_count};
+use crate::bench::{Bench, Scan, agreed, check_count, faster_drive, scan, timed_open};
 use crate::child::{What, run_and_kill};
 use crate::disk;
 use crate::drive::together;
@@ -67,9 +67,10 @@ pub fn run(bench: &mut Bench, asked: &dyn Fn(&str) -> bool) -> Result<()> {
         bench.show("ledger-size");
         bench.show("ledger-size-written");
     }
-    for (name, pages) in [("ledger-scan", 1_000), ("ledger-scan-large", 10_000)] {
+    for (name, page) in [("ledger-scan", 1_000), ("ledger-scan-large", 10_000)] {
         if asked(name) {
-            scan(bench, &peers, name, pages, ledger)?;
+            let log = Scan { name, purpose: PURPOSE, events: ledger.entries, page: Some(page) };
+            scan(bench, &peers, &log)?;
         }
     }
     for reads in READS {
@@ -83,10 +84,10 @@ pub fn run(bench: &mut Bench, asked: &dyn Fn(&str) -> bool) -> Result<()> {
         }
     }
     if asked("ledger-open") {
-        open(bench, &peers)?;
+        open(bench)?;
     }
     if asked("ledger-memory") {
-        for &peer in peers.iter().filter(|peer| peer.is_embedded_log()) {
+        for peer in bench.embedded() {
             let used = run_and_kill(What::Use(ledger.entries), peer, &bench.place(PURPOSE, peer))?;
             bench.report.add("ledger-memory", Who::Store(peer), Round::of(used.most_bytes as f64 / 1e6));
         }
@@ -191,14 +192,10 @@ fn single(
         anyhow::Ok(Figures::new(latencies.len() as u64, done.elapsed, latencies, 0))
     };
     for (place, filled) in filled.iter_mut().enumerate() {
-        let mut tried = Vec::new();
-        for (way, &drive) in stores[place].1.drives().iter().enumerate() {
-            let figures = write(bench, place, drive, way, lasting / 2)?;
-            filled.events += figures.events;
-            tried.push((figures.events_per_second(), drive));
-        }
-        let best = tried.into_iter().max_by(|one, other| one.0.total_cmp(&other.0));
-        filled.drive = best.expect("a store can be called in one way at least").1;
+        let append = |way, drive| write(bench, place, drive, way, lasting / 2);
+        let (drive, events) = faster_drive(&*stores[place].1, append)?;
+        filled.drive = drive;
+        filled.events += events;
     }
     for round in 0..bench.rounds() {
         for place in Bench::turn(&(0..filled.len()).collect::<Vec<_>>(), round) {
@@ -213,31 +210,6 @@ fn single(
         bench.runtime.block_on(check_count(&**store, &bench.place(PURPOSE, *peer), *events))?;
         bench.report.note(name, format!("{peer}: {events} events are there, called by {drive:?}"));
     }
-    bench.show(name);
-    Ok(())
-}
-
-fn scan(bench: &mut Bench, peers: &[Peer], name: &'static str, page: usize, ledger: Ledger) -> Result<()> {
-    let stores = bench.open_all(PURPOSE, peers)?;
-    let turns: Vec<_> = stores.iter().collect();
-    let mut digests = Vec::new();
-    // The first round warms all of them.
-    for round in 0..=bench.rounds() {
-        for (peer, store) in Bench::turn(&turns, round) {
-            disk::settle();
-            let mut digest = Digest::default();
-            let started = Instant::now();
-            bench.runtime.block_on(store.pages(page, &mut |data| digest.add(Digest::of(data))))?;
-            let elapsed = started.elapsed().as_secs_f64();
-            digests.push((*peer, digest));
-            if round > 0 {
-                bench.report.add(name, Who::Store(*peer), Round::of(digest.events as f64 / elapsed));
-            }
-        }
-    }
-    let Digest { events, hash, .. } = agreed(name, &digests)?;
-    ensure!(events == ledger.entries, "the log was read to its end");
-    bench.report.note(name, format!("all: the same {events} events, digest {hash:016x}"));
     bench.show(name);
     Ok(())
 }
@@ -313,16 +285,15 @@ fn read(bench: &mut Bench, peers: &[Peer], reads: &Reads, ledger: Ledger) -> Res
     Ok(())
 }
 
-fn open(bench: &mut Bench, peers: &[Peer]) -> Result<()> {
-    let peers: Vec<_> = peers.iter().copied().filter(|peer| peer.is_embedded_log()).collect();
+fn open(bench: &mut Bench) -> Result<()> {
+    let peers = bench.embedded();
     for round in 0..bench.rounds() {
         for peer in Bench::turn(&peers, round) {
             disk::settle();
-            let started = Instant::now();
-            let store = bench.opener.open(peer, &bench.place(PURPOSE, peer))?;
-            bench.runtime.block_on(store.stream(&Ledger::stream(0), 0, &mut |_| ()))?;
-            let milliseconds = started.elapsed().as_secs_f64() * 1e3;
-            bench.report.add("ledger-open", Who::Store(peer), Round::of(milliseconds));
+            let place = bench.place(PURPOSE, peer);
+            let (opened, events) = timed_open(bench, peer, &place, &Ledger::stream(0))?;
+            ensure!(events > 0, "{peer}: the first account has no entries");
+            bench.report.add("ledger-open", Who::Store(peer), opened);
         }
     }
     bench.show("ledger-open");

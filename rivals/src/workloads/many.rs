@@ -5,14 +5,13 @@
 //! appends. Then it is opened: after a kill, after a close, and with nothing in memory. Then both are asked
 //! for what does not exist.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use annals_bench::Figures;
 use anyhow::{Result, ensure};
 
-use crate::bench::{Bench, FEW, load, read};
+use crate::bench::{Bench, FEW, load, read, timed_open};
 use crate::child::{What, run_and_kill};
 use crate::disk;
 use crate::drive::together;
@@ -71,32 +70,27 @@ pub fn run(bench: &mut Bench, asked: &dyn Fn(&str) -> bool) -> Result<()> {
 }
 
 fn open(bench: &mut Bench, peers: &[Peer]) -> Result<()> {
+    let stream = stream_name(bench.scale.many / 2);
     for round in 0..bench.rounds() {
         for peer in Bench::turn(peers, round) {
             let place = bench.place(LARGE, peer);
+            let timed = |bench: &Bench| {
+                let (opened, events) = timed_open(bench, peer, &place, &stream)?;
+                ensure!(events == 1, "{peer}: stream {stream} has {events} events");
+                anyhow::Ok(opened)
+            };
             let loaded = run_and_kill(What::Write(1 + round as u64), peer, &place)?;
             bench.report.add("memory-open", Who::Store(peer), Round::of(loaded.open_bytes as f64 / 1e6));
-            let killed = timed_open(bench, peer, &place)?;
+            let killed = timed(bench)?;
             bench.report.add("open-killed", Who::Store(peer), killed);
-            let closed = timed_open(bench, peer, &place)?;
+            let closed = timed(bench)?;
             bench.report.add("open", Who::Store(peer), closed);
             disk::forget(&place)?;
-            let cold = timed_open(bench, peer, &place)?;
+            let cold = timed(bench)?;
             bench.report.add("open-cold", Who::Store(peer), cold);
         }
     }
     Ok(())
-}
-
-/// Opens the store and reads one stream, so that nothing is put off unseen; closes it again.
-fn timed_open(bench: &Bench, peer: Peer, place: &Path) -> Result<Round> {
-    let name = stream_name(bench.scale.many / 2);
-    let started = Instant::now();
-    let store = bench.opener.open(peer, place)?;
-    let digest = bench.runtime.block_on(read(&*store, &name, 0))?;
-    let elapsed = started.elapsed();
-    ensure!(digest.events == 1, "{peer}: stream {name} has {} events", digest.events);
-    Ok(Round::of(elapsed.as_secs_f64() * 1e3))
 }
 
 /// One store in two sizes.

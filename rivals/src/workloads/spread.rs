@@ -8,7 +8,7 @@ use std::time::Instant;
 use annals_bench::Figures;
 use anyhow::{Result, ensure};
 
-use crate::bench::{Bench, STREAM_EVENTS, agreed, check_count, load, read};
+use crate::bench::{Bench, STREAM_EVENTS, Scan, agreed, check_count, load, read, scan};
 use crate::disk::{self, Size};
 use crate::drive::together;
 use crate::events::{Digest, Random, stream_name};
@@ -42,7 +42,9 @@ pub fn run(bench: &mut Bench, asked: &dyn Fn(&str) -> bool) -> Result<()> {
     }
     if asked("scan") {
         bench.report.group = 0;
-        scan(bench)?;
+        let events = bench.scale.streams * STREAM_EVENTS;
+        let log = Scan { name: "scan", purpose: PURPOSE, events, page: None };
+        scan(bench, &bench.embedded(), &log)?;
     }
     let reads: [(_, _, Reads); 4] = [
         ("stream-warm-1", 1, warm),
@@ -92,33 +94,6 @@ pub fn weigh(bench: &mut Bench, names: [&'static str; 2], peer: Peer, size: Size
 }
 
 type Reads = fn(&mut Bench, &[Peer], &'static str, usize) -> Result<Digest>;
-
-fn scan(bench: &mut Bench) -> Result<()> {
-    // Opened again, so that what a store does on opening is done before it is asked.
-    let stores = bench.open_all(PURPOSE, &bench.embedded())?;
-    let turns: Vec<_> = stores.iter().collect();
-    let mut digests = Vec::new();
-    // The first round warms all of them.
-    for round in 0..=bench.rounds() {
-        for (peer, store) in Bench::turn(&turns, round) {
-            disk::settle();
-            let mut digest = Digest::default();
-            let started = Instant::now();
-            bench.runtime.block_on(store.log(&mut |data| digest.see(data)))?;
-            let elapsed = started.elapsed().as_secs_f64();
-            digests.push((*peer, digest));
-            if round > 0 {
-                let rate = Round::of(digest.events as f64 / elapsed);
-                bench.report.add("scan", Who::Store(*peer), rate);
-            }
-        }
-    }
-    let Digest { events, bytes, hash } = agreed("scan", &digests)?;
-    ensure!(events == bench.scale.streams * STREAM_EVENTS, "the log was read to its end");
-    bench.report.note("scan", format!("all: the same {events} events ({bytes} bytes), digest {hash:016x}"));
-    bench.show("scan");
-    Ok(())
-}
 
 /// Reads random streams, the same in every store: `reads` in all, divided among the readers.
 fn read_streams(
