@@ -23,6 +23,8 @@ use crate::peers::{Opener, Peer};
 use crate::rival::{Request, Rival, Seen};
 
 const WRITERS: usize = 8;
+/// Entries that [`What::Use`] appends.
+pub const USED_ENTRIES: u64 = 100_000;
 /// Beyond every stream that a workload names.
 const STREAMS_FROM: u64 = 100_000_000;
 
@@ -118,7 +120,7 @@ fn use_ledger(runtime: &Handle, store: &Arc<dyn Rival>, ledger: Ledger) -> Resul
                 println!("part {}", memory("VmHWM")?);
             }
         }
-        for first in (0..100_000).step_by(100) {
+        for first in (0..USED_ENTRIES).step_by(100) {
             // Beyond the entries of every workload.
             let parts = (first..first + 100).map(|number| ledger.entry((1 << 60) + number)).collect();
             store.append(Request { parts, conditional: false }, 0, store.drives()[0]).await?.written()?;

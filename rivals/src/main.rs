@@ -37,7 +37,7 @@ use peers::{Opener, Peer};
 use report::Report;
 use say::{keep_output, say};
 use targets::{WORKLOADS, Workload};
-use workloads::{append, bulk, ledger, many, single, spread};
+use workloads::{append, bulk, growth, ledger, many, single, spread};
 
 /// Measures Annals side by side with other event stores.
 ///
@@ -74,6 +74,10 @@ struct Arguments {
     /// Without `--only`, the appends. What must be reached then is the peer's own figure.
     #[arg(long)]
     busy: bool,
+    /// Instead of the workloads, grow the ledger of Annals alone to 1, 10 and 100 million entries, and
+    /// compare what a request costs at each size. Takes about half an hour and 20 GB.
+    #[arg(long, conflicts_with_all = ["only", "peer", "busy", "postgres"])]
+    growth: bool,
     /// List the workloads and end.
     #[arg(long)]
     list: bool,
@@ -103,7 +107,10 @@ fn main() -> Result<()> {
     keep_output()?;
     let directory = Directory::new(&arguments.dir)?;
     runtime.spawn(end_on_signal(directory.0.clone()));
-    let (peers, server) = compared(&arguments, &directory.0)?;
+    let (peers, server) = match arguments.growth {
+        true => (vec![Peer::Annals], None),
+        false => compared(&arguments, &directory.0)?,
+    };
     let mut scale = if arguments.quick { Scale::QUICK } else { Scale::THOROUGH };
     scale.rounds = arguments.rounds.map_or(scale.rounds, usize::from);
     let names: Vec<_> = peers.iter().map(|peer| peer.name()).collect();
@@ -117,6 +124,10 @@ fn main() -> Result<()> {
         report: Report::default(),
         used: Used::now(),
     };
+    if arguments.growth {
+        let sizes = if arguments.quick { &growth::SIZES[..2] } else { &growth::SIZES };
+        return growth::run(&mut bench, sizes);
+    }
     let spinning = match arguments.busy {
         true => Some(Spinning::start(std::thread::available_parallelism()?.get())?),
         false => None,

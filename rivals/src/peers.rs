@@ -1,6 +1,6 @@
 //! The stores that are compared, and how each is opened. A file for each in `peers/`.
 
-mod annals;
+pub mod annals;
 pub mod postgres;
 mod sqlite;
 mod tephra;

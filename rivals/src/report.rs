@@ -232,7 +232,7 @@ impl Report {
 }
 
 /// A figure with about four digits, thousands apart.
-fn figure(value: f64) -> String {
+pub fn figure(value: f64) -> String {
     if value < 1_000.0 {
         return format!("{value:.1}");
     }

@@ -19,6 +19,7 @@
 //! in the background `seal` (indexes of finished runs).
 
 pub mod clock;
+pub mod heads;
 pub mod noted;
 pub mod outcome;
 pub mod seal;

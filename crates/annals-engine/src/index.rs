@@ -129,6 +129,12 @@ pub trait Index: Send + Sync {
         self.offsets(places, to)
     }
 
+    /// Prefetches into the processor's cache what tells whether a stream or key with this hash may be here,
+    /// for a [`find`](Self::find) that follows at once.
+    fn bring_near(&self, hash: u64) {
+        let _ = hash;
+    }
+
     /// The places of a term; `None` if it has none. For a predecessor there may be false positives: check the
     /// events.
     fn find(&self, kind: Kind, name: &[u8], hash: u64) -> Result<Option<Postings>, Fault>;

@@ -34,6 +34,7 @@ mod log;
 
 pub mod disk;
 mod error;
+mod machine;
 
 mod recovery;
 

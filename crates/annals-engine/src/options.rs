@@ -7,6 +7,7 @@ use annals_core::{Clock, Invalid, Limits, SystemClock};
 
 use crate::index::Offset;
 use crate::log::frame;
+use crate::machine;
 
 /// The options with which a store is opened.
 #[derive(Clone)]
@@ -24,6 +25,11 @@ pub struct Options {
     /// default. Appends are decided on the threads of callers in any case, which reads indexes as a read
     /// does.
     pub callers_may_wait: bool,
+    /// How much memory the caches may take, in bytes: of versions of streams, and of blocks of indexes, half
+    /// each. By default a 64th of the memory of the machine or its container, at least 32 MiB and at most 1
+    /// GiB. It is taken as it is used. If it is too small for the streams that are written to, appends look
+    /// for versions in the indexes, and take longer.
+    pub cache_bytes: u64,
     /// The maximum size of an append: at least one event of one byte, at most 65,536 events and 512 MiB.
     pub limits: Limits,
     /// The clock for recorded times.
@@ -43,11 +49,19 @@ impl Default for Options {
             run_events: 1 << 16,
             run_bytes: 16 << 20,
             callers_may_wait: true,
+            cache_bytes: cache_bytes_of(machine::memory_bytes()),
             limits: Limits::default(),
             clock: Arc::new(SystemClock),
             clock_ahead_max: Duration::from_secs(366 * 24 * 60 * 60),
         }
     }
+}
+
+/// The size of the caches where this much memory is.
+fn cache_bytes_of(memory: Option<u64>) -> u64 {
+    const LEAST: u64 = 32 << 20;
+    const MOST: u64 = 1 << 30;
+    memory.map_or(LEAST, |bytes| (bytes / 64).clamp(LEAST, MOST))
 }
 
 /// The header of a segment, and space for a small frame.

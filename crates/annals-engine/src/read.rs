@@ -103,7 +103,7 @@ fn parts(view: &View, stream: &StreamId, from: Version) -> Result<Vec<Part>, Fau
     let mut parts = Vec::new();
     let name = stream.as_str().as_bytes();
     let hash = Kind::Stream.hash(name);
-    for run in view.runs().iter().rev() {
+    for run in view.runs_back(hash) {
         let visible = view.visible(run);
         if visible == 0 {
             continue;
@@ -323,7 +323,7 @@ pub fn keyed(run: &Run, key: &IdempotencyKey, hash: u64) -> Result<Option<Positi
 /// The outcome of the append that had this key.
 pub fn outcome(view: &View, key: &IdempotencyKey) -> Result<Option<Appended>, Fault> {
     let hash = Kind::Key.hash(key.as_str().as_bytes());
-    for run in view.runs().iter().rev() {
+    for run in view.runs_back(hash) {
         if let Some(first) = keyed(run, key, hash)?.filter(|first| *first <= view.head) {
             return Ok(Some(appended(view, first)?));
         }

@@ -21,8 +21,9 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::commit::Commit;
 use crate::commit::clock::{ClockWatch, Seen};
+use crate::commit::heads::Heads;
 use crate::commit::outcome::{Answered, Outcome};
-use crate::commit::staging::{Heads, Staging};
+use crate::commit::staging::Staging;
 use crate::commit::sync::{Poison, Syncer};
 use crate::commit::writer::{OpenGroup, Request, Writer};
 use crate::disk::{Disk, FileDisk, check_finished};
@@ -36,10 +37,6 @@ use crate::read::view::{Log, View};
 use crate::thread::{self, AtomicU64, AtomicUsize, JoinHandle, Mutex, MutexGuard};
 use crate::{Options, read, recovery};
 
-/// Size of the block cache, in bytes.
-const CACHE_BYTES: usize = 32 << 20;
-/// Number of streams in the cache of versions.
-const HEADS: usize = 100_000;
 /// The most KiB of appends that wait for the writer; each append counts as at least one KiB.
 const QUEUE_KIB: usize = 64 << 10;
 
@@ -107,7 +104,8 @@ impl EngineStore {
     pub fn on(disk: Arc<dyn Disk>, options: Options) -> Result<Self> {
         options.check()?;
         let writable = disk.is_writable();
-        let cache = Arc::new(BlockCache::new(CACHE_BYTES));
+        let half_of_caches = usize::try_from(options.cache_bytes / 2).unwrap_or(usize::MAX);
+        let cache = Arc::new(BlockCache::new(half_of_caches));
         let recovered = recovery::open(&*disk, &cache, &options)?;
         let head = recovered.tail.next.previous();
         let (_, older) = recovered.lists.runs.split_last().expect("there is a run, if only an empty one");
@@ -136,7 +134,7 @@ impl EngineStore {
                 log: log.clone(),
                 active: recovered.active,
                 tail: recovered.tail,
-                heads: Heads::new(HEADS),
+                heads: Heads::new(half_of_caches),
                 older_ids,
             },
             syncer: Arc::new(Syncer::start(log.clone(), poison.clone()).map_err(cannot_start)?),

@@ -15,7 +15,8 @@ use crate::rival::{Answer, Drive, Request, Rival, See};
 
 /// An embedded store of Annals.
 pub struct AnnalsStore {
-    store: EngineStore,
+    /// The store itself, for what other stores do not have.
+    pub store: EngineStore,
 }
 
 impl AnnalsStore {

@@ -5,6 +5,7 @@
 //! have numbers, and each entry is the same in every store; but four writers at once may write them in
 //! another order, so what is read is compared without regard to the order.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ use crate::drive::together;
 use crate::events::{Digest, Ledger, Random};
 use crate::peers::Peer;
 use crate::report::{Round, Who};
-use crate::rival::{Drive, Request};
+use crate::rival::{Drive, Request, Rival};
 use crate::workloads::spread::weigh;
 
 /// What this family measures.
@@ -41,9 +42,10 @@ pub const NAMES: [&str; 14] = [
 ];
 
 const PURPOSE: &str = "ledger";
-/// Writers of the fill, and entries of each of their requests.
+/// Writers of the fill.
 const WRITERS: usize = 4;
-const BATCH: u64 = 1_000;
+/// Entries of each of their requests.
+pub const BATCH: u64 = 1_000;
 /// Reads of a round in a store that is open for long.
 const WARM_READS: u64 = 2_000;
 /// The number of the first entry of the rounds of single appends, and how many each of them may use.
@@ -114,31 +116,7 @@ fn fill(bench: &mut Bench, peers: &[Peer], ledger: Ledger) -> Result<Vec<Filled>
         let numbers = batches * piece / pieces..batches * (piece + 1) / pieces;
         for (peer, store) in Bench::turn(&turns, piece as usize) {
             disk::settle();
-            let drive = store.drives()[0];
-            let next = Arc::new(AtomicU64::new(numbers.start));
-            let end = numbers.end;
-            let done = together(&bench.runtime, drive, WRITERS, |writer| {
-                let (store, next) = (store.clone(), next.clone());
-                async move {
-                    let mut latencies = Vec::new();
-                    loop {
-                        let batch = next.fetch_add(1, Ordering::Relaxed);
-                        if batch >= end {
-                            return Ok(latencies);
-                        }
-                        let entries = batch * BATCH..(batch + 1) * BATCH;
-                        let parts = entries.map(|number| ledger.entry(number)).collect();
-                        let asked = Instant::now();
-                        store
-                            .append(Request { parts, conditional: false }, writer, drive)
-                            .await?
-                            .written()?;
-                        latencies.push(asked.elapsed());
-                    }
-                }
-            })?;
-            let events = (numbers.end - numbers.start) * BATCH;
-            let figures = Figures::new(events, done.elapsed, done.each.concat(), 0);
+            let figures = fill_with(bench, store, ledger, numbers.clone())?;
             let rate = Round::rate(figures.events_per_second(), &figures);
             bench.report.add("ledger-fill", Who::Store(*peer), rate);
         }
@@ -157,6 +135,39 @@ fn fill(bench: &mut Bench, peers: &[Peer], ledger: Ledger) -> Result<Vec<Filled>
     let Digest { events, hash, .. } = agreed("ledger-fill", &digests)?;
     bench.report.note("ledger-fill", format!("all: the same {events} events, digest {hash:016x}"));
     Ok(filled)
+}
+
+/// Fills a store with the entries of these batches.
+///
+/// # Errors
+/// As the store's.
+pub fn fill_with(
+    bench: &Bench,
+    store: &Arc<dyn Rival>,
+    ledger: Ledger,
+    batches: Range<u64>,
+) -> Result<Figures> {
+    let drive = store.drives()[0];
+    let next = Arc::new(AtomicU64::new(batches.start));
+    let done = together(&bench.runtime, drive, WRITERS, |writer| {
+        let (store, next) = (store.clone(), next.clone());
+        async move {
+            let mut latencies = Vec::new();
+            loop {
+                let batch = next.fetch_add(1, Ordering::Relaxed);
+                if batch >= batches.end {
+                    return Ok(latencies);
+                }
+                let entries = batch * BATCH..(batch + 1) * BATCH;
+                let parts = entries.map(|number| ledger.entry(number)).collect();
+                let asked = Instant::now();
+                store.append(Request { parts, conditional: false }, writer, drive).await?.written()?;
+                latencies.push(asked.elapsed());
+            }
+        }
+    })?;
+    let events = (batches.end - batches.start) * BATCH;
+    Ok(Figures::new(events, done.elapsed, done.each.concat(), 0))
 }
 
 /// Single entries to accounts at random, unconditional.

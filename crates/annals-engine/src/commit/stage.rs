@@ -19,7 +19,7 @@ use crate::log::segment::link;
 use crate::log::terms::{IdentityHashes, Kind, id_hash};
 use crate::read::fetch;
 use crate::read::keyed;
-use crate::read::view::{Run, RunIndex, View};
+use crate::read::view::{RunIndex, View};
 use annals_core::body::Body;
 
 fn stream_hash(stream: &StreamId) -> u64 {
@@ -77,11 +77,6 @@ impl<'a> Stage<'a> {
         }
         Ok(versions)
     }
-
-    /// Runs before the newest one, newest first.
-    fn older(&self) -> impl Iterator<Item = &Run> {
-        self.view.runs().iter().rev().skip(1).map(AsRef::as_ref)
-    }
 }
 
 /// Stages the append: adds its frame to the group and its events to the index.
@@ -113,12 +108,12 @@ pub fn write(
                 index.insert_alike(write.event.id, record.hashes[0], offset);
             } else {
                 let body = Body::read(record.body).expect("what was encoded is read");
-                if index.insert(&body, record.hashes, versions[next], offset) {
-                    // From now on the newest run has the version.
-                    staging.heads.remove(&write.stream);
-                }
+                index.insert(&body, record.hashes, versions[next], offset);
             }
             next += 1;
+            if append.writes.get(next).is_none_or(|next| next.stream != write.stream) {
+                staging.heads.set(&write.stream, versions[next - 1]);
+            }
         })
     };
     let tail = &mut staging.tail;
@@ -138,29 +133,24 @@ impl LogView for Stage<'_> {
     }
 
     fn stream_version(&self, stream: &StreamId) -> Result<Version, Fault> {
-        let (name, hash) = (stream.as_str().as_bytes(), stream_hash(stream));
-        if let Some(version) = self.staging.active.index.read().stream_version(name, hash) {
-            return Ok(version);
-        }
         if let Some(version) = self.staging.heads.get(stream) {
             return Ok(version);
         }
+        let (name, hash) = (stream.as_str().as_bytes(), stream_hash(stream));
         let mut version = Version::ZERO;
-        for run in self.older() {
+        for run in self.view.runs_back(hash) {
             if let Some(postings) = run.index().find(Kind::Stream, name, hash)? {
                 version = Version::new(postings.first_version + u64::from(postings.count) - 1);
                 break;
             }
         }
-        // Copy the name: it may be a slice of a large buffer, which the cache would keep alive.
-        let name = StreamId::new(stream.as_str()).expect("a name stays a name");
-        self.staging.heads.insert(name, version);
+        self.staging.heads.set(stream, version);
         Ok(version)
     }
 
     fn append_with_key(&self, key: &IdempotencyKey) -> Result<Option<Position>, Fault> {
         let hash = Kind::Key.hash(key.as_str().as_bytes());
-        for run in self.view.runs().iter().rev() {
+        for run in self.view.runs_back(hash) {
             if let Some(first) = keyed(run, key, hash)? {
                 return Ok(Some(first));
             }

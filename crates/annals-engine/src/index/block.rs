@@ -82,6 +82,12 @@ impl BlockFile {
         if read < buffer.len() { Err(self.damaged(number, "ends too early")) } else { Ok(()) }
     }
 
+    /// Prefetches bytes of a block into the processor's cache, for a [`peek`](Self::peek) that follows at
+    /// once.
+    pub fn bring_near(&self, number: u32, at: usize, length: usize) {
+        self.file.bring_near(u64::from(number) * BLOCK_BYTES as u64 + at as u64, length as u64);
+    }
+
     /// Reads `count` blocks from this one on, without the cache; returns their payloads, concatenated.
     pub fn read(&self, number: u32, count: u32) -> Result<Vec<u8>, Fault> {
         // Allocate only for bytes that exist.

@@ -162,11 +162,16 @@ impl FileIndex {
         self.file.block(number)
     }
 
-    /// Whether the filter may contain a stream, key or id with this hash.
-    fn may_have(&self, hash: u64) -> Result<bool, Fault> {
+    /// The block of the line of the filter for this hash, and where it begins there.
+    fn line(&self, hash: u64) -> (u32, usize) {
         let line = line_of(hash, self.layout.lines);
         let number = self.layout.filter + line / LINES_PER_BLOCK as u32;
-        let at = (line as usize % LINES_PER_BLOCK) * LINE_BYTES;
+        (number, (line as usize % LINES_PER_BLOCK) * LINE_BYTES)
+    }
+
+    /// Whether the filter may contain a stream, key or id with this hash.
+    fn may_have(&self, hash: u64) -> Result<bool, Fault> {
+        let (number, at) = self.line(hash);
         let mut bytes = [0; LINE_BYTES];
         if self.form == Form::Two {
             // Its lines have no checksum, so the whole block is read and verified.
@@ -519,6 +524,11 @@ impl Index for FileIndex {
         self.file.peek(1 + (places.start as usize / OFFSETS_PER_BLOCK) as u32, 4 * from, few)?;
         to.extend(few.chunks_exact(4).map(|raw| Offset(get_u32(raw))));
         Ok(())
+    }
+
+    fn bring_near(&self, hash: u64) {
+        let (number, at) = self.line(hash);
+        self.file.bring_near(number, at, LINE_BYTES);
     }
 
     fn find(&self, kind: Kind, name: &[u8], hash: u64) -> Result<Option<Postings>, Fault> {

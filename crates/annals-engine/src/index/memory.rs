@@ -64,14 +64,13 @@ pub struct TermView<'a> {
 }
 
 impl MemoryIndex {
-    /// Adds the next event. `hashes` come from [`hashes_of`](crate::log::terms::hashes_of). Returns whether
-    /// the event is the first of its stream in this run.
-    pub fn insert(&mut self, event: &Body<'_>, hashes: &[u64], version: Version, offset: Offset) -> bool {
+    /// Adds the next event. `hashes` come from [`hashes_of`](crate::log::terms::hashes_of).
+    pub fn insert(&mut self, event: &Body<'_>, hashes: &[u64], version: Version, offset: Offset) {
         let (&id_hash, hashes) = hashes.split_first().expect("an event has an id");
         let &stream_hash = hashes.first().expect("an event has a stream");
         let place = self.count();
         let mut hashes = hashes.iter();
-        let (mut first_of_stream, mut stream) = (false, 0);
+        let mut stream = 0;
         let before = std::mem::take(&mut self.latest);
         terms_of(event, |kind, name| {
             let hash = *hashes.next().expect("every term has its hash");
@@ -82,13 +81,11 @@ impl MemoryIndex {
                 stream = number;
                 if term.places.is_empty() {
                     term.first_version = version.get();
-                    first_of_stream = true;
                 }
             }
             term.places.push(place);
         });
         self.add(event.id, stream, IdentityHashes { id: id_hash, stream: stream_hash }, offset);
-        first_of_stream
     }
 
     /// Adds the next event, which has the same terms as the latest one.
@@ -166,12 +163,6 @@ impl MemoryIndex {
     /// Number of events, including staged ones.
     pub fn count(&self) -> u32 {
         self.offsets.len() as u32
-    }
-
-    /// Version of a stream, including staged events; `None` if it has no event here.
-    pub fn stream_version(&self, stream: &[u8], hash: u64) -> Option<Version> {
-        let term = &self.terms[self.find_number(Kind::Stream, stream, hash)? as usize];
-        Some(Version::new(term.first_version + term.places.len() as u64 - 1))
     }
 
     /// Stream, version and id of the event at this place.

@@ -215,6 +215,20 @@ impl View {
         (segment, segment.base()..end)
     }
 
+    /// All runs, newest first, to look in each of them for a stream or a key with this hash. Their filters
+    /// are prefetched, so that the waits for memory overlap.
+    pub fn runs_back(&self, hash: u64) -> impl Iterator<Item = &Arc<Run>> {
+        let mut is_near = false;
+        self.runs().iter().enumerate().rev().map(move |(index, run)| {
+            // What was written lately is often in memory.
+            if !is_near && run.file_name().is_some() {
+                self.runs()[..index].iter().for_each(|older| older.index().bring_near(hash));
+                is_near = true;
+            }
+            run
+        })
+    }
+
     /// The run that contains the event at this position, which must be at least 1.
     pub fn run_of(&self, position: Position) -> &Arc<Run> {
         &self.lists.runs[self.lists.runs.partition_point(|run| run.base <= position) - 1]
