@@ -117,6 +117,12 @@ pub trait File: Send + Sync + 'static {
         let _ = (offset, length);
     }
 
+    /// Loads these bytes, so that small reads of them do not wait until the system has loaded their pages.
+    /// Waits for the device.
+    fn load(&self, offset: u64, length: u64) {
+        let _ = (offset, length);
+    }
+
     /// Writes all of the bytes at this offset.
     ///
     /// # Errors
@@ -515,16 +521,25 @@ impl OsFile {
     /// Reads the bytes from the memory map. Returns whether that was possible.
     #[cfg(target_os = "linux")]
     fn read_mapped(&self, buffer: &mut [u8], offset: u64) -> bool {
-        let length = self.length.load(Ordering::Relaxed);
         let most = if self.sparse { MAPPED_BYTES_MAX } else { MAPPED_BYTES_OF_BLOCKS_MAX };
-        if buffer.len() >= most || offset.saturating_add(buffer.len() as u64) > length {
+        if buffer.len() >= most {
             return false;
+        }
+        self.mapped(offset, buffer.len() as u64).is_some_and(|map| map.copy(buffer, offset))
+    }
+
+    /// The memory map, if the file may be read through it up to the end of these bytes.
+    #[cfg(target_os = "linux")]
+    fn mapped(&self, offset: u64, bytes: u64) -> Option<&map::Map> {
+        let length = self.length.load(Ordering::Relaxed);
+        if offset.saturating_add(bytes) > length {
+            return None;
         }
         let map = self.map.get_or_init(|| {
             let length = usize::try_from(length.max(MAP_BYTES_MIN)).ok()?;
             map::Map::new(&self.file, length, self.sparse).ok()
         });
-        map.as_ref().is_some_and(|map| map.copy(buffer, offset))
+        map.as_ref()
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -554,6 +569,13 @@ impl File for OsFile {
     fn bring_near(&self, offset: u64, length: u64) {
         if let Some(Some(map)) = self.map.get() {
             map.bring_near(offset, length);
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn load(&self, offset: u64, length: u64) {
+        if let Some(map) = self.mapped(offset, length) {
+            map.load(offset, length);
         }
     }
 

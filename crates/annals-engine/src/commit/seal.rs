@@ -93,6 +93,7 @@ struct Sealing {
 
 impl Sealing {
     fn run(mut self, runs: &mpsc::Receiver<Sealable>) {
+        self.load_filters();
         loop {
             let run = match runs.try_recv() {
                 Err(TryRecvError::Empty) if self.merge_some(BUSY) => continue,
@@ -102,6 +103,22 @@ impl Sealing {
             };
             let Some(run) = run else { return };
             self.seal(&run);
+        }
+    }
+
+    /// Loads the filters of the runs, newest first, as far as they are no larger than the cache of blocks. It
+    /// costs little if they are loaded.
+    fn load_filters(&self) {
+        let view = self.log.view();
+        let mut left = self.log.cache.bytes() as u64;
+        for run in view.runs().iter().rev() {
+            let RunIndex::File(index) = &run.index else { continue };
+            let Some(less) = left.checked_sub(index.filter_bytes()) else { return };
+            if self.stop.load(Ordering::Relaxed) {
+                return;
+            }
+            index.load_filter();
+            left = less;
         }
     }
 
@@ -133,6 +150,7 @@ impl Sealing {
             Ok(index) => {
                 let index = RunIndex::File(Arc::new(index));
                 log.replace(Arc::new(Run { base: run.from.next, index }));
+                self.load_filters();
             }
             Err(fault) => tracing::warn!(
                 base = run.from.next.get(),
@@ -147,16 +165,21 @@ impl Sealing {
         let Some(runs) = mergeable(&self.log, worth).filter(|_| !self.stop.load(Ordering::Relaxed)) else {
             return false;
         };
-        let merged = merge(&self.log, &runs, &self.stop);
-        if let Err(fault) = &merged
-            && !self.stop.load(Ordering::Relaxed)
-        {
-            tracing::warn!(
-                error = fault as &dyn std::error::Error,
-                "indexes were not merged; it is tried again when the next is sealed"
-            );
+        match merge(&self.log, &runs, &self.stop) {
+            Ok(()) => {
+                self.load_filters();
+                true
+            }
+            Err(fault) => {
+                if !self.stop.load(Ordering::Relaxed) {
+                    tracing::warn!(
+                        error = &fault as &dyn std::error::Error,
+                        "indexes were not merged; it is tried again when the next is sealed"
+                    );
+                }
+                false
+            }
         }
-        merged.is_ok()
     }
 
     /// Extends the digest of the log when it lags the sealed runs by more than `lag` events. Returns whether

@@ -91,6 +91,22 @@ impl Map {
         let _ = (from, to);
     }
 
+    /// Loads the pages with these bytes and enters them into the page table, so that no later copy waits for
+    /// them. If that fails, copies do it.
+    pub fn load(&self, offset: u64, length: u64) {
+        let page = rustix::param::page_size() as u64;
+        let from = offset / page * page;
+        let end = offset.saturating_add(length);
+        if from >= end || end > self.slot.length.load(Ordering::Relaxed) as u64 {
+            return;
+        }
+        let start = self.slot.start.load(Ordering::Relaxed);
+        // SAFETY: the range is within the map, which lives as long as `self`, and nothing is written.
+        let _ = unsafe {
+            madvise(start.add(from as usize).cast(), (end - from) as usize, Advice::LinuxPopulateRead)
+        };
+    }
+
     /// Copies bytes to the buffer; returns whether that succeeded. The file must contain all of them.
     pub fn copy(&self, buffer: &mut [u8], offset: u64) -> bool {
         let Ok(offset) = usize::try_from(offset) else { return false };

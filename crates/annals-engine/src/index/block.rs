@@ -21,13 +21,19 @@ pub type Block = Arc<[u8]>;
 /// Recently read blocks of index files, by number of the file and of the block.
 pub struct BlockCache {
     blocks: Cache<(u64, u32), Block>,
+    bytes: usize,
     files: AtomicU64,
 }
 
 impl BlockCache {
     /// A cache of about `bytes` bytes.
     pub fn new(bytes: usize) -> Self {
-        Self { blocks: Cache::new((bytes / BLOCK_BYTES).max(16)), files: 0.into() }
+        Self { blocks: Cache::new((bytes / BLOCK_BYTES).max(16)), bytes, files: 0.into() }
+    }
+
+    /// Its size.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 }
 
@@ -86,6 +92,11 @@ impl BlockFile {
     /// once.
     pub fn bring_near(&self, number: u32, at: usize, length: usize) {
         self.file.bring_near(u64::from(number) * BLOCK_BYTES as u64 + at as u64, length as u64);
+    }
+
+    /// Loads `count` blocks from this one on, for [`peek`](Self::peek).
+    pub fn load(&self, number: u32, count: u32) {
+        self.file.load(u64::from(number) * BLOCK_BYTES as u64, u64::from(count) * BLOCK_BYTES as u64);
     }
 
     /// Reads `count` blocks from this one on, without the cache; returns their payloads, concatenated.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use annals_core::{EventId, Position, StoreId};
 
-use super::block::{Block, BlockCache, BlockFile, PAYLOAD_BYTES};
+use super::block::{BLOCK_BYTES, Block, BlockCache, BlockFile, PAYLOAD_BYTES};
 use super::filter::{LINE_BYTES, line_of, may_have, may_have_unsummed};
 use super::writer::{
     Ending, IDS_PER_BLOCK, LINES_PER_BLOCK, Layout, MAGIC, MAGIC_2, MAGIC_3, OFFSETS_PER_BLOCK,
@@ -167,6 +167,20 @@ impl FileIndex {
         let line = line_of(hash, self.layout.lines);
         let number = self.layout.filter + line / LINES_PER_BLOCK as u32;
         (number, (line as usize % LINES_PER_BLOCK) * LINE_BYTES)
+    }
+
+    /// Bytes of the filter.
+    pub fn filter_bytes(&self) -> u64 {
+        u64::from(self.filter_blocks()) * BLOCK_BYTES as u64
+    }
+
+    /// Loads the filter, so that no look-up waits for its pages. Waits for the device.
+    pub fn load_filter(&self) {
+        self.file.load(self.layout.filter, self.filter_blocks());
+    }
+
+    fn filter_blocks(&self) -> u32 {
+        self.layout.lines.div_ceil(LINES_PER_BLOCK as u32)
     }
 
     /// Whether the filter may contain a stream, key or id with this hash.
