@@ -93,7 +93,7 @@ struct Sealing {
 
 impl Sealing {
     fn run(mut self, runs: &mpsc::Receiver<Sealable>) {
-        self.load_filters();
+        self.load_filters(usize::MAX);
         loop {
             let run = match runs.try_recv() {
                 Err(TryRecvError::Empty) if self.merge_some(BUSY) => continue,
@@ -106,13 +106,16 @@ impl Sealing {
         }
     }
 
-    /// Loads the filters of the runs, newest first, as far as they are no larger than the cache of blocks. It
-    /// costs little if they are loaded.
-    fn load_filters(&self) {
+    /// Loads the filters of the newest runs that have a file, as far as they are together no larger than the
+    /// cache of blocks.
+    fn load_filters(&self, runs: usize) {
         let view = self.log.view();
         let mut left = self.log.cache.bytes() as u64;
-        for run in view.runs().iter().rev() {
-            let RunIndex::File(index) = &run.index else { continue };
+        let files = view.runs().iter().rev().filter_map(|run| match &run.index {
+            RunIndex::File(index) => Some(index),
+            RunIndex::Memory(_) => None,
+        });
+        for index in files.take(runs) {
             let Some(less) = left.checked_sub(index.filter_bytes()) else { return };
             if self.stop.load(Ordering::Relaxed) {
                 return;
@@ -150,7 +153,7 @@ impl Sealing {
             Ok(index) => {
                 let index = RunIndex::File(Arc::new(index));
                 log.replace(Arc::new(Run { base: run.from.next, index }));
-                self.load_filters();
+                self.load_filters(1);
             }
             Err(fault) => tracing::warn!(
                 base = run.from.next.get(),
@@ -167,7 +170,7 @@ impl Sealing {
         };
         match merge(&self.log, &runs, &self.stop) {
             Ok(()) => {
-                self.load_filters();
+                self.load_filters(1);
                 true
             }
             Err(fault) => {
