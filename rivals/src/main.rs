@@ -75,7 +75,7 @@ struct Arguments {
     #[arg(long)]
     busy: bool,
     /// Instead of the workloads, grow the ledger of Annals alone to 1, 10 and 100 million entries, and
-    /// compare what a request costs at each size. Takes about half an hour and 20 GB.
+    /// compare what a request costs at each size. Takes about a quarter of an hour and 20 GB.
     #[arg(long, conflicts_with_all = ["only", "peer", "busy", "postgres"])]
     growth: bool,
     /// List the workloads and end.

@@ -7,13 +7,14 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Instant;
 
+use annals_bench::Ratio;
 use annals_core::{
     Append, EventStore, Expected, IdempotencyKey, LogRead, NewEvent, Position, Query, StreamId, Tag,
 };
 use annals_engine::EngineStore;
 use anyhow::{Result, ensure};
 
-use crate::bench::{Bench, read};
+use crate::bench::{Bench, read, timed_open};
 use crate::child::{USED_ENTRIES, What, run_and_kill};
 use crate::disk;
 use crate::events::{Digest, Ledger, Random};
@@ -112,10 +113,7 @@ fn measure(bench: &Bench, size: u64, filled: &mut u64, events: &mut u64) -> Resu
 
     let opened = (0..rounds).map(|_| {
         disk::settle();
-        let started = Instant::now();
-        let store = AnnalsStore::open(&place)?;
-        bench.runtime.block_on(read(&store, &Ledger::stream(0), 0))?;
-        Ok(started.elapsed().as_secs_f64() * 1e3)
+        Ok(timed_open(bench, Peer::Annals, &place, &Ledger::stream(0))?.0.value)
     });
     figures.push(median(opened.collect::<Result<Vec<_>>>()?));
 
@@ -130,43 +128,31 @@ fn measure(bench: &Bench, size: u64, filled: &mut u64, events: &mut u64) -> Resu
     let kept = AnnalsStore::open(&place)?;
     let (rival, store) = (&kept, &kept.store);
     let mut random = Random::new(size);
-    macro_rules! each {
-        ($request:expr) => {{
-            let mut times = Vec::new();
-            // The first round warms.
-            for round in 0..=rounds {
-                disk::settle();
-                let time = bench.runtime.block_on(requests(|number| $request(round, number)))?;
-                times.extend((round > 0).then_some(time));
-            }
-            figures.push(median(times));
-        }};
-    }
-    each!(|round, number| missing_key(store, 1_000 + round, number));
-    each!(|round, number| async move {
+    figures.push(each(bench, |round, number| missing_key(store, 1_000 + round, number))?);
+    figures.push(each(bench, |round, number| async move {
         let name = format!("nobody-{size}-{round}-{number}");
         let digest = read(rival, &name, 0).await?;
         ensure!(digest.events == 0, "{name} has no events");
         Ok(())
-    });
-    each!(|round, number| async move {
+    })?);
+    figures.push(each(bench, |round, number| async move {
         let tag = Tag::new(Ledger::tag(1_000_000_000 + round * REQUESTS + number))?;
         let page = store.read_log(LogRead::forward(Position::FIRST).matching(Query::tags([tag]))).await?;
         ensure!(page.events.is_empty(), "no entry has the tag");
         Ok(())
-    });
-    each!(|_, _| {
+    })?);
+    figures.push(each(bench, |_, _| {
         let customer = random.below(ledger.customers());
         async move {
             let mut digest = Digest::default();
             rival.tag(&Ledger::tag(customer), 0, &mut |data| digest.add(Digest::of(data))).await
         }
-    });
-    each!(|_, _| {
+    })?);
+    figures.push(each(bench, |_, _| {
         let account = random.below(ledger.accounts);
         async move { read(rival, &Ledger::stream(account), 0).await.map(drop) }
-    });
-    each!(|round, number| {
+    })?);
+    figures.push(each(bench, |round, number| {
         let mut entry = ledger.entry((1 << 40) + round * REQUESTS + number);
         async move {
             let event = NewEvent::new(entry.event_type, entry.data.remove(0))?;
@@ -174,14 +160,14 @@ fn measure(bench: &Bench, size: u64, filled: &mut u64, events: &mut u64) -> Resu
             store.append(Append::to(StreamId::new(entry.stream)?, Expected::Any, [event])).await?;
             Ok(())
         }
-    });
-    each!(|round, number| async move {
+    })?);
+    figures.push(each(bench, |round, number| async move {
         let name = format!("new-{size}-{round}-{number}");
         let event = NewEvent::new("account.opened", "{}")?;
         let append = Append::to(StreamId::new(name.clone())?, Expected::NoStream, [event]);
         store.append(append.once(IdempotencyKey::new(name)?)).await?;
         Ok(())
-    });
+    })?);
     *events += 2 * (rounds + 1) * REQUESTS;
 
     let mut scans = Vec::new();
@@ -217,6 +203,21 @@ async fn missing_key(store: &EngineStore, round: u64, number: u64) -> Result<()>
     Ok(())
 }
 
+/// Makes requests round by round, of which the first warms; each is given its round and its number. Returns
+/// the mean time of a request, in microseconds, in the middle of the rounds.
+fn each<W: Future<Output = Result<()>>>(
+    bench: &Bench,
+    mut request: impl FnMut(u64, u64) -> W,
+) -> Result<f64> {
+    let mut times = Vec::new();
+    for round in 0..=bench.scale.rounds as u64 {
+        disk::settle();
+        let time = bench.runtime.block_on(requests(|number| request(round, number)))?;
+        times.extend((round > 0).then_some(time));
+    }
+    Ok(median(times))
+}
+
 /// Makes the requests of a round, one after the other. Returns the mean time, in microseconds.
 async fn requests<W: Future<Output = Result<()>>>(mut request: impl FnMut(u64) -> W) -> Result<f64> {
     let started = Instant::now();
@@ -226,9 +227,8 @@ async fn requests<W: Future<Output = Result<()>>>(mut request: impl FnMut(u64) -
     Ok(started.elapsed().as_secs_f64() * 1e6 / REQUESTS as f64)
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_unstable_by(f64::total_cmp);
-    values[values.len() / 2]
+fn median(values: Vec<f64>) -> f64 {
+    Ratio::spread(values).expect("there is a round").median
 }
 
 /// The figures so far, each with how it has grown since the first size.
