@@ -28,7 +28,8 @@ pub struct Options {
     /// How much memory the caches may take, in bytes: of versions of streams, and of blocks of indexes, half
     /// each. By default a 64th of the memory of the machine or its container, at least 32 MiB and at most 1
     /// GiB. It is taken as it is used. If it is too small for the streams that are written to, appends look
-    /// for versions in the indexes, and take longer.
+    /// for versions in the indexes, and take longer. At opening, filters of indexes of up to half as many
+    /// bytes are loaded too, into the system's cache of files.
     pub cache_bytes: u64,
     /// The maximum size of an append: at least one event of one byte, at most 65,536 events and 512 MiB.
     pub limits: Limits,
