@@ -30,7 +30,7 @@ pub use file::FileIndex;
 pub use memory::MemoryIndex;
 pub use merge::{Hashes, MERGE_EVENTS_MAX, merge, renew};
 pub use search::{is_by_hash, search};
-pub use writer::{Ending, write};
+pub use writer::{Ending, Pause, write};
 
 /// The offset of a record in the segment's file, and whether the record is the first of its frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,6 +7,7 @@
 //!
 //! Next below: `index`.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,7 +17,7 @@ use parking_lot::RwLock;
 
 use crate::disk::{self, Disk, File};
 use crate::error::Fault;
-use crate::index::{self, BlockCache, Ending, FileIndex, Index, MERGE_EVENTS_MAX, MemoryIndex};
+use crate::index::{self, BlockCache, Ending, FileIndex, Index, MERGE_EVENTS_MAX, MemoryIndex, Pause};
 use crate::log::segment::{End, Segment, index_name};
 use crate::proof::Proof;
 use crate::read::view::{Log, Run, RunIndex};
@@ -28,6 +29,9 @@ const BEHIND_MAX: usize = 4;
 /// Events that are digested before the thread checks again whether a run is to be sealed or the writer is
 /// busy.
 const DIGEST_EVENTS: u64 = 4_096;
+/// How often as many are digested after each run, if the digest lags: more than a run has, as runs that are
+/// sealed during a merge are not followed by any.
+const DIGEST_STEPS: usize = 64;
 /// The most events by which the digest lags while the writer is busy: a caller that requests the digest waits
 /// for at most this many, about two seconds.
 const DIGEST_LAG_MAX: u64 = 4 << 20;
@@ -59,7 +63,7 @@ impl Sealer {
         let stop = stopping.clone();
         let thread = thread::Builder::new().name("annals-seal".into()).spawn(move || {
             disk::step_back();
-            Sealing { log, stop, proof: None }.run(&runs);
+            Sealing::new(log, runs, stop).run();
         })?;
         Ok(Self { finished: Some(finished), stopping, thread: Some(thread) })
     }
@@ -87,22 +91,35 @@ impl Drop for Sealer {
 /// The state of the thread.
 struct Sealing {
     log: Arc<Log>,
+    /// The runs to seal.
+    runs: mpsc::Receiver<Sealable>,
     stop: Arc<AtomicBool>,
     proof: Option<Proof>,
+    /// The first position after the runs that are being merged.
+    merging: Cell<Position>,
+    /// Bytes that merges in progress write before the next run is sealed.
+    owed: Cell<u64>,
 }
 
 impl Sealing {
-    fn run(mut self, runs: &mpsc::Receiver<Sealable>) {
+    fn new(log: Arc<Log>, runs: mpsc::Receiver<Sealable>, stop: Arc<AtomicBool>) -> Self {
+        Self { log, runs, stop, proof: None, merging: Cell::new(Position::ZERO), owed: Cell::new(0) }
+    }
+
+    fn run(mut self) {
         self.load_filters(usize::MAX);
+        self.merge_all(BUSY);
         loop {
-            let run = match runs.try_recv() {
-                Err(TryRecvError::Empty) if self.merge_some(BUSY) => continue,
+            let run = match self.runs.try_recv() {
                 Err(TryRecvError::Empty) if self.digest_some(DIGEST_LAG_MAX) => continue,
-                Err(TryRecvError::Empty) => self.wait(runs),
+                Err(TryRecvError::Empty) => self.wait(),
                 taken => taken.ok(),
             };
             let Some(run) = run else { return };
             self.seal(&run);
+            self.merge_all(BUSY);
+            // The digest keeps pace with a writer that never rests.
+            let _ = (0..DIGEST_STEPS).take_while(|_| self.digest_some(DIGEST_LAG_MAX)).count();
         }
     }
 
@@ -127,11 +144,11 @@ impl Sealing {
 
     /// Waits for a run; while the writer is idle, merges runs and extends the digest. `None` when no more
     /// runs will come.
-    fn wait(&mut self, runs: &mpsc::Receiver<Sealable>) -> Option<Sealable> {
+    fn wait(&mut self) -> Option<Sealable> {
         let (mut since, mut head) = (Instant::now(), self.log.head());
         let mut rests = false;
         loop {
-            match runs.recv_timeout(if rests { Duration::ZERO } else { REST }) {
+            match self.runs.recv_timeout(if rests { Duration::ZERO } else { REST }) {
                 Err(RecvTimeoutError::Timeout) => {}
                 taken => return taken.ok(),
             }
@@ -142,7 +159,7 @@ impl Sealing {
             }
             if rests && !self.merge_some(IDLE) && !self.digest_some(0) {
                 // Nothing is left to do before the next run.
-                return runs.recv().ok();
+                return self.runs.recv().ok();
             }
         }
     }
@@ -151,6 +168,7 @@ impl Sealing {
         let log = &self.log;
         match seal(&*log.disk, log.id, run, &log.cache) {
             Ok(index) => {
+                self.owed.set(PACE * index.bytes());
                 let index = RunIndex::File(Arc::new(index));
                 log.replace(Arc::new(Run { base: run.from.next, index }));
                 self.load_filters(1);
@@ -163,12 +181,21 @@ impl Sealing {
         }
     }
 
+    /// Merges runs as long as it is worth it.
+    fn merge_all(&self, worth: Worth) {
+        while self.merge_some(worth) {}
+    }
+
     /// Merges the newest runs if it is worth it. Returns whether it did.
     fn merge_some(&self, worth: Worth) -> bool {
-        let Some(runs) = mergeable(&self.log, worth).filter(|_| !self.stop.load(Ordering::Relaxed)) else {
+        if self.stop.load(Ordering::Relaxed) {
             return false;
-        };
-        match merge(&self.log, &runs, &self.stop) {
+        }
+        let Some(runs) = mergeable(&self.log, self.merging.get(), worth) else { return false };
+        let before = self.merging.replace(runs.last().expect("there are some").last().next());
+        let merged = merge(&self.log, &runs, &|written| self.pause(written));
+        self.merging.set(before);
+        match merged {
             Ok(()) => {
                 self.load_filters(1);
                 true
@@ -183,6 +210,19 @@ impl Sealing {
                 false
             }
         }
+    }
+
+    /// Is called each time a merge has written some bytes: seals runs that wait, so that appends do not wait
+    /// for a long merge, and merges what is worth it among the newer runs. Returns whether to continue.
+    fn pause(&self, written: u64) -> bool {
+        self.owed.set(self.owed.get().saturating_sub(written));
+        while self.owed.get() == 0
+            && let Ok(run) = self.runs.try_recv()
+        {
+            self.seal(&run);
+            self.merge_all(BUSY);
+        }
+        !self.stop.load(Ordering::Relaxed)
     }
 
     /// Extends the digest of the log when it lags the sealed runs by more than `lag` events. Returns whether
@@ -273,12 +313,17 @@ const REST: Duration = Duration::from_millis(100);
 /// ... at most this many events were appended.
 const REST_EVENTS: u64 = 1_000;
 
-/// The newest runs that are worth merging, if any.
-fn mergeable(log: &Log, (times, by): Worth) -> Option<Vec<Arc<FileIndex>>> {
+/// Merges write this many times the bytes of a sealed index before the next run is sealed. So they keep pace
+/// with any writer: in the worst case it waits for them, a little at each run. An event is rewritten by two
+/// to four merges, each of which makes indexes smaller.
+const PACE: u64 = 4;
+
+/// The newest runs from this position on that are worth merging, if any.
+fn mergeable(log: &Log, from: Position, (times, by): Worth) -> Option<Vec<Arc<FileIndex>>> {
     let view = log.view();
     let mut newest: Vec<Arc<FileIndex>> = Vec::new();
     let (mut events, mut worth) = (0, 0);
-    for run in view.runs().iter().rev() {
+    for run in view.runs().iter().rev().take_while(|run| run.base >= from) {
         let RunIndex::File(index) = &run.index else {
             // Its index is in memory: it is not sealed yet, or sealing failed.
             (events, worth) = (0, 0);
@@ -300,11 +345,11 @@ fn mergeable(log: &Log, (times, by): Worth) -> Option<Vec<Arc<FileIndex>>> {
     (!newest.is_empty()).then_some(newest)
 }
 
-fn merge(log: &Log, runs: &[Arc<FileIndex>], stop: &AtomicBool) -> Result<(), Fault> {
+fn merge(log: &Log, runs: &[Arc<FileIndex>], pause: &Pause<'_>) -> Result<(), Fault> {
     let first = runs.first().expect("there are some").base();
     let last = runs.last().expect("there are some").last();
     let index =
-        create(&*log.disk, first, last, &log.cache, |name, file| index::merge(name, file, runs, stop))?;
+        create(&*log.disk, first, last, &log.cache, |name, file| index::merge(name, file, runs, pause))?;
     log.replace(Arc::new(Run { base: first, index: RunIndex::File(Arc::new(index)) }));
     for run in runs {
         // Readers may still have it open. If this fails, the file is removed at the next open.
@@ -320,6 +365,24 @@ mod tests {
     use super::*;
     use crate::disk::faulty::FaultyDisk;
     use crate::{EngineStore, Options, recovery};
+
+    /// The number of runs bounds how many indexes a look-up asks.
+    #[tokio::test]
+    async fn merges_keep_pace_with_a_writer_that_never_rests() {
+        let (run_events, appends) = (16, 4_000);
+        let options = Options { run_events, ..Options::default() };
+        let store = EngineStore::on(Arc::new(FaultyDisk::new()), options).unwrap();
+        let levels = (appends as u64 * 16).ilog(8) as usize;
+        // Up to seven of each size, those that wait, and the one that is written to.
+        let most = 7 * levels + BEHIND_MAX + 2;
+        for number in 0..appends {
+            let events = (0..16).map(|_| NewEvent::new("thing.happened", "1").unwrap()).collect::<Vec<_>>();
+            let stream = StreamId::new(format!("thing-{}", number % 100)).unwrap();
+            store.append(Append::to(stream, Expected::Any, events)).await.unwrap();
+            let runs = store.log().view().runs().len();
+            assert!(runs <= most, "after {number} appends of a run each there are {runs} runs");
+        }
+    }
 
     /// A caller that requests the digest resumes from the written one, which never lags by more than is
     /// documented.
@@ -341,7 +404,7 @@ mod tests {
         let recovered = recovery::open(&*disk, &cache, &options).unwrap();
         let head = recovered.tail.next.previous();
         let log = Arc::new(Log::new(recovered.id, disk.clone(), cache, recovered.lists, head));
-        let mut sealing = Sealing { log: log.clone(), stop: Arc::default(), proof: None };
+        let mut sealing = Sealing::new(log.clone(), mpsc::sync_channel(1).1, Arc::default());
         let lag = 2_000;
         while sealing.digest_some(lag) {}
         let written = Proof::read(&*disk, log.id, head.next()).next();

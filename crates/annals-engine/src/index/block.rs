@@ -80,6 +80,12 @@ impl BlockFile {
         Ok(block)
     }
 
+    /// Like [`block`](Self::block), but a block that is read is not kept: for reading a file once.
+    pub fn passing_block(&self, number: u32) -> Result<Block, Fault> {
+        let kept = self.cache.blocks.peek(&(self.number, number));
+        kept.map_or_else(|| Ok(self.read(number, 1)?.into()), Ok)
+    }
+
     /// Fills the buffer with the bytes of a block from `at` on, without the cache and without the block's
     /// checksum: for data with its own checksum, and for offsets of records, which have one.
     pub fn peek(&self, number: u32, at: usize, buffer: &mut [u8]) -> Result<(), Fault> {

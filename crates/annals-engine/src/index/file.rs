@@ -169,6 +169,11 @@ impl FileIndex {
         (number, (line as usize % LINES_PER_BLOCK) * LINE_BYTES)
     }
 
+    /// Bytes of the file.
+    pub fn bytes(&self) -> u64 {
+        u64::from(self.layout.blocks) * BLOCK_BYTES as u64
+    }
+
     /// Bytes of the filter.
     pub fn filter_bytes(&self) -> u64 {
         u64::from(self.filter_blocks()) * BLOCK_BYTES as u64
@@ -290,7 +295,9 @@ impl FileIndex {
         let block = self.block(number)?;
         let at = partition(&block, |entry| (entry.kind, entry.name) < (kind as u8, name));
         let at = at.ok_or_else(|| self.wrong(number))?;
-        Ok(Cursor { index: self, above, block, number, at })
+        let mut cursor = Cursor { index: self, above, block, number, at, kind: 0, name: 0..0 };
+        cursor.settle()?;
+        Ok(cursor)
     }
 
     /// The error for a block whose checksum matches but whose contents are invalid.
@@ -320,24 +327,6 @@ impl FileIndex {
             if beyond(get_u32(&block), first) { high = middle } else { low = middle }
         }
         Ok(low)
-    }
-
-    /// All places of a term.
-    pub(super) fn all_places(&self, postings: Postings) -> Result<Vec<u32>, Fault> {
-        match postings.source {
-            Source::Inline(places) => Ok(places),
-            Source::Blocks(start, blocks) => {
-                let mut places = Vec::new();
-                let bytes = self.file.read(start, blocks)?;
-                for block in bytes.chunks(PAYLOAD_BYTES) {
-                    let count = u16::from_le_bytes([block[4], block[5]]);
-                    let of_block = Numbers { bytes: &block[6..] }.places(u32::from(count));
-                    places.extend(of_block.ok_or_else(|| self.wrong(start))?);
-                }
-                Ok(places)
-            }
-            Source::Memory(_) | Source::Causes(_) => unreachable!("terms on disk have neither"),
-        }
     }
 }
 
@@ -397,17 +386,23 @@ impl<'a> Entry<'a> {
         Numbers { bytes: self.rest }.number()
     }
 
-    /// The postings; for an entry of a leaf.
-    fn postings(&self) -> Option<Postings> {
+    /// The first version and the number of places; for an entry of a leaf. `numbers` continues after them.
+    fn head(&self) -> Option<(u64, u32, Numbers<'a>)> {
         let mut numbers = Numbers { bytes: self.rest };
         let first_version = numbers.next()?;
         let count = numbers.number()?;
+        // A term has at least one event, and the version of its last event does not overflow.
+        first_version.checked_add(u64::from(count)).filter(|_| count > 0)?;
+        Some((first_version, count, numbers))
+    }
+
+    /// The postings; for an entry of a leaf.
+    fn postings(&self) -> Option<Postings> {
+        let (first_version, count, mut numbers) = self.head()?;
         let source = match numbers.next()? {
             0 => Source::Blocks(numbers.number()?, numbers.number()?),
             _ => Source::Inline(numbers.places(count)?),
         };
-        // A term has at least one event, and the version of its last event does not overflow.
-        first_version.checked_add(u64::from(count)).filter(|_| count > 0)?;
         Some(Postings { first_version, count, source })
     }
 }
@@ -428,12 +423,19 @@ impl Numbers<'_> {
     }
 
     fn places(&mut self, count: u32) -> Option<Vec<u32>> {
-        let mut before = 0_u32;
-        let place = |_| {
+        let mut places = Vec::new();
+        self.add_places(count, 0, &mut places)?;
+        Some(places)
+    }
+
+    /// Appends `count` places, each increased by `shift`.
+    fn add_places(&mut self, count: u32, shift: u32, to: &mut Vec<u32>) -> Option<()> {
+        let mut before = shift;
+        for _ in 0..count {
             before = before.checked_add(self.number()?)?;
-            Some(before)
-        };
-        (0..count).map(place).collect()
+            to.push(before);
+        }
+        Some(())
     }
 }
 
@@ -445,22 +447,10 @@ pub struct Cursor<'a> {
     block: Block,
     /// Number of the leaf block.
     number: u32,
+    /// The entry of the current term; after the last term, the number of entries.
     at: usize,
-}
-
-/// A term with its places, at a cursor.
-pub struct TermAt<'a> {
-    pub kind: u8,
-    pub name: &'a [u8],
-    entry: Entry<'a>,
-    index: &'a FileIndex,
-    number: u32,
-}
-
-impl TermAt<'_> {
-    pub fn postings(&self) -> Result<Postings, Fault> {
-        self.entry.postings().ok_or_else(|| self.index.wrong(self.number))
-    }
+    kind: u8,
+    name: Range<usize>,
 }
 
 impl<'a> Cursor<'a> {
@@ -469,19 +459,56 @@ impl<'a> Cursor<'a> {
         index.seek_term(Kind::Stream, b"")
     }
 
-    /// The current term; `None` after the last one.
-    pub fn term(&mut self) -> Result<Option<TermAt<'_>>, Fault> {
-        if self.at >= Entry::count(&self.block) && !self.next_leaf()? {
-            return Ok(None);
+    /// Kind and name of the current term; `None` after the last one.
+    pub fn term(&self) -> Option<(u8, &[u8])> {
+        (self.at < Entry::count(&self.block)).then(|| (self.kind, &self.block[self.name.clone()]))
+    }
+
+    fn entry(&self) -> Entry<'_> {
+        let Range { start, end } = self.name;
+        Entry { kind: self.kind, name: &self.block[start..end], rest: &self.block[end..] }
+    }
+
+    /// The postings of the current term.
+    pub fn postings(&self) -> Result<Postings, Fault> {
+        self.entry().postings().ok_or_else(|| self.index.wrong(self.number))
+    }
+
+    /// Appends all places of the current term, each increased by `shift`; returns the first version.
+    pub fn add_places(&self, shift: u32, to: &mut Vec<u32>) -> Result<u64, Fault> {
+        let wrong = || self.index.wrong(self.number);
+        let (first_version, count, mut numbers) = self.entry().head().ok_or_else(wrong)?;
+        match numbers.next().ok_or_else(wrong)? {
+            0 => {
+                let blocks = numbers.number().zip(numbers.number());
+                let (start, blocks) = blocks.ok_or_else(wrong)?;
+                for block in self.index.file.read(start, blocks)?.chunks(PAYLOAD_BYTES) {
+                    let count = u16::from_le_bytes([block[4], block[5]]);
+                    let mut numbers = Numbers { bytes: &block[6..] };
+                    numbers.add_places(count.into(), shift, to).ok_or_else(wrong)?;
+                }
+            }
+            _ => numbers.add_places(count, shift, to).ok_or_else(wrong)?,
         }
-        let Self { index, number, .. } = *self;
-        let entry = Entry::at(&self.block, self.at).ok_or_else(|| index.wrong(number))?;
-        Ok(Some(TermAt { kind: entry.kind, name: entry.name, entry, index, number }))
+        let is_inside = to.last().is_some_and(|place| place - shift < self.index.layout.count);
+        if is_inside { Ok(first_version) } else { Err(wrong()) }
     }
 
     /// Advances to the next term.
-    pub fn advance(&mut self) {
+    pub fn advance(&mut self) -> Result<(), Fault> {
         self.at += 1;
+        self.settle()
+    }
+
+    /// Goes to the next leaf if this one has no more terms, and reads the term.
+    fn settle(&mut self) -> Result<(), Fault> {
+        if self.at >= Entry::count(&self.block) && !self.next_leaf()? {
+            return Ok(());
+        }
+        let entry = Entry::at(&self.block, self.at).ok_or_else(|| self.index.wrong(self.number))?;
+        let end = self.block.len() - entry.rest.len();
+        (self.kind, self.name) = (entry.kind, end - entry.name.len()..end);
+        Ok(())
     }
 
     fn next_leaf(&mut self) -> Result<bool, Fault> {
@@ -499,7 +526,7 @@ impl<'a> Cursor<'a> {
             let (block, at) = self.above.last().expect("there is a block above");
             let number = Entry::at(block, *at).and_then(|entry| entry.child());
             let number = number.ok_or_else(|| self.index.wrong(self.number))?;
-            let child = self.index.block(number)?;
+            let child = self.index.file.passing_block(number)?;
             if level + 1 < levels {
                 self.above.push((child, 0));
             } else {
@@ -552,9 +579,9 @@ impl Index for FileIndex {
         if kind.is_filtered() && !self.may_have(hash)? {
             return Ok(None);
         }
-        let mut cursor = self.seek_term(kind, name)?;
-        let term = cursor.term()?.filter(|term| term.kind == kind as u8 && term.name == name);
-        term.map(|term| term.postings()).transpose()
+        let cursor = self.seek_term(kind, name)?;
+        let is_it = cursor.term() == Some((kind as u8, name));
+        is_it.then(|| cursor.postings()).transpose()
     }
 
     fn places(&self, postings: &Postings, range: Range<u32>) -> Result<Vec<u32>, Fault> {
@@ -645,24 +672,24 @@ impl Index for FileIndex {
         let mut first = true;
         let after = name.unwrap_or_default().as_bytes();
         let mut cursor = self.seek_term(Kind::Stream, after)?;
-        while let Some(term) = cursor.term()? {
-            if term.kind != Kind::Stream as u8 || streams.len() == limit {
+        while let Some((kind, name)) = cursor.term() {
+            if kind != Kind::Stream as u8 || streams.len() == limit {
                 break;
             }
             // In a corrupt index, names out of order could form an endless loop.
             let rises = match streams.last() {
-                Some((before, _)) => term.name > before.as_bytes(),
-                None => term.name > after || (first && term.name == after),
+                Some((before, _)) => name > before.as_bytes(),
+                None => name > after || (first && name == after),
             };
             if !rises {
-                return Err(term.index.wrong(term.number));
+                return Err(self.wrong(cursor.number));
             }
             first = false;
-            if term.name != after {
-                let name = String::from_utf8(term.name.to_vec());
-                streams.push((name.map_err(|_| term.index.wrong(term.number))?, term.postings()?));
+            if name != after {
+                let name = String::from_utf8(name.to_vec());
+                streams.push((name.map_err(|_| self.wrong(cursor.number))?, cursor.postings()?));
             }
-            cursor.advance();
+            cursor.advance()?;
         }
         Ok(streams)
     }

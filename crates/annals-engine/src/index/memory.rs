@@ -201,35 +201,49 @@ impl MemoryIndex {
 
     /// All terms, ordered by kind and then by the bytes of the name.
     pub(super) fn sorted_terms(&self) -> Vec<TermView<'_>> {
-        let view = |term: &Term| (term.kind as u8, &self.names[term.name.clone()]);
-        let mut order: Vec<u32> = (0..self.terms.len() as u32).collect();
-        order.sort_unstable_by(|&left, &right| {
-            view(&self.terms[left as usize]).cmp(&view(&self.terms[right as usize]))
-        });
-        let terms = order.into_iter().map(|number| &self.terms[number as usize]);
-        terms
-            .map(|term| TermView {
-                kind: term.kind,
-                name: &self.names[term.name.clone()],
-                hash: term.hash,
-                first_version: term.first_version,
-                places: &term.places,
-            })
-            .collect()
+        let mut of_kinds: [Vec<u32>; Kind::Predecessor as usize + 1] = Default::default();
+        for (number, term) in self.terms.iter().enumerate() {
+            of_kinds[term.kind as usize].push(number as u32);
+        }
+        let view = |number: u32| {
+            let Term { hash, kind, first_version, ref name, ref places } = self.terms[number as usize];
+            TermView { kind, name: &self.names[name.clone()], hash, first_version, places }
+        };
+        of_kinds.into_iter().flat_map(|numbers| self.sorted_by_name(numbers)).map(view).collect()
     }
 
     /// Numbers of the terms of streams in the order of their names.
     fn sorted_streams(&self) -> Arc<[u32]> {
         let mut known = self.streams.lock();
         if known.len() != self.stream_count {
-            let name = |number: &u32| &self.names[self.terms[*number as usize].name.clone()];
-            let mut streams: Vec<u32> = (0..self.terms.len() as u32)
-                .filter(|&number| self.terms[number as usize].kind == Kind::Stream)
-                .collect();
-            streams.sort_unstable_by(|left, right| name(left).cmp(name(right)));
-            *known = streams.into();
+            let is_stream = |&number: &u32| self.terms[number as usize].kind == Kind::Stream;
+            let streams = (0..self.terms.len() as u32).filter(is_stream).collect();
+            *known = self.sorted_by_name(streams).collect();
         }
         known.clone()
+    }
+
+    /// Sorts the numbers of terms by name. Names of a kind usually begin alike (`account-`), so the first
+    /// bytes in which they differ are compared first, as one number.
+    fn sorted_by_name(&self, numbers: Vec<u32>) -> impl Iterator<Item = u32> + use<> {
+        let name = |number: u32| &self.names[self.terms[number as usize].name.clone()];
+        let mut alike: &[u8] = numbers.first().map_or(&[], |&number| name(number));
+        for &number in &numbers {
+            let same = alike.iter().zip(name(number)).take_while(|(one, other)| one == other).count();
+            alike = &alike[..same];
+        }
+        let key = |number: u32| {
+            let mut first = [0; 8];
+            let differs = &name(number)[alike.len()..];
+            let length = differs.len().min(first.len());
+            first[..length].copy_from_slice(&differs[..length]);
+            u64::from_be_bytes(first)
+        };
+        let mut keyed: Vec<_> = numbers.into_iter().map(|number| (key(number), number)).collect();
+        keyed.sort_unstable_by(|&(left, one), &(right, other)| {
+            left.cmp(&right).then_with(|| name(one).cmp(name(other)))
+        });
+        keyed.into_iter().map(|(_, number)| number)
     }
 
     /// The first place of an event with this id.

@@ -2,14 +2,13 @@
 //! memory.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use annals_core::Position;
 
 use super::block::PAYLOAD_BYTES;
 use super::file::Cursor;
 use super::filter;
-use super::writer::{IDS_PER_BLOCK, OFFSETS_PER_BLOCK, RunWriter, cause, in_order};
+use super::writer::{IDS_PER_BLOCK, OFFSETS_PER_BLOCK, Pause, RunWriter, cause, in_order};
 use super::{FileIndex, IdRange, Index};
 use crate::disk::File;
 use crate::error::Fault;
@@ -42,15 +41,15 @@ impl Hashes {
     }
 }
 
-/// Writes the merged index of these consecutive runs to an empty file and syncs it. Returns an error soon
-/// after `stop` is set.
+/// Writes the merged index of these consecutive runs to an empty file and syncs it. Returns an error after
+/// `pause` has returned false.
 pub fn merge(
     name: &str,
     file: &Arc<dyn File>,
     runs: &[Arc<FileIndex>],
-    stop: &AtomicBool,
+    pause: &Pause<'_>,
 ) -> Result<(), Fault> {
-    write(name, file, runs, None, stop)
+    write(name, file, runs, None, pause)
 }
 
 /// Rewrites the index of a run in the newest format version. `hashes` has what the old index lacks or has in
@@ -60,11 +59,11 @@ pub fn renew(
     file: &Arc<dyn File>,
     run: &Arc<FileIndex>,
     mut hashes: Hashes,
-    stop: &AtomicBool,
+    pause: &Pause<'_>,
 ) -> Result<(), Fault> {
     hashes.ids.sort_unstable();
     hashes.causes.sort_unstable();
-    write(name, file, std::slice::from_ref(run), Some(hashes), stop)
+    write(name, file, std::slice::from_ref(run), Some(hashes), pause)
 }
 
 /// Writes the index of these runs, with the `given` ids and predecessors or else with those of the runs.
@@ -73,7 +72,7 @@ fn write(
     file: &Arc<dyn File>,
     runs: &[Arc<FileIndex>],
     given: Option<Hashes>,
-    stop: &AtomicBool,
+    pause: &Pause<'_>,
 ) -> Result<(), Fault> {
     let first = runs.first().expect("there is something to merge");
     let base = first.layout().base;
@@ -85,8 +84,7 @@ fn write(
         count = count.checked_add(run.count()).expect("merged runs are bounded");
     }
     let id_range = runs.iter().map(|run| run.layout().id_range).fold(IdRange::default(), IdRange::with);
-    let mut out = RunWriter::new(name, file.clone(), Position::new(base), count, id_range);
-    out.stop_if(stop);
+    let mut out = RunWriter::new(name, file.clone(), Position::new(base), count, id_range, pause);
     for run in runs {
         let mut offsets = Fixed::new(run, 1, run.count(), 4, OFFSETS_PER_BLOCK);
         while let Some(offset) = offsets.next()? {
@@ -156,39 +154,50 @@ fn hashes(
 
 fn terms(runs: &[Arc<FileIndex>], shifts: &[u32], out: &mut RunWriter<'_>) -> Result<(), Fault> {
     let mut cursors = Vec::with_capacity(runs.len());
-    let mut next: Vec<Option<(u8, Vec<u8>)>> = Vec::with_capacity(runs.len());
     for run in runs {
-        let mut cursor = Cursor::start(run)?;
-        next.push(cursor.term()?.map(|term| (term.kind, term.name.to_vec())));
-        cursors.push(cursor);
+        cursors.push(Cursor::start(run)?);
     }
-    while let Some((kind, name)) = next.iter().flatten().min().cloned() {
-        let mut first_version = 0;
-        let mut places = Vec::new();
-        for (index, cursor) in cursors.iter_mut().enumerate() {
-            if next[index].as_ref().is_none_or(|term| (term.0, &term.1) != (kind, &name)) {
-                continue;
-            }
-            let postings = cursor.term()?.expect("it was there").postings()?;
-            if places.is_empty() {
-                first_version = postings.first_version;
-            }
-            places.extend(runs[index].all_places(postings)?.into_iter().map(|place| place + shifts[index]));
-            cursor.advance();
-            next[index] = cursor.term()?.map(|term| (term.kind, term.name.to_vec()));
-        }
-        // In a corrupt index, terms out of order could form an endless loop.
-        if next.iter().flatten().min().is_some_and(|following| *following <= (kind, name.clone())) {
-            return Err(runs[0]
-                .file()
-                .damaged(0, "this index, or one merged with it, has terms out of order"));
+    // The runs that have terms left, in the order of their current terms and then their own, the first last.
+    let mut order = Vec::with_capacity(runs.len());
+    for run in 0..runs.len() {
+        enqueue(&mut order, &cursors, run);
+    }
+    let (mut name, mut places, mut having) = (Vec::new(), Vec::new(), Vec::new());
+    while let Some(first) = order.pop() {
+        let (kind, smallest) = cursors[first].term().expect("only runs with terms are in the queue");
+        name.clear();
+        name.extend_from_slice(smallest);
+        having.push(first);
+        while order.last().is_some_and(|&next: &usize| cursors[next].term() == Some((kind, &name))) {
+            having.extend(order.pop());
         }
         let Some(kind) = Kind::of(kind) else {
-            return Err(runs[0].file().damaged(0, "has a term of an unknown kind"));
+            return Err(runs[first].file().damaged(0, "has a term of an unknown kind"));
         };
-        out.term(kind, &name, kind.hash(&name), first_version, &places)?;
+        places.clear();
+        let mut first_version = None;
+        for run in having.drain(..) {
+            let cursor = &mut cursors[run];
+            let version = cursor.add_places(shifts[run], &mut places)?;
+            first_version.get_or_insert(version);
+            cursor.advance()?;
+            // In a corrupt index, terms out of order could form an endless loop.
+            if cursor.term().is_some_and(|next| next <= (kind as u8, &name)) {
+                return Err(runs[run].file().damaged(0, "has terms out of order"));
+            }
+            enqueue(&mut order, &cursors, run);
+        }
+        out.term(kind, &name, first_version.unwrap_or_default(), &places)?;
     }
     Ok(())
+}
+
+/// Adds a run to the queue, unless it has no terms left.
+fn enqueue(order: &mut Vec<usize>, cursors: &[Cursor<'_>], run: usize) {
+    let key = |run: usize| (cursors[run].term(), run);
+    if cursors[run].term().is_some() {
+        order.insert(order.partition_point(|&other| key(other) > key(run)), run);
+    }
 }
 
 /// Reads entries of a fixed size in sequence, without the cache.

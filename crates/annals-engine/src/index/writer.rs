@@ -24,7 +24,6 @@
 //! alone. `renew` replaces them with new files. Next: `file` reads it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use annals_core::{Position, StoreId, Timestamp};
 
@@ -158,7 +157,7 @@ pub fn write(
     ending: &Ending,
     index: &MemoryIndex,
 ) -> Result<(), Fault> {
-    let mut out = RunWriter::new(name, file.clone(), base, index.count(), index.id_range());
+    let mut out = RunWriter::new(name, file.clone(), base, index.count(), index.id_range(), &|_| true);
     for offset in index.all_offsets() {
         out.offset(offset.raw())?;
     }
@@ -178,7 +177,7 @@ pub fn write(
     causes.into_iter().try_for_each(|cause| out.cause(cause))?;
     out.begin_terms(&[ending.segment])?;
     for term in terms {
-        out.term(term.kind, term.name, term.hash, term.first_version, term.places)?;
+        out.term(term.kind, term.name, term.first_version, term.places)?;
     }
     out.finish(ending)
 }
@@ -210,14 +209,27 @@ pub struct RunWriter<'a> {
     /// The payload that is being filled with entries of a fixed size.
     payload: Vec<u8>,
     leaf: Entries,
+    /// The entry of a term, and its deltas: buffers that are used again for each term.
+    entry: (Vec<u8>, Vec<u8>),
     children: Vec<(Vec<u8>, u32)>,
     filter: Vec<u8>,
-    stop: Option<&'a AtomicBool>,
+    pause: &'a Pause<'a>,
 }
 
+/// Is called each time bytes were written, with their number. Returns whether to continue.
+pub type Pause<'a> = dyn Fn(u64) -> bool + 'a;
+
 impl<'a> RunWriter<'a> {
-    /// A writer for the index of a run of `count` events. Offsets are written first.
-    pub fn new(name: &'a str, file: Arc<dyn File>, base: Position, count: u32, id_range: IdRange) -> Self {
+    /// A writer for the index of a run of `count` events. Offsets are written first. If `pause` returns
+    /// false, an error is returned.
+    pub fn new(
+        name: &'a str,
+        file: Arc<dyn File>,
+        base: Position,
+        count: u32,
+        id_range: IdRange,
+        pause: &'a Pause<'a>,
+    ) -> Self {
         let layout = Layout { base: base.get(), count, id_range, ..Layout::default() };
         Self {
             name,
@@ -228,15 +240,11 @@ impl<'a> RunWriter<'a> {
             written: 0,
             payload: Vec::with_capacity(BLOCK_BYTES),
             leaf: Entries::default(),
+            entry: Default::default(),
             children: Vec::new(),
             filter: Vec::new(),
-            stop: None,
+            pause,
         }
-    }
-
-    /// Makes writes return an error soon after `stop` is set.
-    pub fn stop_if(&mut self, stop: &'a AtomicBool) {
-        self.stop = Some(stop);
     }
 
     /// Writes the next event's offset.
@@ -292,22 +300,17 @@ impl<'a> RunWriter<'a> {
     }
 
     /// Writes the next term with its places. Terms must ascend by kind and name, and places must ascend.
-    pub fn term(
-        &mut self,
-        kind: Kind,
-        name: &[u8],
-        hash: u64,
-        first_version: u64,
-        places: &[u32],
-    ) -> Result<(), Fault> {
+    pub fn term(&mut self, kind: Kind, name: &[u8], first_version: u64, places: &[u32]) -> Result<(), Fault> {
         if kind.is_filtered() {
-            self.filtered(hash);
+            self.filtered(kind.hash(name));
         }
-        let term = term_bytes(kind, name);
-        let mut entry = term.clone();
+        let (mut entry, mut deltas) = std::mem::take(&mut self.entry);
+        entry.clear();
+        deltas.clear();
+        put_term(&mut entry, kind, name);
+        let term = entry.len();
         put_varint(&mut entry, first_version);
         put_varint(&mut entry, places.len() as u64);
-        let mut deltas = Vec::new();
         let mut before = 0;
         for &place in places {
             put_varint(&mut deltas, u64::from(place - before));
@@ -328,7 +331,8 @@ impl<'a> RunWriter<'a> {
         if !self.leaf.fits(&entry) {
             self.end_leaf()?;
         }
-        self.leaf.push(&term, &entry);
+        self.leaf.push(&entry[..term], &entry);
+        self.entry = (entry, deltas);
         Ok(())
     }
 
@@ -376,14 +380,15 @@ impl<'a> RunWriter<'a> {
     }
 
     fn flush(&mut self) -> Result<(), Fault> {
-        if self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
-            return Err(Fault::io("continue writing", self.name)(std::io::ErrorKind::Interrupted.into()));
-        }
         let offset = u64::from(self.written) * BLOCK_BYTES as u64;
         self.file.write_at(&self.bytes, offset).map_err(Fault::io("write", self.name))?;
         self.written = self.next();
+        let continues = (self.pause)(self.bytes.len() as u64);
         self.bytes.clear();
-        Ok(())
+        if continues {
+            return Ok(());
+        }
+        Err(Fault::io("continue writing", self.name)(std::io::ErrorKind::Interrupted.into()))
     }
 
     /// Adds an entry of a fixed size. A block holds `block_bytes` bytes of such entries.
@@ -407,9 +412,9 @@ impl<'a> RunWriter<'a> {
         if self.leaf.ends.is_empty() {
             return Ok(());
         }
-        let leaf = std::mem::take(&mut self.leaf);
-        self.children.push((leaf.first.clone(), self.next()));
-        self.push(&leaf.payload())
+        let (first, payload) = self.leaf.take();
+        self.children.push((first, self.next()));
+        self.push(&payload)
     }
 
     /// Writes one level of inner blocks over these children; returns the first term and the number of each
@@ -421,9 +426,9 @@ impl<'a> RunWriter<'a> {
             let mut entry = first.clone();
             put_varint(&mut entry, u64::from(*child));
             if !entries.fits(&entry) {
-                let full = std::mem::take(&mut entries);
-                blocks.push((full.first.clone(), self.next()));
-                self.push(&full.payload())?;
+                let (first, payload) = entries.take();
+                blocks.push((first, self.next()));
+                self.push(&payload)?;
             }
             if entries.ends.is_empty() {
                 // A search follows the first child for every term before the second, so the first needs no
@@ -434,8 +439,9 @@ impl<'a> RunWriter<'a> {
             }
             entries.push(first, &entry);
         }
-        blocks.push((entries.first.clone(), self.next()));
-        self.push(&entries.payload())?;
+        let (first, payload) = entries.take();
+        blocks.push((first, self.next()));
+        self.push(&payload)?;
         Ok(blocks)
     }
 
@@ -463,13 +469,11 @@ impl<'a> RunWriter<'a> {
     }
 }
 
-/// The encoded term with which an entry begins.
-fn term_bytes(kind: Kind, name: &[u8]) -> Vec<u8> {
-    let mut term = Vec::with_capacity(name.len() + 32);
-    term.push(kind as u8);
-    put_varint(&mut term, name.len() as u64);
-    term.extend_from_slice(name);
-    term
+/// Appends the encoded term with which an entry begins.
+fn put_term(entry: &mut Vec<u8>, kind: Kind, name: &[u8]) {
+    entry.push(kind as u8);
+    put_varint(entry, name.len() as u64);
+    entry.extend_from_slice(name);
 }
 
 /// The entries of a block of terms.
@@ -494,7 +498,8 @@ impl Entries {
         self.ends.push(self.bytes.len() as u16);
     }
 
-    fn payload(self) -> Vec<u8> {
+    /// Removes all entries; returns the term of the first one, and the payload of the block.
+    fn take(&mut self) -> (Vec<u8>, Vec<u8>) {
         let mut out = Vec::with_capacity(PAYLOAD_BYTES);
         out.extend_from_slice(&(self.ends.len() as u16).to_le_bytes());
         let at = 2 + 2 * self.ends.len() as u16;
@@ -503,6 +508,8 @@ impl Entries {
             out.extend_from_slice(&(at + start).to_le_bytes());
         }
         out.extend_from_slice(&self.bytes);
-        out
+        self.bytes.clear();
+        self.ends.clear();
+        (std::mem::take(&mut self.first), out)
     }
 }

@@ -87,5 +87,6 @@ fn read(view: &View, run: &FileIndex, work: &Work) -> Result<Hashes> {
 
 fn write(log: &Log, run: &Arc<FileIndex>, hashes: Hashes, work: &Work) -> Result<FileIndex, Fault> {
     let (first, last): (Position, Position) = (run.base(), run.last());
-    create(&*log.disk, first, last, &log.cache, |name, file| renew(name, file, run, hashes, work.stop_flag()))
+    let pause = |_| !work.is_stopped();
+    create(&*log.disk, first, last, &log.cache, |name, file| renew(name, file, run, hashes, &pause))
 }

@@ -58,11 +58,6 @@ impl Work {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// The flag that is set when the work is stopped.
-    pub(crate) fn stop_flag(&self) -> &AtomicBool {
-        &self.stop
-    }
-
     pub(crate) fn set_done(&self, done: u64) {
         self.done.store(done, Ordering::Relaxed);
     }
