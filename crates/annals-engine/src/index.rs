@@ -28,8 +28,8 @@ pub use block::BlockCache;
 pub use compare::compare;
 pub use file::FileIndex;
 pub use memory::MemoryIndex;
-pub use merge::{Hashes, MERGE_EVENTS_MAX, merge, renew};
-pub use search::{is_by_hash, search};
+pub use merge::{Hashes, merge, renew};
+pub use search::{hashes_in_filters, is_by_hash, search};
 pub use writer::{Ending, Pause, write};
 
 /// The offset of a record in the segment's file, and whether the record is the first of its frame.

@@ -35,6 +35,7 @@ pub fn log(view: &View, read: &LogRead) -> Result<LogPage, Fault> {
     let mut page = LogPage { events: Vec::new(), next: Position::ZERO, end: false, head };
     page.next = if forward { read.from.max(Position::FIRST) } else { read.from.min(last) };
     let (mut bytes, by_hash) = (0, is_by_hash(&read.query));
+    view.bring_near(&read.query, page.next, read.direction);
     for _ in 0..PAGE_RUNS_MAX {
         page.end = if forward { page.next > last } else { page.next == Position::ZERO };
         if page.end || page.events.len() >= limit || bytes >= PAGE_BYTES_MAX {

@@ -8,6 +8,7 @@
 //! Next below: `index`.
 
 use std::cell::Cell;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -17,7 +18,7 @@ use parking_lot::RwLock;
 
 use crate::disk::{self, Disk, File};
 use crate::error::Fault;
-use crate::index::{self, BlockCache, Ending, FileIndex, Index, MERGE_EVENTS_MAX, MemoryIndex, Pause};
+use crate::index::{self, BlockCache, Ending, FileIndex, Index, MemoryIndex, Pause};
 use crate::log::segment::{End, Segment, index_name};
 use crate::proof::Proof;
 use crate::read::view::{Log, Run, RunIndex};
@@ -318,11 +319,18 @@ const REST_EVENTS: u64 = 1_000;
 /// to four merges, each of which makes indexes smaller.
 const PACE: u64 = 4;
 
+/// The most events of a merged run have this many bytes of the cache of blocks each, within this range: a
+/// merge has the filter of the merged run in memory, which has about two and a half bytes for an event.
+const MERGE_CACHE_BYTES: u64 = 4;
+const MERGE_EVENTS: RangeInclusive<u64> = 8 << 20..=32 << 20;
+
 /// The newest runs from this position on that are worth merging, if any.
 fn mergeable(log: &Log, from: Position, (times, by): Worth) -> Option<Vec<Arc<FileIndex>>> {
     let view = log.view();
     let mut newest: Vec<Arc<FileIndex>> = Vec::new();
     let (mut events, mut worth) = (0, 0);
+    let events_max =
+        (log.cache.bytes() as u64 / MERGE_CACHE_BYTES).clamp(*MERGE_EVENTS.start(), *MERGE_EVENTS.end());
     for run in view.runs().iter().rev().take_while(|run| run.base >= from) {
         let RunIndex::File(index) = &run.index else {
             // Its index is in memory: it is not sealed yet, or sealing failed.
@@ -331,7 +339,7 @@ fn mergeable(log: &Log, from: Position, (times, by): Worth) -> Option<Vec<Arc<Fi
             continue;
         };
         let count = u64::from(index.count());
-        if events + count > MERGE_EVENTS_MAX || index.is_old() {
+        if events + count > events_max || index.is_old() {
             break;
         }
         newest.push(index.clone());

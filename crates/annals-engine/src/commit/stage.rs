@@ -197,6 +197,7 @@ impl LogView for Stage<'_> {
 
     fn first_match(&self, query: &Query, after: Position) -> Result<Option<Position>, Fault> {
         let mut from = after.next();
+        self.view.bring_near(query, from, Direction::Forward);
         while from < self.staging.tail.next {
             if query.is_all() {
                 return Ok(Some(from));

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use annals_core::{EventId, Position, StoreId};
 
 use super::block::{BLOCK_BYTES, Block, BlockCache, BlockFile, PAYLOAD_BYTES};
-use super::filter::{LINE_BYTES, line_of, may_have, may_have_unsummed};
+use super::filter::{self, Density, LINE_BYTES, line_of, may_have, may_have_unsummed};
 use super::writer::{
-    Ending, IDS_PER_BLOCK, LINES_PER_BLOCK, Layout, MAGIC, MAGIC_2, MAGIC_3, OFFSETS_PER_BLOCK,
+    Ending, IDS_PER_BLOCK, LINES_PER_BLOCK, Layout, MAGIC, MAGIC_2, MAGIC_3, MAGIC_4, OFFSETS_PER_BLOCK,
     SEGMENTS_PER_BLOCK, cause, filter_hash,
 };
 use super::{IdRange, Index, Offset, Postings, Source};
@@ -21,6 +21,8 @@ use crate::log::terms::{IdentityHashes, Kind, OF_STREAM, id_hash};
 
 /// A read of at most this many offsets bypasses the block cache.
 const FEW_OFFSETS: usize = 8;
+/// Blocks that are read at a time by a merge.
+pub const READ_BLOCKS: u32 = 64;
 
 /// The format version of an index file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,11 +33,14 @@ enum Form {
     Three,
     /// Ids are ordered by the hash of the id and then that of the stream, and there are predecessors.
     Four,
+    /// The filter has all terms of which there are many, with more bits each.
+    Five,
 }
 
 impl Form {
     fn of(magic: &[u8]) -> Option<Self> {
-        let known = [(MAGIC_2, Self::Two), (MAGIC_3, Self::Three), (MAGIC, Self::Four)];
+        let known =
+            [(MAGIC_2, Self::Two), (MAGIC_3, Self::Three), (MAGIC_4, Self::Four), (MAGIC, Self::Five)];
         known.into_iter().find(|(known, _)| *known == magic).map(|(_, form)| form)
     }
 }
@@ -75,8 +80,8 @@ impl FileIndex {
             lines: number(7),
             blocks: number(8),
             id_range: IdRange { smallest: array(120), largest: array(136) },
-            causes: if form == Form::Four { get_u32(&header[152..]) } else { 0 },
-            cause_count: if form == Form::Four { get_u32(&header[156..]) } else { 0 },
+            causes: if form >= Form::Four { get_u32(&header[152..]) } else { 0 },
+            cause_count: if form >= Form::Four { get_u32(&header[156..]) } else { 0 },
         };
         let wrong = |malformed: crate::log::encoding::Malformed| file.damaged(0, &malformed.to_string());
         let ending = Ending {
@@ -188,7 +193,23 @@ impl FileIndex {
         self.layout.lines.div_ceil(LINES_PER_BLOCK as u32)
     }
 
-    /// Whether the filter may contain a stream, key or id with this hash.
+    /// An upper bound for the number of items that a filter of the newest version needs for this run.
+    pub(super) fn things_in_filter(&self) -> u64 {
+        let things = filter::things(self.layout.lines, self.density());
+        // Earlier versions have not all terms in it.
+        if self.form == Form::Five { things } else { things + u64::from(self.layout.count) }
+    }
+
+    fn density(&self) -> Density {
+        if self.form == Form::Five { Density::NEW } else { Density::OLD }
+    }
+
+    /// Whether the filter has terms of this kind.
+    fn filters(&self, kind: Kind) -> bool {
+        kind.is_filtered() && (self.form == Form::Five || matches!(kind, Kind::Stream | Kind::Key))
+    }
+
+    /// Whether the filter may contain a term or id with this hash.
     fn may_have(&self, hash: u64) -> Result<bool, Fault> {
         let (number, at) = self.line(hash);
         let mut bytes = [0; LINE_BYTES];
@@ -198,7 +219,7 @@ impl FileIndex {
             return Ok(may_have_unsummed(&bytes, hash));
         }
         self.file.peek(number, at, &mut bytes)?;
-        may_have(&bytes, hash)
+        may_have(&bytes, hash, self.density())
             .ok_or_else(|| self.file.damaged(number, "the checksum of a line of the filter does not match"))
     }
 
@@ -207,7 +228,7 @@ impl FileIndex {
         match self.form {
             Form::Two => (hashes.id >> 32) as u32,
             Form::Three => (hashes.both() >> 32) as u32,
-            Form::Four => hashes.short(),
+            Form::Four | Form::Five => hashes.short(),
         }
     }
 
@@ -471,27 +492,48 @@ impl<'a> Cursor<'a> {
 
     /// The postings of the current term.
     pub fn postings(&self) -> Result<Postings, Fault> {
-        self.entry().postings().ok_or_else(|| self.index.wrong(self.number))
+        self.entry().postings().ok_or_else(|| self.wrong())
     }
 
-    /// Appends all places of the current term, each increased by `shift`; returns the first version.
-    pub fn add_places(&self, shift: u32, to: &mut Vec<u32>) -> Result<u64, Fault> {
-        let wrong = || self.index.wrong(self.number);
-        let (first_version, count, mut numbers) = self.entry().head().ok_or_else(wrong)?;
-        match numbers.next().ok_or_else(wrong)? {
-            0 => {
-                let blocks = numbers.number().zip(numbers.number());
-                let (start, blocks) = blocks.ok_or_else(wrong)?;
-                for block in self.index.file.read(start, blocks)?.chunks(PAYLOAD_BYTES) {
-                    let count = u16::from_le_bytes([block[4], block[5]]);
-                    let mut numbers = Numbers { bytes: &block[6..] };
-                    numbers.add_places(count.into(), shift, to).ok_or_else(wrong)?;
-                }
+    /// First version and number of places of the current term.
+    pub fn head(&self) -> Result<(u64, u32), Fault> {
+        let (first_version, count, _) = self.entry().head().ok_or_else(|| self.wrong())?;
+        Ok((first_version, count))
+    }
+
+    /// Calls `each` for the places of the current term, each increased by `shift`, as many at a time as there
+    /// are in a block.
+    pub fn places(&self, shift: u32, mut each: impl FnMut(&[u32]) -> Result<(), Fault>) -> Result<(), Fault> {
+        let (_, count, mut numbers) = self.entry().head().ok_or_else(|| self.wrong())?;
+        let (mut places, mut next) = (Vec::new(), 0);
+        let mut add = |numbers: &mut Numbers<'_>, count: u32| {
+            places.clear();
+            numbers.add_places(count, shift, &mut places).ok_or_else(|| self.wrong())?;
+            let (Some(first), Some(last)) = (places.first(), places.last()) else { return Err(self.wrong()) };
+            if *first < next || last - shift >= self.index.layout.count {
+                return Err(self.wrong());
             }
-            _ => numbers.add_places(count, shift, to).ok_or_else(wrong)?,
+            next = *last;
+            each(&places)
+        };
+        if numbers.next().ok_or_else(|| self.wrong())? > 0 {
+            return add(&mut numbers, count);
         }
-        let is_inside = to.last().is_some_and(|place| place - shift < self.index.layout.count);
-        if is_inside { Ok(first_version) } else { Err(wrong()) }
+        let blocks = numbers.number().zip(numbers.number());
+        let (start, blocks) = blocks.ok_or_else(|| self.wrong())?;
+        for first in (start..start.saturating_add(blocks)).step_by(READ_BLOCKS as usize) {
+            let count = READ_BLOCKS.min(start.saturating_add(blocks) - first);
+            for block in self.index.file.read(first, count)?.chunks(PAYLOAD_BYTES) {
+                let count = u16::from_le_bytes([block[4], block[5]]);
+                add(&mut Numbers { bytes: &block[6..] }, count.into())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The error for a block with invalid contents.
+    fn wrong(&self) -> Fault {
+        self.index.wrong(self.number)
     }
 
     /// Advances to the next term.
@@ -505,7 +547,7 @@ impl<'a> Cursor<'a> {
         if self.at >= Entry::count(&self.block) && !self.next_leaf()? {
             return Ok(());
         }
-        let entry = Entry::at(&self.block, self.at).ok_or_else(|| self.index.wrong(self.number))?;
+        let entry = Entry::at(&self.block, self.at).ok_or_else(|| self.wrong())?;
         let end = self.block.len() - entry.rest.len();
         (self.kind, self.name) = (entry.kind, end - entry.name.len()..end);
         Ok(())
@@ -525,7 +567,7 @@ impl<'a> Cursor<'a> {
         for level in 0..levels {
             let (block, at) = self.above.last().expect("there is a block above");
             let number = Entry::at(block, *at).and_then(|entry| entry.child());
-            let number = number.ok_or_else(|| self.index.wrong(self.number))?;
+            let number = number.ok_or_else(|| self.wrong())?;
             let child = self.index.file.passing_block(number)?;
             if level + 1 < levels {
                 self.above.push((child, 0));
@@ -576,7 +618,7 @@ impl Index for FileIndex {
         if kind == Kind::Predecessor {
             return self.find_cause(hash);
         }
-        if kind.is_filtered() && !self.may_have(hash)? {
+        if self.filters(kind) && !self.may_have(hash)? {
             return Ok(None);
         }
         let cursor = self.seek_term(kind, name)?;
@@ -682,12 +724,12 @@ impl Index for FileIndex {
                 None => name > after || (first && name == after),
             };
             if !rises {
-                return Err(self.wrong(cursor.number));
+                return Err(cursor.wrong());
             }
             first = false;
             if name != after {
                 let name = String::from_utf8(name.to_vec());
-                streams.push((name.map_err(|_| self.wrong(cursor.number))?, cursor.postings()?));
+                streams.push((name.map_err(|_| cursor.wrong())?, cursor.postings()?));
             }
             cursor.advance()?;
         }

@@ -1,25 +1,19 @@
-//! Merges the indexes of consecutive runs into one. It is a merge of sorted inputs, so it needs little
-//! memory.
+//! Merges the indexes of consecutive runs into one. It is a merge of sorted inputs, so it needs little memory
+//! except for the filter, which has about two and a half bytes for each event.
 
 use std::sync::Arc;
 
 use annals_core::Position;
 
 use super::block::PAYLOAD_BYTES;
-use super::file::Cursor;
-use super::filter;
-use super::writer::{IDS_PER_BLOCK, OFFSETS_PER_BLOCK, Pause, RunWriter, cause, in_order};
+use super::file::{Cursor, READ_BLOCKS};
+use super::writer::{IDS_PER_BLOCK, OFFSETS_PER_BLOCK, Pause, RunWriter, cause, in_order, is_long};
 use super::{FileIndex, IdRange, Index};
 use crate::disk::File;
 use crate::error::Fault;
 use crate::log::encoding::get_u32;
 use crate::log::terms::{IdentityHashes, Kind};
 use annals_core::body::Body;
-
-/// The most events of a merged run: the memory that a merge needs grows with their number.
-pub const MERGE_EVENTS_MAX: u64 = 8 << 20;
-/// Blocks that are read at a time.
-const READ_BLOCKS: u32 = 64;
 
 /// The ids and predecessors of a run, each as a hash and a place.
 pub struct Hashes {
@@ -92,7 +86,7 @@ fn write(
         }
     }
     // An upper bound for the items of the filter: a stream in several runs is counted more than once.
-    let things: u64 = runs.iter().map(|run| filter::things(run.layout().lines)).sum();
+    let things: u64 = runs.iter().map(|run| run.things_in_filter()).sum();
     out.begin_ids(things.saturating_sub(u64::from(count)))?;
     if let Some(Hashes { ids, causes }) = given {
         ids.into_iter().try_for_each(|id| out.id(id))?;
@@ -174,12 +168,21 @@ fn terms(runs: &[Arc<FileIndex>], shifts: &[u32], out: &mut RunWriter<'_>) -> Re
         let Some(kind) = Kind::of(kind) else {
             return Err(runs[first].file().damaged(0, "has a term of an unknown kind"));
         };
+        let (first_version, mut count) = cursors[first].head()?;
+        for &run in &having[1..] {
+            count += cursors[run].head()?.1;
+        }
         places.clear();
-        let mut first_version = None;
+        let mut long = is_long(count).then(|| out.begin_places());
         for run in having.drain(..) {
             let cursor = &mut cursors[run];
-            let version = cursor.add_places(shifts[run], &mut places)?;
-            first_version.get_or_insert(version);
+            cursor.places(shifts[run], |part| match &mut long {
+                Some(long) => out.add_places(long, part),
+                None => {
+                    places.extend_from_slice(part);
+                    Ok(())
+                }
+            })?;
             cursor.advance()?;
             // In a corrupt index, terms out of order could form an endless loop.
             if cursor.term().is_some_and(|next| next <= (kind as u8, &name)) {
@@ -187,7 +190,10 @@ fn terms(runs: &[Arc<FileIndex>], shifts: &[u32], out: &mut RunWriter<'_>) -> Re
             }
             enqueue(&mut order, &cursors, run);
         }
-        out.term(kind, &name, first_version.unwrap_or_default(), &places)?;
+        match long {
+            Some(long) => out.long_term(kind, &name, first_version, long)?,
+            None => out.term(kind, &name, first_version, &places)?,
+        }
     }
     Ok(())
 }

@@ -22,6 +22,32 @@ pub fn is_by_hash(query: &Query) -> bool {
     query.items.iter().any(|item| item.id.is_some() || item.predecessor.is_some())
 }
 
+/// For each item of the query that has such a term: the hash of the first of its terms by which the filter of
+/// a run may tell that nothing in it matches.
+pub fn hashes_in_filters(query: &Query) -> impl Iterator<Item = u64> {
+    query.items.iter().filter_map(|item| Some(rare_terms(item).next()?.hash()))
+}
+
+/// The terms of an item that are in the filters of runs.
+fn rare_terms(item: &QueryItem) -> impl Iterator<Item = Term<'_>> {
+    let tags = item.tags.iter().map(|tag| Term(Kind::Tag, tag.as_str()));
+    let process = item.process.iter().map(|name| Term(Kind::Process, name));
+    tags.chain(process).chain(item.initiator.iter().map(|name| Term(Kind::Initiator, name)))
+}
+
+/// A term of an item of a query.
+struct Term<'a>(Kind, &'a str);
+
+impl Term<'_> {
+    fn hash(&self) -> u64 {
+        self.0.hash(self.1.as_bytes())
+    }
+
+    fn find(&self, index: &dyn Index) -> Result<Option<Postings>, Fault> {
+        index.find(self.0, self.1.as_bytes(), self.hash())
+    }
+}
+
 /// Returns at most `limit` places within the range that match the query, in the given direction, with false
 /// positives if it [is by hash](is_by_hash); and the place where the search stopped: everything before it
 /// (backward: from it on) has been searched.
@@ -35,6 +61,12 @@ pub fn search(
     let mut items = Vec::new();
     for item in &query.items {
         items.extend(Lists::find(index, item)?);
+    }
+    if items.is_empty() {
+        return Ok((
+            Vec::new(),
+            if direction == Direction::Forward { range.end.max(range.start) } else { range.start },
+        ));
     }
     let mut windows = Windows::new(items.iter().map(Lists::weight).sum(), index.count(), limit);
     let mut found = Vec::new();
@@ -100,34 +132,28 @@ impl Lists {
     /// Looks up the item's terms; `None` if it cannot match any event of the run.
     fn find(index: &dyn Index, item: &QueryItem) -> Result<Option<Self>, Fault> {
         let mut lists = Vec::new();
-        let find = |kind: Kind, name: &str| index.find(kind, name.as_bytes(), kind.hash(name.as_bytes()));
-        let one = |kind, name: &str| Ok::<_, Fault>(find(kind, name)?.into_iter().collect::<Vec<_>>());
-        if let Some(category) = &item.category {
-            lists.push(one(Kind::Category, category.as_str())?);
+        let category = item.category.as_ref().map(|category| Term(Kind::Category, category.as_str()));
+        let predecessor = item.predecessor.as_ref().map(|name| Term(Kind::Predecessor, name));
+        // Those first that are in filters.
+        for term in rare_terms(item).chain(category).chain(predecessor) {
+            let Some(postings) = term.find(index)? else { return Ok(None) };
+            lists.push(vec![postings]);
+        }
+        if let Some(id) = item.id {
+            let Some(postings) = index.of_id(id)? else { return Ok(None) };
+            lists.push(vec![postings]);
         }
         if !item.types.is_empty() {
             let mut any = Vec::new();
             for event_type in &item.types {
-                any.extend(find(Kind::Type, event_type.as_str())?);
+                any.extend(Term(Kind::Type, event_type.as_str()).find(index)?);
+            }
+            if any.is_empty() {
+                return Ok(None);
             }
             lists.push(any);
         }
-        for tag in &item.tags {
-            lists.push(one(Kind::Tag, tag.as_str())?);
-        }
-        if let Some(id) = item.id {
-            lists.push(index.of_id(id)?.into_iter().collect());
-        }
-        for (kind, name) in [
-            (Kind::Predecessor, &item.predecessor),
-            (Kind::Process, &item.process),
-            (Kind::Initiator, &item.initiator),
-        ] {
-            if let Some(name) = name {
-                lists.push(one(kind, name)?);
-            }
-        }
-        Ok(lists.iter().all(|any| !any.is_empty()).then_some(Self(lists)))
+        Ok(Some(Self(lists)))
     }
 
     /// An upper bound for the number of places to read.

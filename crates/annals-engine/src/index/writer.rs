@@ -8,7 +8,7 @@
 //! blocks      segments   u64 each: the first position of a segment that has events of the run
 //! blocks      terms      leaves, and between them the places of terms that have many, in the order of the terms
 //! blocks      inner      (first term of child, child) for each child, level by level up to one root
-//! blocks      filter     lines of 64 bytes: a Bloom filter over streams, keys and the sort keys of ids
+//! blocks      filter     lines of 64 bytes: a Bloom filter over terms of which there are many, and the sort keys of ids
 //!
 //! leaf, inner     u16 count | u16 offset of each entry | entries
 //! entry of leaf   kind u8 | name | first version | count | bytes | deltas             few places
@@ -37,8 +37,10 @@ use crate::log::encoding::{put_u32, put_u64, put_varint};
 use crate::log::terms::Kind;
 
 /// The first bytes of an index file.
-pub const MAGIC: &[u8; 8] = b"ANNALSX4";
-/// The magic of the previous version, which has no predecessors.
+pub const MAGIC: &[u8; 8] = b"ANNALSX5";
+/// The magic of the previous version, whose filter has only streams, keys and ids, with fewer bits each.
+pub const MAGIC_4: &[u8; 8] = b"ANNALSX4";
+/// The magic of the version before, which has no predecessors.
 pub const MAGIC_3: &[u8; 8] = b"ANNALSX3";
 /// The magic of the oldest version.
 pub const MAGIC_2: &[u8; 8] = b"ANNALSX2";
@@ -210,7 +212,8 @@ pub struct RunWriter<'a> {
     payload: Vec<u8>,
     leaf: Entries,
     /// The entry of a term, and its deltas: buffers that are used again for each term.
-    entry: (Vec<u8>, Vec<u8>),
+    entry: Vec<u8>,
+    deltas: Vec<u8>,
     children: Vec<(Vec<u8>, u32)>,
     filter: Vec<u8>,
     pause: &'a Pause<'a>,
@@ -240,7 +243,8 @@ impl<'a> RunWriter<'a> {
             written: 0,
             payload: Vec::with_capacity(BLOCK_BYTES),
             leaf: Entries::default(),
-            entry: Default::default(),
+            entry: Vec::new(),
+            deltas: Vec::new(),
             children: Vec::new(),
             filter: Vec::new(),
             pause,
@@ -252,7 +256,7 @@ impl<'a> RunWriter<'a> {
         self.fixed(&raw.to_le_bytes(), OFFSETS_PER_BLOCK * 4)
     }
 
-    /// Ends the offsets and begins the ids. The run has at most `filtered` streams and keys.
+    /// Ends the offsets and begins the ids. The run has at most `filtered` terms in its filter.
     pub fn begin_ids(&mut self, filtered: u64) -> Result<(), Fault> {
         self.end_block()?;
         self.layout.ids = self.next();
@@ -301,16 +305,8 @@ impl<'a> RunWriter<'a> {
 
     /// Writes the next term with its places. Terms must ascend by kind and name, and places must ascend.
     pub fn term(&mut self, kind: Kind, name: &[u8], first_version: u64, places: &[u32]) -> Result<(), Fault> {
-        if kind.is_filtered() {
-            self.filtered(kind.hash(name));
-        }
-        let (mut entry, mut deltas) = std::mem::take(&mut self.entry);
-        entry.clear();
+        let mut deltas = std::mem::take(&mut self.deltas);
         deltas.clear();
-        put_term(&mut entry, kind, name);
-        let term = entry.len();
-        put_varint(&mut entry, first_version);
-        put_varint(&mut entry, places.len() as u64);
         let mut before = 0;
         for &place in places {
             put_varint(&mut deltas, u64::from(place - before));
@@ -319,20 +315,61 @@ impl<'a> RunWriter<'a> {
                 break;
             }
         }
-        if deltas.len() > INLINE_BYTES_MAX {
-            let (start, blocks) = self.postings(places)?;
-            put_varint(&mut entry, 0);
-            put_varint(&mut entry, u64::from(start));
-            put_varint(&mut entry, u64::from(blocks));
+        let added = if deltas.len() > INLINE_BYTES_MAX {
+            let mut long = self.begin_places();
+            self.add_places(&mut long, places).and_then(|()| self.long_term(kind, name, first_version, long))
         } else {
-            put_varint(&mut entry, deltas.len() as u64);
-            entry.extend_from_slice(&deltas);
+            self.entry(kind, name, first_version, places.len() as u32, |entry| {
+                put_varint(entry, deltas.len() as u64);
+                entry.extend_from_slice(&deltas);
+            })
+        };
+        self.deltas = deltas;
+        added
+    }
+
+    /// Writes the next term, whose places were written before.
+    pub fn long_term(
+        &mut self,
+        kind: Kind,
+        name: &[u8],
+        first_version: u64,
+        mut places: LongPlaces,
+    ) -> Result<(), Fault> {
+        self.end_places(&mut places)?;
+        let (start, blocks) = (places.start, self.next() - places.start);
+        self.entry(kind, name, first_version, places.rank, |entry| {
+            put_varint(entry, 0);
+            put_varint(entry, u64::from(start));
+            put_varint(entry, u64::from(blocks));
+        })
+    }
+
+    /// Adds the entry of a term, and the term to the filter; `rest` appends what stands after the number of
+    /// places.
+    fn entry(
+        &mut self,
+        kind: Kind,
+        name: &[u8],
+        first_version: u64,
+        count: u32,
+        rest: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), Fault> {
+        if kind.is_filtered() {
+            self.filtered(kind.hash(name));
         }
+        let mut entry = std::mem::take(&mut self.entry);
+        entry.clear();
+        put_term(&mut entry, kind, name);
+        let term = entry.len();
+        put_varint(&mut entry, first_version);
+        put_varint(&mut entry, u64::from(count));
+        rest(&mut entry);
         if !self.leaf.fits(&entry) {
             self.end_leaf()?;
         }
         self.leaf.push(&entry[..term], &entry);
-        self.entry = (entry, deltas);
+        self.entry = entry;
         Ok(())
     }
 
@@ -445,28 +482,50 @@ impl<'a> RunWriter<'a> {
         Ok(blocks)
     }
 
-    /// Writes places to separate blocks; returns the first block and the number of blocks.
-    fn postings(&mut self, places: &[u32]) -> Result<(u32, u32), Fault> {
-        let start = self.next();
-        let mut rank = 0;
-        while rank < places.len() {
-            let mut payload = vec![0; 6];
-            let mut before = 0;
-            let mut count = 0;
-            // A varint of 32 bits takes at most five bytes.
-            while rank + count < places.len() && payload.len() + 5 <= PAYLOAD_BYTES {
-                let place = places[rank + count];
-                put_varint(&mut payload, u64::from(place - before));
-                before = place;
-                count += 1;
-            }
-            put_u32(&mut payload, rank as u32);
-            payload[4..6].copy_from_slice(&(count as u16).to_le_bytes());
-            self.push(&payload)?;
-            rank += count;
-        }
-        Ok((start, self.next() - start))
+    /// Begins the places of a term that has many. No other block may be written before the term is.
+    pub fn begin_places(&mut self) -> LongPlaces {
+        LongPlaces { start: self.next(), rank: 0, count: 0, before: 0, payload: vec![0; 6] }
     }
+
+    /// Writes the next places of a term that has many. Places must ascend.
+    pub fn add_places(&mut self, long: &mut LongPlaces, places: &[u32]) -> Result<(), Fault> {
+        for &place in places {
+            // A varint of 32 bits takes at most five bytes.
+            if long.payload.len() + 5 > PAYLOAD_BYTES {
+                self.end_places(long)?;
+            }
+            put_varint(&mut long.payload, u64::from(place - long.before));
+            (long.before, long.count) = (place, long.count + 1);
+        }
+        Ok(())
+    }
+
+    fn end_places(&mut self, long: &mut LongPlaces) -> Result<(), Fault> {
+        put_u32(&mut long.payload, long.rank);
+        long.payload[4..6].copy_from_slice(&long.count.to_le_bytes());
+        self.push(&long.payload)?;
+        long.rank += u32::from(long.count);
+        long.payload.truncate(6);
+        (long.before, long.count) = (0, 0);
+        Ok(())
+    }
+}
+
+/// The places of a term that has many, while they are written.
+pub struct LongPlaces {
+    /// The first block.
+    start: u32,
+    /// The number of places that are written.
+    rank: u32,
+    /// The block that is being filled: number of places, the last of them, and the payload.
+    count: u16,
+    before: u32,
+    payload: Vec<u8>,
+}
+
+/// Whether a term with this many places certainly has blocks for them alone.
+pub fn is_long(count: u32) -> bool {
+    count as usize > INLINE_BYTES_MAX
 }
 
 /// Appends the encoded term with which an entry begins.

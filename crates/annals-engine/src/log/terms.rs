@@ -42,9 +42,10 @@ impl Kind {
         [Stream, Category, Type, Tag, Process, Initiator, Key].into_iter().find(|kind| *kind as u8 == number)
     }
 
-    /// Whether terms of this kind are in the filter of a run.
+    /// Whether terms of this kind are in the filter of a run: those of which there are many, so that most are
+    /// in few runs. Predecessors are not, as there may be as many as events.
     pub fn is_filtered(self) -> bool {
-        matches!(self, Self::Stream | Self::Key)
+        !matches!(self, Self::Category | Self::Type | Self::Predecessor)
     }
 }
 

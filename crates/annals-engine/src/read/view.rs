@@ -11,14 +11,14 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use annals_core::{Position, StoreId, Timestamp};
+use annals_core::{Direction, Position, Query, StoreId, Timestamp};
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use crate::disk::Disk;
 use crate::error::Fault;
-use crate::index::{BlockCache, FileIndex, Index, MemoryIndex};
+use crate::index::{BlockCache, FileIndex, Index, MemoryIndex, hashes_in_filters};
 use crate::log::segment::Segment;
 use crate::thread::AtomicU64;
 
@@ -195,6 +195,13 @@ impl Log {
     }
 }
 
+/// Prefetches the filters of these runs for a term with this hash.
+fn bring_near(runs: &[Arc<Run>], hash: u64) {
+    for run in runs {
+        run.index().bring_near(hash);
+    }
+}
+
 impl View {
     /// All segments in order.
     pub fn segments(&self) -> &[Arc<Segment>] {
@@ -222,11 +229,23 @@ impl View {
         self.runs().iter().enumerate().rev().map(move |(index, run)| {
             // What was written lately is often in memory.
             if !is_near && run.file_name().is_some() {
-                self.runs()[..index].iter().for_each(|older| older.index().bring_near(hash));
+                bring_near(&self.runs()[..index], hash);
                 is_near = true;
             }
             run
         })
+    }
+
+    /// Prefetches the filters of the runs for a query, from this position on in its direction.
+    pub fn bring_near(&self, query: &Query, from: Position, direction: Direction) {
+        let at = self.lists.runs.partition_point(|run| run.base <= from);
+        let later = match direction {
+            Direction::Forward => &self.runs()[at.saturating_sub(1)..],
+            Direction::Backward => &self.runs()[..at],
+        };
+        for hash in hashes_in_filters(query) {
+            bring_near(later, hash);
+        }
     }
 
     /// The run that contains the event at this position, which must be at least 1.

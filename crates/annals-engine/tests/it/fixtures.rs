@@ -94,7 +94,7 @@ async fn old_indexes_are_read(name: &str, magic: &'static [u8], count: usize) {
     assert_eq!(verify_disk(&disk, &mut |_, _| {}).unwrap().damage, []);
     let after: Vec<_> = disk.files().into_iter().filter(is_old).collect();
     assert_eq!(before, after, "they are as they were");
-    let newer = |(name, bytes): (String, Vec<u8>)| name.ends_with(".idx") && bytes.starts_with(b"ANNALSX4");
+    let newer = |(name, bytes): (String, Vec<u8>)| name.ends_with(".idx") && bytes.starts_with(b"ANNALSX5");
     assert!(disk.files().into_iter().any(newer));
 }
 
